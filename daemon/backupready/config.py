@@ -1,0 +1,377 @@
+"""What has the administrator set, and is all of it meant?
+
+One table of settings feeds the parser, the checks, the sample file and `backupready config show`. Files are INI,
+systemd style: the main file, then the drop-ins of its conf.d in the order of their names, the last value of a key
+wins. Every mistake of every file is reported at once, with its line and a hint; a file with a mistake is not used.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from backupready.model import Probe, Setting
+
+DEFAULT_PATH = Path("/etc/backupready/backupready.conf")
+EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h
+
+_UNITS = {
+    "ms": 0.001,
+    "s": 1.0,
+    "sec": 1.0,
+    "min": 60.0,
+    "m": 60.0,
+    "h": 3600.0,
+    "d": 86400.0,
+}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
+
+
+# ------------------------------------------------------------------------------------------------- value forms
+
+
+def duration(text: str) -> timedelta:
+    """A time span in systemd's manner: `90`, `90s`, `5min`, `1h 30min`."""
+    rest, seconds = text.strip().lower(), 0.0
+    if not rest:
+        raise ValueError("is empty")
+    while rest:
+        match = _DURATION.match(rest)
+        unit = match.group(2) if match else ""
+        if not match or (unit and unit not in _UNITS):
+            raise ValueError(f"{text!r} is not a time span")
+        seconds += float(match.group(1)) * _UNITS[unit or "s"]
+        rest = rest[match.end() :].lstrip()
+    try:
+        return timedelta(seconds=seconds)
+    except OverflowError:
+        raise ValueError(f"{text!r} is longer than any time span can be") from None
+
+
+def positive_duration(text: str) -> timedelta:
+    """A time span that is not zero."""
+    span = duration(text)
+    if span <= timedelta(0):
+        raise ValueError("must be longer than 0")
+    return span
+
+
+def boolean(text: str) -> bool:
+    """yes or no, in the words that systemd takes."""
+    word = text.strip().lower()
+    if word in ("yes", "true", "on", "1"):
+        return True
+    if word in ("no", "false", "off", "0"):
+        return False
+    raise ValueError(f"{text!r} is neither yes nor no")
+
+
+def address(text: str) -> tuple[str, int]:
+    """`127.0.0.1:10168`, `[::1]:10168`, or `:10168` for every address."""
+    host, colon, port = text.strip().rpartition(":")
+    if not colon or not port.isdigit() or not 0 <= int(port) <= 65535:
+        raise ValueError(f"{text!r} has no port")
+    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if host:
+        try:
+            ipaddress.ip_address(host)
+        except ValueError:
+            raise ValueError(f"{host!r} is not an IP address") from None
+    return host or "::", int(port)
+
+
+def addresses(text: str) -> tuple[tuple[str, int], ...]:
+    """Several addresses, separated by commas or blanks."""
+    words = text.replace(",", " ").split()
+    if not words:
+        raise ValueError("names no address")
+    return tuple(address(word) for word in words)
+
+
+def endpoint(text: str) -> str:
+    """One host:port, kept as text."""
+    host, port = address(text)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def absolute_path(text: str) -> str:
+    """A path from the root."""
+    if not text.startswith("/"):
+        raise ValueError(f"{text!r} is not an absolute path")
+    return text
+
+
+def choice(*words: str) -> Any:
+    """One of a closed set of words."""
+
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"{text!r} is none of {', '.join(words)}")
+        return text
+
+    return parse
+
+
+# --------------------------------------------------------------------------------------------------- the table
+
+CORE: tuple[Setting, ...] = (
+    Setting(
+        "look",
+        "door",
+        "auto",
+        "How the eyes are reached: through the socket unit, as a child process, or the socket where it exists.",
+        choice("auto", "socket", "child"),
+        "auto, socket or child",
+    ),
+    Setting(
+        "look",
+        "socket",
+        "/run/backupready/look.sock",
+        "Where the socket unit of the eyes listens.",
+        absolute_path,
+        "a path",
+    ),
+    Setting(
+        "look",
+        "deadline",
+        "30s",
+        "The longest that one whole look may take; after that its probes are unknown.",
+        positive_duration,
+        "a time span",
+    ),
+    Setting(
+        "look",
+        "confirm_after",
+        "500ms",
+        "How soon a problem that was seen once is looked at again; doubles with every look of a burst.",
+        positive_duration,
+        "a time span",
+    ),
+    Setting(
+        "web",
+        "listen_address",
+        "127.0.0.1:10168",
+        "Where /metrics and the status page are served.",
+        addresses,
+        "host:port, several separated by commas",
+    ),
+    Setting(
+        "machine",
+        "root",
+        "/",
+        "Below which directory the guest's files lie; another one than / is for emulated guests only.",
+        absolute_path,
+        "a path",
+    ),
+    Setting(
+        "machine",
+        "wire_server",
+        "168.63.129.16:80",
+        "The wire server; another one is for emulated guests only.",
+        endpoint,
+        "host:port",
+    ),
+    Setting(
+        "machine",
+        "host_plugin",
+        "168.63.129.16:32526",
+        "The host plugin; another one is for emulated guests only.",
+        endpoint,
+        "host:port",
+    ),
+)
+
+
+def table(probes: Iterable[Probe]) -> tuple[Setting, ...]:
+    """The whole table: the daemon's own settings, and for each probe its switch, its cadence and what it declares."""
+    rows = list(CORE)
+    for probe in probes:
+        rows += [
+            Setting(
+                probe.name,
+                "enabled",
+                "yes",
+                f"Whether the {probe.name} probe looks at all. What is switched off is not judged, "
+                "and the verdict says so.",
+                boolean,
+                "yes or no",
+            ),
+            Setting(
+                probe.name,
+                "interval",
+                f"{int(probe.interval.total_seconds())}s",
+                f"How often the {probe.name} probe looks.",
+                positive_duration,
+                "a time span",
+            ),
+        ]
+        rows += probe.settings
+    return tuple(rows)
+
+
+# ----------------------------------------------------------------------------------------------------- the files
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One thing wrong in one file; `line` is 0 when the file itself is the matter."""
+
+    path: str
+    line: int
+    what: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        where = f"{self.path}:{self.line}" if self.line else self.path
+        return f"{where}: {self.what}" + (f" ({self.hint})" if self.hint else "")
+
+
+class ConfigError(Exception):
+    """All mistakes of all files."""
+
+    def __init__(self, mistakes: Sequence[Mistake]) -> None:
+        super().__init__("\n".join(str(mistake) for mistake in mistakes))
+        self.mistakes = tuple(mistakes)
+
+
+@dataclass(frozen=True)
+class Value:
+    """A setting's value, and where it comes from: `default` or file:line."""
+
+    setting: Setting
+    text: str
+    value: Any
+    origin: str
+
+
+@dataclass(frozen=True)
+class Config:
+    """Every setting of the table, valued."""
+
+    values: Mapping[str, Value]
+
+    def __getitem__(self, name: str) -> Any:
+        return self.values[name].value
+
+    def section(self, name: str) -> dict[str, Any]:
+        """The values of one section by key."""
+        return {value.setting.key: value.value for value in self.values.values() if value.setting.section == name}
+
+
+def load(settings: Sequence[Setting], path: Path | None = None) -> Config:
+    """Read the main file and its drop-ins.
+
+    A missing default file is fine (everything has a default); a missing file that was asked for is a mistake.
+    Raises ConfigError with all mistakes.
+    """
+    main = path or DEFAULT_PATH
+    mistakes: list[Mistake] = []
+    values = {s.name: Value(s, s.default, s.parse(s.default), "default") for s in settings}
+    if main.is_file():
+        files = [main]
+    else:
+        files = []
+        if path is not None or main.exists():
+            mistakes.append(Mistake(str(main), 0, "cannot read this file: there is no such file"))
+    files += sorted((main.parent / "conf.d").glob("*.conf"))
+    for file in files:
+        try:
+            text = file.read_bytes().decode("utf-8")
+        except OSError as error:
+            mistakes.append(Mistake(str(file), 0, f"cannot read this file: {error.strerror}"))
+            continue
+        except UnicodeDecodeError as error:
+            line = error.object[: error.start].count(b"\n") + 1
+            mistakes.append(Mistake(str(file), line, "cannot read this line: it is not UTF-8"))
+            continue
+        found, wrong = _parse(text, str(file), settings)
+        values.update(found)
+        mistakes += wrong
+    if mistakes:
+        raise ConfigError(mistakes)
+    return Config(values)
+
+
+def _parse(text: str, path: str, settings: Sequence[Setting]) -> tuple[dict[str, Value], list[Mistake]]:
+    sections = {setting.section for setting in settings}
+    known = {setting.name: setting for setting in settings}
+    values: dict[str, Value] = {}
+    mistakes: list[Mistake] = []
+    seen: dict[str, int] = {}
+    section: str | None = None
+    in_no_section = True  # nothing but comments so far
+    for number, raw in enumerate(text.splitlines(), 1):
+        line = raw.strip()
+        if not line or line[0] in "#;":
+            continue
+        if line.startswith("["):
+            in_no_section = False
+            section = line[1:-1].strip() if line.endswith("]") else None
+            if section is None:
+                mistakes.append(Mistake(path, number, f"{line!r} is no section", "the ] is missing"))
+            elif section not in sections:
+                mistakes.append(Mistake(path, number, f"there is no section [{section}]", _nearest(section, sections)))
+                section = None
+            continue
+        key, equals, value = (part.strip() for part in line.partition("="))
+        if not equals:
+            mistakes.append(Mistake(path, number, f"{line!r} is no setting", "write key = value"))
+            continue
+        if section is None:
+            if in_no_section:
+                mistakes.append(Mistake(path, number, f"{key} stands in no section", "begin with [look]"))
+            continue
+        setting = known.get(f"{section}.{key}")
+        if setting is None:
+            keys = [other.key for other in settings if other.section == section]
+            mistakes.append(Mistake(path, number, f"[{section}] has no setting {key!r}", _nearest(key, keys)))
+            continue
+        if setting.name in seen:
+            mistakes.append(
+                Mistake(path, number, f"{setting.name} is set twice", f"first in line {seen[setting.name]}")
+            )
+            continue
+        seen[setting.name] = number
+        try:
+            values[setting.name] = Value(setting, value, setting.parse(value), f"{path}:{number}")
+        except ValueError as error:
+            mistakes.append(Mistake(path, number, f"{setting.name}: {error}", f"give {setting.form}"))
+    return values, mistakes
+
+
+def _nearest(word: str, words: Iterable[str]) -> str:
+    candidates = sorted(words)
+    near = difflib.get_close_matches(word, candidates, n=1)
+    return f"did you mean {near[0]}?" if near else f"there are {', '.join(candidates)}"
+
+
+def sample(settings: Sequence[Setting]) -> str:
+    """The sample file: every setting with its default, commented out."""
+    lines = [
+        "# backupready.conf: every setting, with its default. Uncomment what you change; drop-ins go to conf.d/*.conf.",
+        "# `backupready config check` finds mistakes, `backupready config show` says what is in force and why.",
+    ]
+    section = ""
+    for setting in settings:
+        if setting.section != section:
+            section = setting.section
+            lines += ["", f"[{section}]"]
+        lines += ["", *_comment(f"{setting.help} Takes {setting.form}."), f"#{setting.key} = {setting.default}"]
+    return "\n".join(lines) + "\n"
+
+
+def _comment(text: str, width: int = 100) -> list[str]:
+    lines: list[str] = []
+    line = "#"
+    for word in text.split():
+        if len(line) + 1 + len(word) > width:
+            lines.append(line)
+            line = "#"
+        line += f" {word}"
+    return [*lines, line]

@@ -1,0 +1,1 @@
+"""The eyes: a look at the machine, and nothing but a look."""

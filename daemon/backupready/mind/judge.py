@@ -1,0 +1,206 @@
+"""What is to be believed after all that was seen, and what follows for the next backup?
+
+No clock and no I/O in here: the caller says when. A problem becomes active after as many sightings in a row as its
+declaration asks for, one clean look clears it, a look that could not tell or is too old makes it unknown. A problem
+that is a mere consequence of an active one is no reason of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from backupready.model import (
+    Belief,
+    BeliefState,
+    Effect,
+    Looked,
+    Probe,
+    ProbeRun,
+    ProbeState,
+    Problem,
+    Reading,
+    Reason,
+    Sighting,
+    Snapshot,
+    Verdict,
+    Watch,
+)
+
+# A look is too old when this many of its intervals, and its deadline, have gone by without a newer one.
+_STALE_INTERVALS = 3
+
+
+@dataclass
+class _Track:
+    """What is remembered of one problem."""
+
+    problem: Problem
+    probe: str
+    sightings: dict[str, Sighting] = field(default_factory=dict)
+    cannot: str = "not looked at yet"
+    settled: BeliefState = BeliefState.UNKNOWN
+    since: float | None = None
+
+
+class Judge:
+    """Takes looks, gives beliefs. `intervals` are the probes' intervals in seconds, by name."""
+
+    def __init__(self, probes: Sequence[Probe], intervals: Mapping[str, float], deadline: float) -> None:
+        self._probes = {probe.name: probe for probe in probes}
+        self._intervals = dict(intervals)
+        self._deadline = deadline
+        self._tracks = {problem.code: _Track(problem, probe.name) for probe in probes for problem in probe.problems}
+        self._runs = {p.name: ProbeRun(p.name, None, 0.0, 0, None, "not looked yet") for p in probes}
+        self._told: dict[str, float] = {}  # monotonic
+        self._readings: dict[str, tuple[Reading, ...]] = {}
+        self._watches: dict[str, tuple[Watch, ...]] = {}
+        self._verdict: tuple[Verdict, float] | None = None
+
+    def saw(self, look: Looked, monotonic: float, wall: float) -> None:
+        """Take one probe's look."""
+        self._told[look.probe] = monotonic
+        self._readings[look.probe] = look.readings
+        self._watches[look.probe] = look.watches
+        self._runs[look.probe] = ProbeRun(
+            look.probe, look.state, look.seconds, look.attempts, wall, look.why or _first(look)
+        )
+        for track in self._tracks.values():
+            if track.probe == look.probe:
+                self._see(track, look, wall)
+
+    @staticmethod
+    def _see(track: _Track, look: Looked, wall: float) -> None:
+        code = track.problem.code
+        found = {finding.key: finding for finding in look.findings if finding.problem == code}
+        reasons = [u.why for u in look.unknown if not u.problems or code in u.problems]
+        if look.state is not ProbeState.OK:
+            reasons.append(look.why)
+        track.cannot = reasons[0] if reasons else ""
+        kept = dict(track.sightings) if reasons else {}
+        for key, finding in found.items():
+            before = track.sightings.get(key)
+            kept[key] = (
+                Sighting(key, 1, wall, finding.evidence)
+                if before is None
+                else replace(before, count=before.count + 1, evidence=finding.evidence)
+            )
+        track.sightings = kept
+        # What could not be confirmed now is not held against the machine.
+        if reasons and not found:
+            return
+        if any(sighting.count >= track.problem.sightings for sighting in kept.values()):
+            _settle(track, BeliefState.ACTIVE, wall)
+        elif not kept:
+            _settle(track, BeliefState.CLEAR, wall)
+
+    def missed(self, probes: Iterable[str], why: str, monotonic: float, wall: float, seconds: float) -> None:
+        """A whole look came to nothing: its probes cannot tell, and nothing else changes."""
+        for name in probes:
+            self.saw(Looked(name, ProbeState.CANNOT_TELL, seconds, why=why), monotonic, wall)
+
+    def pending(self) -> tuple[str, ...]:
+        """The probes that have seen something which is not believed yet: worth another look soon."""
+        waiting = {
+            track.probe
+            for track in self._tracks.values()
+            if not track.cannot
+            and any(sighting.count < track.problem.sightings for sighting in track.sightings.values())
+        }
+        return tuple(name for name in self._probes if name in waiting)
+
+    def watches(self) -> tuple[Watch, ...]:
+        """The processes whose death is worth a look at once."""
+        return tuple(watch for watches in self._watches.values() for watch in watches)
+
+    def beliefs(self, monotonic: float, wall: float) -> tuple[Belief, ...]:
+        """Every declared problem, gravest effect first, as it is believed now."""
+        plain = [self._belief(track, monotonic, wall) for track in self._tracks.values()]
+        active = {belief.problem.code: belief for belief in plain if belief.state is BeliefState.ACTIVE}
+        causes: dict[str, str] = {}
+        for code, belief in active.items():
+            for consequence in belief.problem.explains:
+                causes.setdefault(consequence, code)
+        explained = [replace(b, explained_by=causes.get(b.problem.code)) for b in plain]
+        return tuple(sorted(explained, key=lambda b: b.problem.effect.rank))
+
+    def _belief(self, track: _Track, monotonic: float, wall: float) -> Belief:
+        told = self._told.get(track.probe)
+        stale = _STALE_INTERVALS * self._intervals[track.probe] + self._deadline
+        state, why = track.settled, ""
+        if told is not None and monotonic - told > stale:
+            state, why = BeliefState.UNKNOWN, f"the newest look is older than {stale:.0f} s"
+        elif track.cannot:
+            confirmed = state is BeliefState.ACTIVE and self._seen_now(track)
+            state, why = (state, "") if confirmed else (BeliefState.UNKNOWN, track.cannot)
+        elif state is BeliefState.UNKNOWN:
+            why = "seen, and not confirmed yet"
+        if state is BeliefState.UNKNOWN and track.settled is not BeliefState.UNKNOWN:
+            track.settled, track.since = BeliefState.UNKNOWN, wall
+        sightings = tuple(s for s in track.sightings.values() if s.count >= track.problem.sightings)
+        return Belief(track.problem, state, track.since or wall, sightings, why=why)
+
+    def _seen_now(self, track: _Track) -> bool:
+        """Whether the newest look saw it although it could not tell everything (one mount of several, say)."""
+        run = self._runs[track.probe]
+        return run.state is ProbeState.OK and any(s.count >= track.problem.sightings for s in track.sightings.values())
+
+    def snapshot(
+        self, monotonic: float, wall: float, machine: Mapping[str, str], counters: Mapping[str, float]
+    ) -> Snapshot:
+        """All that is believed now, with the verdict that follows from it."""
+        beliefs = self.beliefs(monotonic, wall)
+        verdict = verdict_of(beliefs)
+        if self._verdict is None or self._verdict[0] is not verdict:
+            self._verdict = (verdict, wall)
+        reasons = [reason for belief in beliefs if belief.active for reason in _reasons(belief, beliefs)]
+        runs = [run for run in self._runs.values() if run.last_run is not None]
+        return Snapshot(
+            verdict=verdict,
+            since=self._verdict[1],
+            checked_at=min((run.last_run for run in runs if run.last_run is not None), default=wall),
+            machine=machine,
+            beliefs=beliefs,
+            reasons=tuple(r for r in reasons if r.problem.effect is not Effect.NOTICE),
+            notices=tuple(r for r in reasons if r.problem.effect is Effect.NOTICE),
+            probes=tuple(self._runs.values()),
+            readings=tuple(r for name in self._probes for r in self._fresh_readings(name, monotonic)),
+            counters=dict(counters),
+        )
+
+    def _fresh_readings(self, name: str, monotonic: float) -> tuple[Reading, ...]:
+        """A stale reading is dropped, not repeated."""
+        stale = _STALE_INTERVALS * self._intervals[name] + self._deadline
+        fresh = name in self._told and monotonic - self._told[name] <= stale
+        return self._readings.get(name, ()) if fresh else ()
+
+
+def _settle(track: _Track, state: BeliefState, wall: float) -> None:
+    if track.settled is not state:
+        track.settled, track.since = state, wall
+
+
+def _first(look: Looked) -> str:
+    return look.unknown[0].why if look.unknown else ""
+
+
+def _reasons(belief: Belief, beliefs: Sequence[Belief]) -> list[Reason]:
+    code = belief.problem.code
+    consequences = tuple(b.problem.code for b in beliefs if b.explained_by == code and b.state is BeliefState.ACTIVE)
+    return [Reason(belief.problem, s.key, s.since, s.evidence, consequences) for s in belief.sightings]
+
+
+def verdict_of(beliefs: Iterable[Belief]) -> Verdict:
+    """The one answer. What would block or degrade the backup must be known to be clear before anything is called
+    ready; an unknown risk is told beside the verdict and does not change it."""
+    beliefs = tuple(beliefs)
+    effects = {belief.problem.effect for belief in beliefs if belief.active}
+    if Effect.BLOCKS in effects:
+        return Verdict.BLOCKED
+    if not beliefs or any(b.unknown and b.problem.effect in (Effect.BLOCKS, Effect.DEGRADES) for b in beliefs):
+        return Verdict.UNKNOWN
+    if Effect.DEGRADES in effects:
+        return Verdict.DEGRADED
+    if Effect.RISKS in effects:
+        return Verdict.AT_RISK
+    return Verdict.READY

@@ -1,0 +1,168 @@
+"""Does the service manager keep the VM agent running?
+
+Read in a look of its own without privileges: whoever may talk to the service manager as uid 0 could also command it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+
+from backupready.model import (
+    Access,
+    CannotTell,
+    Cause,
+    Effect,
+    Finding,
+    Machine,
+    Metric,
+    Observation,
+    Probe,
+    Problem,
+    Reading,
+    Settings,
+)
+
+# Ubuntu and Debian have the first, everybody else the second.
+_UNITS = ("walinuxagent.service", "waagent.service")
+_PROPERTIES = (
+    "Id",
+    "LoadState",
+    "ActiveState",
+    "SubState",
+    "UnitFileState",
+    "Result",
+    "Restart",
+    "NRestarts",
+    "ConditionResult",
+    "ConditionTimestampMonotonic",
+    "FragmentPath",
+    "TriggeredBy",
+)
+# What starts by itself at boot, or through something else that does.
+_STARTS = ("enabled", "enabled-runtime", "static", "indirect", "generated", "alias", "linked", "linked-runtime")
+_RESTARTS = ("always", "on-failure", "on-abnormal", "on-abort")
+_SYSTEMD = "https://www.freedesktop.org/software/systemd/man/systemd.service.html"
+_TROUBLESHOOTING = "https://learn.microsoft.com/azure/backup/backup-azure-troubleshoot-vm-backup-fails-snapshot-timeout"
+
+PROBLEMS = (
+    Problem(
+        "AGENT_START_SKIPPED",
+        "The VM agent's start is skipped by a condition of its unit",
+        Effect.BLOCKS,
+        Cause.AGENT,
+        meaning="A condition of the unit does not hold, so `systemctl start` reports success and starts nothing: the"
+        " agent's program or configuration is missing, or (Debian) this is not seen as a Hyper-V guest.",
+        diagnosis="`systemctl status walinuxagent waagent` names the condition; `systemctl cat` shows all of them.",
+        fix="Make the condition true; it is not to be worked around by a start from elsewhere.",
+        source="https://www.freedesktop.org/software/systemd/man/systemd.unit.html",
+        explains=("AGENT_STOPPED",),
+    ),
+    Problem(
+        "AGENT_START_LIMIT",
+        "The VM agent's unit has given up starting",
+        Effect.BLOCKS,
+        Cause.AGENT,
+        meaning="The agent ended more often than the unit's start limit allows; the service manager will not start it"
+        " again by itself.",
+        diagnosis="`systemctl status walinuxagent waagent`; `journalctl -u walinuxagent -u waagent`",
+        fix="Find out why it ended; then `systemctl reset-failed` and start the unit.",
+        source=_SYSTEMD,
+        remedy="restart-agent",
+        explains=("AGENT_STOPPED", "AGENT_CRASH_LOOPING"),
+    ),
+    Problem(
+        "AGENT_MASKED",
+        "The VM agent's unit is masked",
+        Effect.BLOCKS,
+        Cause.AGENT,
+        meaning="Somebody has masked the unit: nothing can start the agent, by hand or at boot.",
+        diagnosis="`systemctl is-enabled walinuxagent waagent`",
+        fix="If it is not meant: `systemctl unmask`, then enable and start the unit.",
+        source=_SYSTEMD,
+        explains=("AGENT_STOPPED", "AGENT_NOT_ENABLED"),
+    ),
+    Problem(
+        "AGENT_NOT_ENABLED",
+        "The VM agent will not start at the next boot",
+        Effect.RISKS,
+        Cause.AGENT,
+        meaning="The unit is disabled, or masked while it runs: after the next reboot there will be no agent.",
+        diagnosis="`systemctl is-enabled walinuxagent waagent`",
+        fix="`systemctl enable` the unit.",
+        source=_TROUBLESHOOTING,
+        remedy="enable-agent",
+    ),
+    Problem(
+        "AGENT_NO_AUTO_RESTART",
+        "The VM agent is not started again when it dies",
+        Effect.RISKS,
+        Cause.AGENT,
+        meaning="The unit has no Restart=: an agent that crashes stays down until somebody notices. Debian's own unit"
+        " is like that; elsewhere the unit has been overridden.",
+        diagnosis="`systemctl show -p Restart walinuxagent waagent`",
+        fix="Add a drop-in with `[Service]`, `Restart=always`, `RestartSec=5`, and `systemctl daemon-reload`.",
+        source="https://github.com/Azure/WALinuxAgent/wiki/Known-Issues#mitigate_agent_crash",
+        remedy="add-auto-restart",
+    ),
+)
+
+METRICS = (
+    Metric(
+        "backupready_agent_unit_info",
+        "The state of the VM agent's unit.",
+        ("unit", "active_state", "sub_state", "result", "restart", "unit_file_state"),
+    ),
+)
+
+
+def look(machine: Machine, settings: Settings) -> Iterator[Observation]:
+    """Take the first of the agent's unit names that is loaded or masked."""
+    for name in _UNITS:
+        shown = machine.unit(name, _PROPERTIES)
+        if shown.get("LoadState") in ("loaded", "masked"):
+            yield from _judge(name, shown)
+            return
+    raise CannotTell(f"there is no unit {' or '.join(_UNITS)}")
+
+
+def _judge(name: str, shown: Mapping[str, str]) -> Iterator[Observation]:
+    def value(key: str) -> str:
+        return shown.get(key, "")
+
+    labels = {
+        "unit": name,
+        "active_state": value("ActiveState"),
+        "sub_state": value("SubState"),
+        "result": value("Result"),
+        "restart": value("Restart"),
+        "unit_file_state": value("UnitFileState"),
+    }
+    yield Reading("backupready_agent_unit_info", 1, labels)
+    evidence = {key: value(key) for key in ("ActiveState", "Result", "UnitFileState")}
+    down = value("ActiveState") in ("inactive", "failed")
+    masked = "masked" in (value("LoadState"), value("UnitFileState"), value("UnitFileState").partition("-")[0])
+    if masked and down:
+        yield Finding("AGENT_MASKED", evidence={"unit": name, **evidence})
+        return
+    if masked or value("UnitFileState") not in _STARTS:
+        yield Finding("AGENT_NOT_ENABLED", evidence={"unit": name, **evidence})
+    if value("Result") == "start-limit-hit":
+        yield Finding("AGENT_START_LIMIT", evidence={"unit": name, "NRestarts": value("NRestarts"), **evidence})
+    # The condition of a unit that nobody tried to start yet says "no" as well, without a time.
+    tried = value("ConditionTimestampMonotonic") not in ("", "0")
+    if down and tried and value("ConditionResult") == "no":
+        yield Finding("AGENT_START_SKIPPED", evidence={"unit": name, **evidence})
+    if value("Restart") not in _RESTARTS:
+        yield Finding("AGENT_NO_AUTO_RESTART", evidence={"unit": name, "Restart": value("Restart")})
+
+
+PROBE = Probe(
+    name="unit",
+    question="Does the service manager keep the VM agent running?",
+    access=Access.BUS,
+    problems=PROBLEMS,
+    look=look,
+    budget=timedelta(seconds=12),
+    metrics=METRICS,
+)

@@ -1,0 +1,520 @@
+"""What do the VM agent's own files say? Their places and formats, for agents 2.2 to 2.15.
+
+Pure functions over bytes, and a few that fetch those bytes through a Machine. Whatever the bytes are, the only
+exception is CannotTell. Facts about the formats were measured with agents 2.7.3.0 and 2.15.0.1.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import datetime, timezone
+from typing import Any
+
+from backupready.model import Absent, CannotTell, Cursor, Machine, Process
+
+LIB_DIR = "/var/lib/waagent"
+LOG = "/var/log/waagent.log"
+EXTENSION_LOGS = "/var/log/azure"
+PID_FILE = "/run/waagent.pid"
+# Clear Linux, CoreOS and Flatcar keep it elsewhere; everybody else in /etc.
+CONFIG_PATHS = (
+    "/etc/waagent.conf",
+    "/usr/share/oem/waagent.conf",
+    "/usr/share/defaults/waagent/waagent.conf",
+)
+BINARIES = ("/usr/sbin/waagent", "/usr/bin/waagent", "/usr/share/oem/bin/waagent")
+VMSNAPSHOT = "Microsoft.Azure.RecoveryServices.VMSnapshotLinux"
+
+_HANDLER_DIRECTORY = re.compile(r"([A-Za-z][\w.]*\.[\w.]+)-(\d+(?:\.\d+)+)")
+_MOST_RECORD_TEXT = 4000  # characters; a traceback that says what happened is shorter
+
+
+def version_of(text: str) -> tuple[int, ...]:
+    """`2.7.3.0` as numbers to compare; what is no number is no version. Raises CannotTell."""
+    numbers = text.split(".")
+    if not all(number.isascii() and number.isdigit() and len(number) < 10 for number in numbers):
+        raise CannotTell(f"{text[:40]!r} is no version")
+    return tuple(int(number) for number in numbers)
+
+
+def timestamp(text: object) -> float | None:
+    """`2026-11-23T00:08:28.096237Z`, and the old log's `2018/03/05 14:31:57.742721`, as seconds since the epoch."""
+    if not isinstance(text, str):
+        return None
+    try:
+        plain = text.strip().rstrip("Z").replace("/", "-").replace(" ", "T")
+        return datetime.fromisoformat(plain).replace(tzinfo=timezone.utc).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+# --------------------------------------------------------------------------------------------------- processes
+
+
+@dataclass(frozen=True)
+class AgentProcesses:
+    """The agent's two processes: the daemon, and the worker that it launches to do all the work."""
+
+    daemon: Process | None
+    worker: Process | None
+    busy: bool  # the worker runs a command of an extension
+
+
+def agent_processes(processes: tuple[Process, ...]) -> AgentProcesses:
+    """Pick the agent's processes out of the process table, by their arguments (their names are all `python3`)."""
+    daemon = worker = None
+    for process in processes:
+        if process.state == "Z" or not any(_is_agent_program(word) for word in process.argv[:4]):
+            continue
+        if "-daemon" in process.argv[1:5]:
+            daemon = process
+        elif "-run-exthandlers" in process.argv[1:5]:
+            worker = process
+    busy = worker is not None and any(process.parent == worker.pid for process in processes)
+    return AgentProcesses(daemon, worker, busy)
+
+
+def _is_agent_program(word: str) -> bool:
+    return word.endswith("/waagent") or word == "waagent" or "WALinuxAgent-" in word
+
+
+# --------------------------------------------------------------------------------------------------------- log
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record of waagent.log with its continuation lines; `time` is seconds since the epoch."""
+
+    time: float
+    level: str
+    thread: str
+    text: str
+
+
+_RECORD = re.compile(
+    r"(?:(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{1,6})Z (VERBOSE|INFO|WARNING|ERROR) (\S+) ?"
+    r"|(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d\.\d{1,6}) (VERBOSE|INFO|WARNING|ERROR) )"
+)
+
+
+def records(data: bytes) -> Iterator[Record]:
+    """The records of a piece of log. What stands before the first record's beginning is left out."""
+    current: Record | None = None
+    for line in data.decode("utf-8", "replace").split("\n"):
+        match = _RECORD.match(line)
+        moment = timestamp(match.group(1) or match.group(4)) if match else None
+        if match and moment is not None:
+            if current is not None:
+                yield current
+            level, thread = match.group(2) or match.group(5), match.group(3) or ""
+            current = Record(moment, level, thread, line[match.end() :][:_MOST_RECORD_TEXT])
+        elif current is not None and len(current.text) < _MOST_RECORD_TEXT:
+            current = replace(current, text=f"{current.text}\n{line}"[:_MOST_RECORD_TEXT])
+    if current is not None:
+        yield current
+
+
+@dataclass(frozen=True)
+class LogFacts:
+    """What the log says up to now. Times are seconds since the epoch, None when it has not been seen.
+
+    A start of the daemon makes everything older than it moot, the versions apart.
+    """
+
+    daemon_version: str | None = None
+    worker_version: str | None = None
+    python: str | None = None
+    daemon_started: float | None = None
+    worker_started: float | None = None
+    worker_failures: tuple[float, ...] = ()  # the newest few
+    worker_failure: str | None = None
+    heartbeat: float | None = None
+    heartbeat_goal_state_errors: int = 0
+    goal_state_error: float | None = None
+    goal_state_error_text: str | None = None
+    goal_state_good: float | None = None
+    status_errors_since: float | None = None
+    status_error: float | None = None
+    status_error_text: str | None = None
+    certificate_error: float | None = None
+    certificate_error_text: str | None = None
+    provisioning_waits: float | None = None
+    provisioning_text: str | None = None
+    protocol_retries: int = 0
+    package_error: float | None = None
+    package_error_text: str | None = None
+    package_good: float | None = None
+    newest: float | None = None
+
+    @property
+    def version(self) -> str | None:
+        """Of the agent that fetches goal states; a downloaded one may be newer than the daemon."""
+        return self.worker_version or self.daemon_version
+
+
+_MOST_FAILURES = 8
+_STATUS_ERROR_GAP = 300.0  # s; a failing agent repeats itself every loop, at most ≈ 100 s long
+
+# One alternative a fact; the first that matches counts.
+_FACTS = re.compile(
+    "|".join(
+        f"(?P<{name}>{pattern})"
+        for name, pattern in {
+            "daemon_start": r"Azure Linux Agent Version: ?(?P<daemon_version>\S+)",
+            "python": r"^(?:Daemon |ExtHandler )?Python: (?P<python_version>\d\S*)",
+            "heartbeat": r"\[HEARTBEAT\] Agent WALinuxAgent-(?P<heartbeat_version>\S+) is running as the goal state"
+            r" agent \[DEBUG .*?UpdateGSErrors: (?P<heartbeat_errors>\d{1,9})",
+            "worker_start": r"Azure Linux Agent \(Goal State Agent version (?P<worker_1>[^\s)]+)\)"
+            r"|Agent WALinuxAgent-(?P<worker_2>\S+) is running as the goal state agent"
+            r"|WALinuxAgent-(?P<worker_3>\S+) running as process",
+            "worker_failed": r"launched with command '[^']*' failed with return code: -?\d+",
+            "worker_exception": r"Agent WALinuxAgent-\S+ failed with exception: (?P<exception>[^\n]*)",
+            "certificate_error": r"Error fetching the goal state certificates[^\n]*"
+            r"|Error in transport decryption[^\n]*|Failed to decrypt [^\n]*",
+            "goal_state_error": r"Error fetching the goal state:[^\n]*"
+            r"|Fetching the goal state is still failing[^\n]*|Fetching the goal state failed[^\n]*"
+            r"|An error occurred while retrieving the goal state[^\n]*"
+            r"|Attempts to retrieve the goal state are failing[^\n]*",
+            "goal_state_good": r"goal state recovered from previous errors"
+            r"|Fetch goal state (?:from WireServer )?completed|Fetched new vmSettings"
+            r"|ProcessExtensions(?:In)?GoalState started",
+            "status_error": r"Failed to report vm agent status[^\n]*",
+            "provisioning": r"Waiting for cloud-init to copy ovf-env\.xml[^\n]*|[Ww]aiting for ssh host key[^\n]*"
+            r"|Waiting for ssh host key be generated[^\n]*",
+            "protocol_retry": r"Retry detect protocol: retry=(?P<retry>\d{1,6})",
+            "package_error": r"Failed to download artifacts:[^\n]*"
+            r"|Error downloading extension package:[^\n]*"
+            r"|Failed to download the extension package from all uris[^\n]*"
+            r"|Failed to retrieve extension manifest[^\n]*",
+            "package_good": r"Initializing extension \S+",
+        }.items()
+    )
+)
+
+
+def fold(facts: LogFacts, record: Record) -> LogFacts:
+    """The facts, with one more record known."""
+    newest = max(facts.newest or record.time, record.time)
+    match = _FACTS.search(record.text)
+    if match is None:
+        return replace(facts, newest=newest)
+    kind, time, text = match.lastgroup, record.time, match.group(0)
+    found = {name for name, value in match.groupdict().items() if value is not None}
+    group = match.group
+    if "daemon_start" in found:
+        return LogFacts(daemon_version=group("daemon_version"), daemon_started=time, newest=newest)
+    change: dict[str, Any] = {}
+    if "python" in found:
+        change = {"python": group("python_version")}
+    elif "heartbeat" in found:
+        change = {
+            "worker_version": group("heartbeat_version"),
+            "heartbeat": time,
+            "heartbeat_goal_state_errors": int(group("heartbeat_errors")),
+        }
+    elif "worker_start" in found:
+        version = group("worker_1") or group("worker_2") or group("worker_3")
+        change = {"worker_version": version, "worker_started": time}
+    elif "worker_failed" in found:
+        change = {"worker_failures": (*facts.worker_failures, time)[-_MOST_FAILURES:]}
+    elif "worker_exception" in found:
+        change = {"worker_failure": group("exception")}
+    elif "certificate_error" in found:
+        change = {"certificate_error": time, "certificate_error_text": text}
+    elif "goal_state_error" in found:
+        change = {"goal_state_error": time, "goal_state_error_text": text}
+    elif "goal_state_good" in found:
+        change = {"goal_state_good": time, "protocol_retries": 0}
+    elif "status_error" in found:
+        lasting = facts.status_error is not None and time - facts.status_error <= _STATUS_ERROR_GAP
+        since = facts.status_errors_since if lasting else time
+        change = {"status_errors_since": since, "status_error": time, "status_error_text": text}
+    elif "provisioning" in found:
+        change = {"provisioning_waits": time, "provisioning_text": text}
+    elif "protocol_retry" in found:
+        change = {"protocol_retries": int(group("retry")) + 1}
+    elif "package_error" in found:
+        change = {"package_error": time, "package_error_text": text}
+    elif "package_good" in found:
+        change = {"package_good": time}
+    else:
+        raise AssertionError(f"the fact {kind} has no meaning here")
+    return replace(facts, newest=newest, **change)
+
+
+def follow_log(machine: Machine) -> tuple[LogFacts, Mapping[str, Any]]:
+    """The facts of the log up to its end, and what to remember for the next look.
+
+    Reads only what was appended since the remembered position, never more than the machine's bound, so that the
+    size of the log does not matter. Raises Absent when there is no log.
+    """
+    cursor, facts = _recall(machine.memory)
+    data, cursor, skipped = machine.read_new(LOG, cursor)
+    if skipped:
+        facts = LogFacts()  # whatever was skipped may have ended what was remembered
+    for record in records(data):
+        facts = fold(facts, record)
+    return facts, {"inode": cursor.inode, "offset": cursor.offset, "facts": asdict(facts)}
+
+
+def _recall(memory: Mapping[str, Any]) -> tuple[Cursor | None, LogFacts]:
+    """What the last look remembered; anything that does not fit the form counts as nothing remembered."""
+    inode, offset, kept = memory.get("inode"), memory.get("offset"), memory.get("facts")
+    if type(inode) is not int or type(offset) is not int or offset < 0 or not isinstance(kept, dict):
+        return None, LogFacts()
+    values: dict[str, Any] = {}
+    for row in fields(LogFacts):
+        value = kept.get(row.name)
+        if row.name == "worker_failures":
+            numbers = value if isinstance(value, (list, tuple)) else ()
+            values[row.name] = tuple(float(n) for n in numbers if type(n) in (int, float))[-_MOST_FAILURES:]
+        elif row.type in ("str | None", "float | None"):
+            wanted = str if row.type.startswith("str") else (int, float)
+            values[row.name] = value if isinstance(value, wanted) and type(value) is not bool else None
+        else:
+            values[row.name] = value if type(value) is int else 0
+    return Cursor(inode, offset), LogFacts(**values)
+
+
+# ----------------------------------------------------------------------------------------------- status report
+
+
+@dataclass(frozen=True)
+class HandlerReport:
+    """What the agent reports of one handler to the platform."""
+
+    name: str
+    version: str
+    status: str
+    code: int | None
+    message: str
+    settings_status: str
+    sequence: int | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """The newest report of the agent to the platform; `written` is seconds since the epoch."""
+
+    path: str
+    written: float
+    agent_version: str
+    agent_status: str
+    handlers: tuple[HandlerReport, ...]
+
+    def handler(self, name: str) -> HandlerReport | None:
+        return next((handler for handler in self.handlers if handler.name == name), None)
+
+
+# The codes of a handler's status, from the agent's own error enumeration.
+HANDLER_CODES = {
+    -1: "unknown error",
+    0: "ready",
+    1000: "still processing",
+    1001: "the extension's manifest cannot be downloaded",
+    1002: "HandlerManifest.json is missing or cannot be loaded",
+    1003: "HandlerManifest.json cannot be parsed",
+    1004: "the package cannot be downloaded",
+    1005: "the package cannot be unpacked",
+    1007: "the install command failed",
+    1008: "the update command failed",
+    1009: "the enable command failed",
+    1010: "the disable command failed",
+    1011: "the handler's command ran out of time",
+    1012: "the handler's status file is invalid",
+}
+
+
+def parse_report(data: bytes, path: str) -> Report:
+    """One waagent_status*.json. Raises CannotTell when it is not such a document."""
+    document = parse_json(data, path)
+    try:
+        written = timestamp(document["timestampUTC"])
+        aggregate = document["aggregateStatus"]
+        agent = aggregate["guestAgentStatus"]
+        handlers = tuple(_handler_report(entry) for entry in aggregate["handlerAggregateStatus"])
+        version, status = str(agent["version"]), str(agent["status"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CannotTell(f"{path} is no status report: {error!r}") from None
+    if written is None:
+        raise CannotTell(f"{path} has no time")
+    return Report(path, written, version, status, handlers)
+
+
+def _handler_report(entry: Any) -> HandlerReport:
+    settings = (entry.get("runtimeSettingsStatus") or {}).get("settingsStatus") or {}
+    sequence = (entry.get("runtimeSettingsStatus") or {}).get("sequenceNumber")
+    code = entry.get("code")
+    return HandlerReport(
+        name=str(entry["handlerName"]),
+        version=str(entry.get("handlerVersion", "")),
+        status=str(entry.get("status", "")),
+        code=code if type(code) is int else None,
+        message=str((entry.get("formattedMessage") or {}).get("message", "")),
+        settings_status=str((settings.get("status") or {}).get("status", "")),
+        sequence=sequence if type(sequence) is int else None,
+    )
+
+
+_ROOT_REPORT = re.compile(r"waagent_status(\.\d+)?\.json")
+_NEWEST_HISTORY = 3  # directories; only the newest holds a report that is still written
+
+
+def newest_report(machine: Machine) -> Report:
+    """The report that the agent wrote last, in either layout. Raises Absent if there is none, or CannotTell."""
+    paths = [f"{LIB_DIR}/{name}" for name in machine.names(LIB_DIR) if _ROOT_REPORT.fullmatch(name)]
+    paths += [f"{directory}/waagent_status.json" for directory in _history(machine)]
+    reports: list[Report] = []
+    trouble: CannotTell | None = None
+    for path in paths:
+        try:
+            reports.append(parse_report(machine.read(path), path))
+        except Absent:
+            continue
+        except CannotTell as error:
+            trouble = error
+    if reports:
+        return max(reports, key=lambda report: report.written)
+    if trouble is not None:
+        raise trouble
+    raise Absent(f"{LIB_DIR}/waagent_status.json")
+
+
+def _history(machine: Machine) -> list[str]:
+    try:
+        names = machine.names(f"{LIB_DIR}/history")
+    except Absent:
+        return []
+    directories = [name for name in names if not name.endswith(".zip")]
+    return [f"{LIB_DIR}/history/{name}" for name in directories[-_NEWEST_HISTORY:]]
+
+
+# ------------------------------------------------------------------------------------------------- goal state
+
+
+@dataclass(frozen=True)
+class WantedHandler:
+    """What the goal state asks of one handler: `state` is enabled, disabled or uninstall."""
+
+    name: str
+    version: str
+    state: str
+
+
+_ROOT_EXTENSIONS_CONFIG = re.compile(r"ExtensionsConfig\.(\d{1,9})\.xml")
+
+
+def wanted_handlers(machine: Machine) -> tuple[WantedHandler, ...]:
+    """The handlers in the newest goal state that the agent kept, in either layout. Raises Absent or CannotTell."""
+    numbered = [
+        (int(match.group(1)), name)
+        for name in machine.names(LIB_DIR)
+        for match in [_ROOT_EXTENSIONS_CONFIG.fullmatch(name)]
+        if match
+    ]
+    paths = [f"{directory}/ExtensionsConfig.xml" for directory in reversed(_history(machine))]
+    if numbered:
+        paths.append(f"{LIB_DIR}/{max(numbered)[1]}")
+    for path in paths:
+        try:
+            return parse_extensions_config(machine.read(path), path)
+        except Absent:
+            continue
+    raise Absent(f"{LIB_DIR}/ExtensionsConfig.xml")
+
+
+def parse_extensions_config(data: bytes, path: str) -> tuple[WantedHandler, ...]:
+    """The Plugin elements of an ExtensionsConfig document. Raises CannotTell when it is none."""
+    try:
+        root = ElementTree.fromstring(data)
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
+        raise CannotTell(f"{path} cannot be parsed: {error}") from None
+    return tuple(
+        WantedHandler(plugin.get("name", ""), plugin.get("version", ""), plugin.get("state", "").lower())
+        for plugin in root.iterfind("Plugins/Plugin")
+    )
+
+
+# ----------------------------------------------------------------------------------------- handler directories
+
+
+@dataclass(frozen=True)
+class HandlerDirectory:
+    """`<LIB_DIR>/<name>-<version>`."""
+
+    name: str
+    version: str
+    path: str
+
+
+def handler_directories(names: tuple[str, ...]) -> tuple[HandlerDirectory, ...]:
+    """The handlers' directories among the names below LIB_DIR, lowest version first."""
+    found = []
+    for name in names:
+        match = _HANDLER_DIRECTORY.fullmatch(name)
+        if match and not name.startswith("WALinuxAgent-"):
+            found.append(HandlerDirectory(match.group(1), match.group(2), f"{LIB_DIR}/{name}"))
+    return tuple(sorted(found, key=lambda handler: (handler.name, version_key(handler.version))))
+
+
+def version_key(text: str) -> tuple[int, ...]:
+    """For sorting; what is no version comes first."""
+    try:
+        return version_of(text)
+    except CannotTell:
+        return ()
+
+
+# ---------------------------------------------------------------------------------------------------- the rest
+
+
+def parse_json(data: bytes, path: str) -> Any:
+    """A JSON document of the agent's, with or without a byte-order mark. Raises CannotTell."""
+    try:
+        return json.loads(data.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise CannotTell(f"{path} is not JSON: {error}") from None
+
+
+def parse_config(data: bytes) -> dict[str, str | None]:
+    """waagent.conf as the agent itself reads it.
+
+    A line is skipped only if its very first character is `#` or it has no `=`; the value ends at the first `#`
+    and loses blanks and quotes; the literal None is unset; the last of several lines wins.
+    """
+    values: dict[str, str | None] = {}
+    for line in data.decode("utf-8", "replace").split("\n"):
+        if line.startswith("#") or "=" not in line:
+            continue
+        key, _, rest = line.partition("=")
+        value = rest.split("#")[0].strip(' "\t\r')
+        values[key.strip()] = value if value != "None" else None
+    return values
+
+
+def switch(values: Mapping[str, str | None], key: str, default: bool) -> bool:
+    """A switch as the agent reads it: only y and n count, anything else is the default."""
+    word = (values.get(key) or "").lower()
+    return word == "y" if word in ("y", "n") else default
+
+
+@dataclass(frozen=True)
+class AgentConfig:
+    """The agent's configuration file and what it says."""
+
+    path: str
+    values: Mapping[str, str | None] = field(default_factory=dict)
+
+
+def agent_config(machine: Machine) -> AgentConfig:
+    """The first configuration file that exists. Raises Absent (of the usual one) or CannotTell."""
+    for path in CONFIG_PATHS:
+        try:
+            return AgentConfig(path, parse_config(machine.read(path)))
+        except Absent:
+            continue
+    raise Absent(CONFIG_PATHS[0])

@@ -1,0 +1,335 @@
+"""How do the roles talk? One bounded JSON document each way, over a stream socket whose peer is checked.
+
+The asker writes its document and closes its writing side; the answerer writes its own and closes. There are names
+and numbers in a document, never a path and never a command. A document that is too long, late, broken or of the
+wrong form is Malformed, with the reason; nothing of it is used.
+"""
+
+from __future__ import annotations
+
+import json
+import selectors
+import socket
+import struct
+import subprocess
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from backupready.model import (
+    CannotTell,
+    Finding,
+    Looked,
+    Probe,
+    ProbeState,
+    Reading,
+    Watch,
+)
+
+SCHEMA = 1
+REQUEST_LIMIT = 256 << 10  # bytes: a few names, and what the probes remember
+ANSWER_LIMIT = 1 << 20  # bytes
+_MOST_ITEMS = 2000  # findings, readings or watches of one probe
+
+
+class Malformed(Exception):
+    """The other side's document cannot be used."""
+
+
+# --------------------------------------------------------------------------------------------------- documents
+
+
+@dataclass(frozen=True)
+class LookRequest:
+    """Which probes are to look, and what each remembers from its last look."""
+
+    probes: tuple[str, ...]
+    memory: Mapping[str, Mapping[str, Any]]
+
+
+def encode_request(request: LookRequest) -> bytes:
+    return _encode({"schema": SCHEMA, "probes": list(request.probes), "memory": dict(request.memory)})
+
+
+def decode_request(data: bytes, known: Iterable[str]) -> LookRequest:
+    """Raises Malformed, also for a probe that is not known."""
+    document = _decode(data)
+    names, memory = document.get("probes"), document.get("memory", {})
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or not names:
+        raise Malformed("the request names no probes")
+    strangers = sorted(set(names) - set(known))
+    if strangers:
+        raise Malformed(f"there is no probe {strangers[0][:40]!r}")
+    if not isinstance(memory, dict) or not all(isinstance(value, dict) for value in memory.values()):
+        raise Malformed("the memory in the request is no table")
+    return LookRequest(tuple(dict.fromkeys(names)), memory)
+
+
+def encode_answer(looks: Sequence[Looked]) -> bytes:
+    """The answer of the eyes. One that would be longer than the bound is shortened to what was too long."""
+    data = _encode({"schema": SCHEMA, "looks": [_look_document(look) for look in looks]})
+    if len(data) > ANSWER_LIMIT:
+        return encode_error(f"the answer would have {len(data)} bytes, more than {ANSWER_LIMIT}")
+    return data
+
+
+def encode_error(why: str) -> bytes:
+    """Why there is no answer."""
+    return _encode({"schema": SCHEMA, "error": why})
+
+
+def decode_answer(data: bytes, asked: Mapping[str, Probe]) -> tuple[Looked, ...]:
+    """The answer to a request for the `asked` probes. Raises Malformed."""
+    document = _decode(data)
+    if "error" in document:
+        raise Malformed(str(document["error"])[:500])
+    looks = document.get("looks")
+    if not isinstance(looks, list):
+        raise Malformed("the answer holds no looks")
+    try:
+        decoded = tuple(_look(look, asked) for look in looks)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Malformed(f"the answer has a wrong form: {error!r}"[:500]) from None
+    missing = sorted(set(asked) - {look.probe for look in decoded})
+    if missing or len(decoded) != len(asked):
+        raise Malformed(f"the answer does not speak once of each probe: {', '.join(missing) or 'too many'}")
+    return decoded
+
+
+def _look_document(look: Looked) -> dict[str, Any]:
+    return {
+        "probe": look.probe,
+        "state": look.state.value,
+        "seconds": round(look.seconds, 6),
+        "attempts": look.attempts,
+        "why": look.why,
+        "traceback": look.traceback,
+        "findings": [[f.problem, f.key, dict(f.evidence)] for f in look.findings],
+        "readings": [[r.metric, r.value, dict(r.labels)] for r in look.readings],
+        "watches": [[w.role, w.pid, w.started] for w in look.watches],
+        "unknown": [[u.why, list(u.problems)] for u in look.unknown],
+        "memory": dict(look.memory),
+    }
+
+
+def _look(document: Mapping[str, Any], asked: Mapping[str, Probe]) -> Looked:
+    probe = asked[document["probe"]]
+    problems = {problem.code for problem in probe.problems}
+    metrics = {metric.name: metric.labels for metric in probe.metrics}
+    for part in ("findings", "readings", "watches", "unknown"):
+        if len(document[part]) > _MOST_ITEMS:
+            raise ValueError(f"more than {_MOST_ITEMS} {part}")
+    findings = tuple(
+        Finding(_in(code, problems), _text(key), _flat(facts)) for code, key, facts in document["findings"]
+    )
+    readings = tuple(
+        Reading(_in(name, metrics), _number(value), {_in(k, metrics[name]): _text(v) for k, v in labels.items()})
+        for name, value, labels in document["readings"]
+    )
+    return Looked(
+        probe=probe.name,
+        state=ProbeState(document["state"]),
+        seconds=_number(document["seconds"]),
+        attempts=int(_number(document["attempts"])),
+        why=_text(document["why"]),
+        traceback=_text(document["traceback"]),
+        findings=findings,
+        readings=readings,
+        watches=tuple(Watch(_text(r), _pid(p), _number(s)) for r, p, s in document["watches"]),
+        unknown=tuple(
+            CannotTell(_text(w), [_in(code, problems) for code in codes]) for w, codes in document["unknown"]
+        ),
+        memory=dict(document["memory"]),
+    )
+
+
+def _in(value: Any, declared: Iterable[str]) -> str:
+    if not isinstance(value, str) or value not in declared:
+        raise ValueError(f"{value!r} is not declared")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{value!r} is no number")
+    return float(value)
+
+
+def _pid(value: Any) -> int:
+    if type(value) is not int or value <= 0:
+        raise ValueError(f"{value!r} is no process")
+    return value
+
+
+def _flat(value: Any) -> dict[str, Any]:
+    if not all(fact is None or isinstance(fact, (str, int, float)) for fact in value.values()):
+        raise TypeError("evidence is not flat")
+    return dict(value)
+
+
+def _encode(document: Mapping[str, Any]) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def _decode(data: bytes) -> dict[str, Any]:
+    if not data:
+        raise Malformed("there was no answer")
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError):
+        raise Malformed(f"not JSON: {data[:60]!r}") from None
+    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+        raise Malformed(f"not a document of schema {SCHEMA}")
+    return document
+
+
+# ----------------------------------------------------------------------------------------------------- sockets
+
+
+def peer_uid(connection: socket.socket) -> int:
+    """The uid of the process at the other end, as the kernel knows it."""
+    size = struct.calcsize("3i")
+    _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+    return int(uid)
+
+
+def receive(connection: socket.socket, limit: int, seconds: float) -> bytes:
+    """The other side's whole document. Raises Malformed when it is too long or late."""
+    deadline = time.monotonic() + seconds
+    data = b""
+    while True:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise Malformed(f"not complete after {seconds:g} s")
+        connection.settimeout(left)
+        try:
+            piece = connection.recv(65536)
+        except socket.timeout:
+            continue
+        except OSError as error:
+            raise Malformed(f"the connection broke: {error.strerror}") from None
+        if not piece:
+            return data
+        data += piece
+        if len(data) > limit:
+            raise Malformed(f"longer than {limit} bytes")
+
+
+class Exchange:
+    """One question to another role, asked without waiting: register `fileno()` for reading, call `advance()` when it
+    is readable or the deadline has come, and take `answer` or `failure` once `done`."""
+
+    def __init__(
+        self,
+        connection: socket.socket,
+        request: bytes,
+        seconds: float,
+        child: subprocess.Popen[bytes] | None = None,
+    ) -> None:
+        self.started = time.monotonic()
+        self.deadline = self.started + seconds
+        self.child = child
+        self.done = False
+        self.answer = b""
+        self.failure = ""
+        self._seconds = seconds
+        self._connection = connection
+        self._unsent = request
+        self._received = b""
+        connection.setblocking(False)
+        self._send()
+
+    def fileno(self) -> int:
+        return self._connection.fileno()
+
+    @property
+    def events(self) -> int:
+        """What to wait for."""
+        return selectors.EVENT_READ | (selectors.EVENT_WRITE if self._unsent else 0)
+
+    def _send(self) -> None:
+        try:
+            while self._unsent:
+                self._unsent = self._unsent[self._connection.send(self._unsent) :]
+            self._connection.shutdown(socket.SHUT_WR)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._end(f"cannot ask: {error.strerror}")
+
+    def advance(self) -> None:
+        """Take what is there."""
+        if self._unsent and not self.done:
+            self._send()
+        while not self.done:
+            try:
+                piece = self._connection.recv(65536)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                self._end(f"the connection broke: {error.strerror}")
+                break
+            if not piece:
+                self.answer = self._received
+                self._end("" if self._received else self._silence())
+            self._received += piece
+            if len(self._received) > ANSWER_LIMIT:
+                self._end(f"answered more than {ANSWER_LIMIT} bytes")
+        if not self.done and time.monotonic() >= self.deadline:
+            self._end(f"did not answer within {self._seconds:g} s")
+
+    def cancel(self, why: str) -> None:
+        """Give up."""
+        if not self.done:
+            self._end(why)
+
+    def _silence(self) -> str:
+        if self.child is None:
+            return "ended without an answer"
+        try:
+            code = self.child.wait(0.5)
+        except subprocess.TimeoutExpired:
+            return "closed without an answer"
+        return f"died of signal {-code}" if code < 0 else f"ended with code {code} and without an answer"
+
+    def _end(self, failure: str) -> None:
+        self.done = True
+        self.failure = failure
+        self._connection.close()
+        if self.child is not None and self.child.poll() is None and failure:
+            self.child.kill()
+
+
+def connect(path: str, request: bytes, seconds: float, allowed: Iterable[int]) -> Exchange:
+    """Ask through a unix socket whose other end must belong to one of the `allowed` uids. Raises OSError."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.settimeout(1.0)  # a full backlog is the only thing that can delay it
+    try:
+        connection.connect(path)
+        uid = peer_uid(connection)
+        if uid not in set(allowed):
+            raise PermissionError(0, f"the other end of {path} belongs to uid {uid}")
+    except OSError:
+        connection.close()
+        raise
+    return Exchange(connection, request, seconds)
+
+
+def spawn(command: Sequence[str], request: bytes, seconds: float) -> Exchange:
+    """Ask a child process, which finds the connection as its standard input. Raises OSError."""
+    ours, theirs = socket.socketpair()
+    try:
+        child = subprocess.Popen(command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, start_new_session=True)
+    except OSError:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+    return Exchange(ours, request, seconds, child)
