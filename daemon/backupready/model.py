@@ -88,7 +88,8 @@ class Problem:
     `code` is subject first, then the bad state; it is never renamed or reused once released. `fix` is the
     documented fix in words, `remedy` the name of the remedy that may perform it, if a machine may.
     `explains` names the problems that are mere consequences while this one is active: one cause, one finding.
-    `sightings` looks in a row must see it before it is believed; `patience` says why that many.
+    `sightings` looks in a row must see it before it is believed, those closer together than `apart` counting as
+    one; `patience` says why.
     """
 
     code: str
@@ -102,6 +103,7 @@ class Problem:
     remedy: str | None = None
     explains: tuple[str, ...] = ()
     sightings: int = 1
+    apart: timedelta = timedelta(0)
     patience: str = ""
 
 

@@ -38,56 +38,75 @@ class _Track:
     problem: Problem
     probe: str
     sightings: dict[str, Sighting] = field(default_factory=dict)
+    counted: dict[str, float] = field(default_factory=dict)  # monotonic, by key
     cannot: str = "not looked at yet"
     settled: BeliefState = BeliefState.UNKNOWN
     since: float | None = None
 
 
+@dataclass(frozen=True)
+class _Newest:
+    """The newest look of one probe; `told` is monotonic."""
+
+    run: ProbeRun
+    told: float | None = None
+    readings: tuple[Reading, ...] = ()
+    watches: tuple[Watch, ...] = ()
+
+
 class Judge:
     """Takes looks, gives beliefs. `intervals` are the probes' intervals in seconds, by name."""
 
-    def __init__(self, probes: Sequence[Probe], intervals: Mapping[str, float], deadline: float) -> None:
+    def __init__(
+        self,
+        probes: Sequence[Probe],
+        intervals: Mapping[str, float],
+        deadline: float,
+        before: Judge | None = None,
+    ) -> None:
+        """With a judge from `before`, what it believes is taken over."""
         self._probes = {probe.name: probe for probe in probes}
         self._intervals = dict(intervals)
         self._deadline = deadline
         self._tracks = {problem.code: _Track(problem, probe.name) for probe in probes for problem in probe.problems}
-        self._runs = {p.name: ProbeRun(p.name, None, 0.0, 0, None, "not looked yet") for p in probes}
-        self._told: dict[str, float] = {}  # monotonic
-        self._readings: dict[str, tuple[Reading, ...]] = {}
-        self._watches: dict[str, tuple[Watch, ...]] = {}
+        self._newest = {p.name: _Newest(ProbeRun(p.name, None, 0.0, 0, None, "not looked yet")) for p in probes}
         self._verdict: tuple[Verdict, float] | None = None
+
+        if before is not None:
+            self._tracks.update({c: t for c, t in before._tracks.items() if c in self._tracks})
+            self._newest.update({name: n for name, n in before._newest.items() if name in self._probes})
+            self._verdict = before._verdict
 
     def saw(self, look: Looked, monotonic: float, wall: float) -> None:
         """Take one probe's look."""
-        self._told[look.probe] = monotonic
-        self._readings[look.probe] = look.readings
-        self._watches[look.probe] = look.watches
-        self._runs[look.probe] = ProbeRun(
-            look.probe, look.state, look.seconds, look.attempts, wall, look.why or _first(look)
-        )
+        run = ProbeRun(look.probe, look.state, look.seconds, look.attempts, wall, look.why or _first(look))
+        self._newest[look.probe] = _Newest(run, monotonic, look.readings, look.watches)
         for track in self._tracks.values():
             if track.probe == look.probe:
-                self._see(track, look, wall)
+                self._see(track, look, monotonic, wall)
 
     @staticmethod
-    def _see(track: _Track, look: Looked, wall: float) -> None:
+    def _see(track: _Track, look: Looked, monotonic: float, wall: float) -> None:
         code = track.problem.code
         found = {finding.key: finding for finding in look.findings if finding.problem == code}
         reasons = [u.why for u in look.unknown if not u.problems or code in u.problems]
         if look.state is not ProbeState.OK:
             reasons.append(look.why)
-        track.cannot = reasons[0] if reasons else ""
         kept = dict(track.sightings) if reasons else {}
         for key, finding in found.items():
             before = track.sightings.get(key)
-            kept[key] = (
-                Sighting(key, 1, wall, finding.evidence)
-                if before is None
-                else replace(before, count=before.count + 1, evidence=finding.evidence)
-            )
+            if before is None:
+                kept[key] = Sighting(key, 1, wall, finding.evidence)
+                track.counted[key] = monotonic
+            elif monotonic - track.counted[key] >= track.problem.apart.total_seconds():
+                kept[key] = replace(before, count=before.count + 1, evidence=finding.evidence)
+                track.counted[key] = monotonic
+            else:
+                kept[key] = replace(before, evidence=finding.evidence)
         track.sightings = kept
-        # What could not be confirmed now is not held against the machine.
-        if reasons and not found:
+        # What was seen counts, although not everything could be (one mount of several, say).
+        track.cannot = reasons[0] if reasons and not found else ""
+        if track.cannot:
             return
         if any(sighting.count >= track.problem.sightings for sighting in kept.values()):
             _settle(track, BeliefState.ACTIVE, wall)
@@ -111,7 +130,7 @@ class Judge:
 
     def watches(self) -> tuple[Watch, ...]:
         """The processes whose death is worth a look at once."""
-        return tuple(watch for watches in self._watches.values() for watch in watches)
+        return tuple(watch for newest in self._newest.values() for watch in newest.watches)
 
     def beliefs(self, monotonic: float, wall: float) -> tuple[Belief, ...]:
         """Every declared problem, gravest effect first, as it is believed now."""
@@ -125,25 +144,19 @@ class Judge:
         return tuple(sorted(explained, key=lambda b: b.problem.effect.rank))
 
     def _belief(self, track: _Track, monotonic: float, wall: float) -> Belief:
-        told = self._told.get(track.probe)
+        told = self._newest[track.probe].told
         stale = _STALE_INTERVALS * self._intervals[track.probe] + self._deadline
         state, why = track.settled, ""
         if told is not None and monotonic - told > stale:
             state, why = BeliefState.UNKNOWN, f"the newest look is older than {stale:.0f} s"
         elif track.cannot:
-            confirmed = state is BeliefState.ACTIVE and self._seen_now(track)
-            state, why = (state, "") if confirmed else (BeliefState.UNKNOWN, track.cannot)
+            state, why = BeliefState.UNKNOWN, track.cannot
         elif state is BeliefState.UNKNOWN:
             why = "seen, and not confirmed yet"
         if state is BeliefState.UNKNOWN and track.settled is not BeliefState.UNKNOWN:
             track.settled, track.since = BeliefState.UNKNOWN, wall
         sightings = tuple(s for s in track.sightings.values() if s.count >= track.problem.sightings)
         return Belief(track.problem, state, track.since or wall, sightings, why=why)
-
-    def _seen_now(self, track: _Track) -> bool:
-        """Whether the newest look saw it although it could not tell everything (one mount of several, say)."""
-        run = self._runs[track.probe]
-        return run.state is ProbeState.OK and any(s.count >= track.problem.sightings for s in track.sightings.values())
 
     def snapshot(
         self, monotonic: float, wall: float, machine: Mapping[str, str], counters: Mapping[str, float]
@@ -154,7 +167,7 @@ class Judge:
         if self._verdict is None or self._verdict[0] is not verdict:
             self._verdict = (verdict, wall)
         reasons = [reason for belief in beliefs if belief.active for reason in _reasons(belief, beliefs)]
-        runs = [run for run in self._runs.values() if run.last_run is not None]
+        runs = [newest.run for newest in self._newest.values()]
         return Snapshot(
             verdict=verdict,
             since=self._verdict[1],
@@ -163,7 +176,7 @@ class Judge:
             beliefs=beliefs,
             reasons=tuple(r for r in reasons if r.problem.effect is not Effect.NOTICE),
             notices=tuple(r for r in reasons if r.problem.effect is Effect.NOTICE),
-            probes=tuple(self._runs.values()),
+            probes=tuple(runs),
             readings=tuple(r for name in self._probes for r in self._fresh_readings(name, monotonic)),
             counters=dict(counters),
         )
@@ -171,8 +184,9 @@ class Judge:
     def _fresh_readings(self, name: str, monotonic: float) -> tuple[Reading, ...]:
         """A stale reading is dropped, not repeated."""
         stale = _STALE_INTERVALS * self._intervals[name] + self._deadline
-        fresh = name in self._told and monotonic - self._told[name] <= stale
-        return self._readings.get(name, ()) if fresh else ()
+        newest = self._newest[name]
+        fresh = newest.told is not None and monotonic - newest.told <= stale
+        return newest.readings if fresh else ()
 
 
 def _settle(track: _Track, state: BeliefState, wall: float) -> None:

@@ -128,6 +128,7 @@ PROBLEMS = (
         fix="If nobody wants it off: remove the file.",
         source=_AGENT_SOURCE,
         sightings=2,
+        apart=timedelta(seconds=5),
         patience="while the agent restarts, the old worker may still be seen",
     ),
     Problem(
@@ -211,6 +212,7 @@ PROBLEMS = (
         remedy="restart-agent",
         explains=("AGENT_STATUS_NOT_UPLOADED", "AGENT_CERTIFICATES_FAIL"),
         sightings=2,
+        apart=timedelta(seconds=10),
         patience="one failed request is retried and recovers",
     ),
     Problem(
@@ -224,6 +226,7 @@ PROBLEMS = (
         fix="Check 168.63.129.16:32526 and the storage account's firewall; then restart the agent.",
         source=_TROUBLESHOOTING,
         sightings=2,
+        apart=timedelta(seconds=10),
         patience="a single upload may fail",
     ),
     Problem(
@@ -238,6 +241,7 @@ PROBLEMS = (
         fix="Make OS.EnableFIPS agree with the kernel, or update the agent; then restart it.",
         source=_AGENT_SOURCE,
         sightings=2,
+        apart=timedelta(seconds=10),
         patience="the fetch is repeated with the next goal state",
     ),
     Problem(

@@ -89,6 +89,7 @@ PROBLEMS = (
             "EXTENSION_REQUEST_IGNORED",
         ),
         sightings=2,
+        apart=timedelta(seconds=10),
         patience="the agent takes a loop to report a handler that it has just installed",
     ),
     Problem(
@@ -105,6 +106,7 @@ PROBLEMS = (
         source=_AGENT_SOURCE,
         explains=("EXTENSION_STATE_WRONG", "EXTENSION_REQUEST_IGNORED"),
         sightings=2,
+        apart=timedelta(seconds=10),
         patience="a handler that is being enabled may be reported in between",
     ),
     Problem(
@@ -121,6 +123,7 @@ PROBLEMS = (
         remedy="reload-extension",
         explains=("EXTENSION_NOT_READY", "EXTENSION_STATE_WRONG", "EXTENSION_REQUEST_IGNORED"),
         sightings=2,
+        apart=timedelta(seconds=5),
         patience="an update unpacks file by file",
     ),
     Problem(
@@ -136,6 +139,7 @@ PROBLEMS = (
         remedy="reload-extension",
         explains=("EXTENSION_REQUEST_IGNORED",),
         sightings=2,
+        apart=timedelta(seconds=5),
         patience="the state passes through several values while the extension is installed",
     ),
     Problem(
@@ -148,6 +152,7 @@ PROBLEMS = (
         fix="Restart the agent, which cleans up versions that the goal state does not name.",
         source=_AGENT_SOURCE,
         sightings=3,
+        apart=timedelta(seconds=20),
         patience="during an upgrade both are there",
     ),
     Problem(
@@ -201,6 +206,7 @@ PROBLEMS = (
         source="https://learn.microsoft.com/troubleshoot/azure/virtual-machines/linux/extensions-stop-running",
         remedy="clear-stale-snapshot-config",
         sightings=3,
+        apart=timedelta(seconds=5),
         patience="a new goal state is written file by file, and an agent that starts clears the old ones",
     ),
     Problem(
@@ -222,6 +228,7 @@ PROBLEMS = (
             "AGENT_HUNG",
         ),
         sightings=2,
+        apart=timedelta(seconds=10),
         patience="a download is retried",
     ),  # fmt: skip
     Problem(
@@ -246,6 +253,7 @@ PROBLEMS = (
         fix="Repair or uninstall that extension.",
         source=_TROUBLESHOOTING,
         sightings=2,
+        apart=timedelta(seconds=10),
         patience="an extension that is being enabled may be reported in between",
     ),
 )

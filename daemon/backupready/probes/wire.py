@@ -78,6 +78,7 @@ PROBLEMS = (
             "EXTENSION_PACKAGE_UNAVAILABLE",
         ),
         sightings=2,
+        apart=timedelta(seconds=2),
         patience="the host answers oddly for a moment while it is serviced",
     ),
     Problem(
@@ -91,6 +92,7 @@ PROBLEMS = (
         fix="Relieve the machine, or take the backup at another time.",
         source="https://learn.microsoft.com/azure/backup/backup-azure-vms-troubleshoot",
         sightings=3,
+        apart=timedelta(seconds=5),
         patience="one slow answer is a retransmission",
     ),
     Problem(

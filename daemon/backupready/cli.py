@@ -1,0 +1,277 @@
+"""What does the administrator type? One command with a verb, and exit codes that mean something.
+
+0 ready · 1 at risk or degraded · 2 blocked · 3 unknown (the Nagios codes) · 64 usage · 78 configuration.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import http.client
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import NoReturn
+
+from backupready import __version__, catalogue, config, probes, report
+from backupready.config import Config, ConfigError
+from backupready.mind.judge import Judge
+from backupready.model import Probe, Snapshot, Verdict
+
+EXIT_USAGE = 64  # EX_USAGE of sysexits.h
+_CONFIRM_TOTAL = 45.0  # s; the longest that a check looks again to be sure
+_STATUS_TIMEOUT = 5.0  # s
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(EXIT_USAGE, f"{self.prog}: {message}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="backupready",
+        description="Says hours ahead whether the next Azure Backup of this Linux VM will succeed, and why not.",
+        epilog="Exit status of check and status: 0 ready, 1 at risk or degraded, 2 blocked, 3 unknown;"
+        " 64 wrong usage, 78 wrong configuration.",
+    )
+    parser.add_argument("--version", action="version", version=f"backupready {__version__}")
+    parser.add_argument("--config", metavar="FILE", help=f"instead of {config.DEFAULT_PATH}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_Parser)
+
+    verbs.add_parser("run", help="the resident daemon")
+
+    check = verbs.add_parser("check", help="one look now")
+    form = check.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="one JSON document")
+    form.add_argument("--nagios", action="store_true", help="one line, as monitoring plugins print it")
+    check.add_argument("--root", metavar="DIR", help="judge a captured tree (etc, var, run, proc below DIR)")
+    check.add_argument("--at", metavar="TIME", help="with --root: when it was captured, such as 2026-11-23T00:30:00Z")
+    check.add_argument("--demo", action="store_true", help="judge an emulated guest")
+
+    status = verbs.add_parser("status", help="what the running daemon believes")
+    status.add_argument("--json", action="store_true", help="one JSON document")
+
+    explain = verbs.add_parser("explain", help="meaning, diagnosis, documented fix and source of a problem")
+    explain.add_argument("code", metavar="CODE", nargs="?", help="such as AGENT_STOPPED; without it, all of them")
+
+    conf = verbs.add_parser("config", help="find mistakes in the configuration, or show what is in force")
+    conf.add_argument("action", choices=("check", "show"))
+
+    verbs.add_parser("look", help="what the socket unit of the eyes starts")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The console script."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.verb == "check" and options.at and not options.root:
+        parser.error("--at goes with --root")
+    if options.verb == "check" and options.root and options.demo:
+        parser.error("--demo does not go with --root")
+    try:
+        return int(_VERBS[options.verb](options))
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return config.EXIT_CONFIG
+    except BrokenPipeError:
+        # Whoever read us has gone; keep the interpreter from complaining about it once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_USAGE
+
+
+def _load(path: str | None) -> Config:
+    return config.load(catalogue.SETTINGS, Path(path) if path else None)
+
+
+# --------------------------------------------------------------------------------------------------------- run
+
+
+def _run(options: argparse.Namespace) -> int:
+    from backupready.mind import service
+    from backupready.mind.monitor import Monitor, look_command
+
+    settings = _load(options.config)
+    service.log_to_journal()
+    try:
+        monitor = Monitor(
+            settings,
+            lambda: _load(options.config),
+            probes.PROBES,
+            probes.METRICS,
+            look_command(options.config),
+        )
+    except OSError as error:
+        print(f"backupready: {error.strerror or error}", file=sys.stderr)
+        return 1
+    for address in monitor.web.addresses:
+        service.LOG.info("serving http://%s/", address)
+    return monitor.run()
+
+
+def _look(options: argparse.Namespace) -> int:
+    from backupready.eyes import look
+
+    return look.serve({probe.name: probe for probe in probes.PROBES}, lambda: _load(options.config))
+
+
+# ------------------------------------------------------------------------------------------------------- check
+
+
+def _check(options: argparse.Namespace) -> int:
+    with _config_to_check(options) as settings:
+        snapshot = check(settings, options.root, _moment(options.at))
+    if options.json:
+        print(json.dumps(report.document(snapshot), indent=2, ensure_ascii=False))
+    elif options.nagios:
+        print(report.nagios(snapshot))
+    else:
+        print(report.text(snapshot))
+    sys.stdout.flush()
+    return snapshot.verdict.exit_code
+
+
+@contextlib.contextmanager
+def _config_to_check(options: argparse.Namespace) -> Iterator[Config]:
+    if not options.demo:
+        yield _load(options.config)
+        return
+    from backupready.demo import EmulatedGuest
+
+    print("This guest is emulated.", file=sys.stderr)
+    with EmulatedGuest() as guest:
+        yield _load(str(guest.config_path))
+
+
+def _moment(text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        print(f"backupready check: {text!r} is no time; write 2026-11-23T00:30:00Z", file=sys.stderr)
+        raise SystemExit(EXIT_USAGE) from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
+
+
+def check(settings: Config, root: str | None = None, at: float | None = None) -> Snapshot:
+    """One judgement from nothing, in this process: a look, and more of them while something that was seen needs to
+    be confirmed. A captured tree does not change, so it is looked at as often as it takes, without waiting."""
+    from backupready.eyes import look
+    from backupready.mind.monitor import machine_facts
+
+    if root is not None and not Path(root).is_dir():
+        print(f"backupready check: cannot read {root}: there is no such directory", file=sys.stderr)
+        raise SystemExit(EXIT_USAGE)
+    machine_for = look.captured(root, at) if root is not None else look.live(settings)
+    enabled = [probe for probe in probes.PROBES if settings[f"{probe.name}.enabled"]]
+    intervals = {probe.name: settings[f"{probe.name}.interval"].total_seconds() for probe in enabled}
+    judge = Judge(enabled, intervals, settings["look.deadline"].total_seconds())
+    clock = _Clock(captured=root is not None)
+    wait = settings["look.confirm_after"].total_seconds()
+    due: Sequence[Probe] = enabled
+    while True:
+        for looked in look.look(due, machine_for, settings):
+            judge.saw(looked, clock.monotonic(), time.time())
+            if looked.traceback:
+                print(f"backupready: a defect in probe {looked.probe}:\n{looked.traceback}", file=sys.stderr)
+        due = [probe for probe in enabled if probe.name in judge.pending()]
+        if not due or clock.monotonic() > _CONFIRM_TOTAL:
+            break
+        clock.wait(wait)
+        wait *= 2
+    facts = machine_facts(root or settings["machine.root"])
+    if root is not None:
+        facts = {"name": "captured tree", "root": root}
+    return judge.snapshot(clock.monotonic(), time.time(), facts, {})
+
+
+class _Clock:
+    """Time since the check began; for a captured tree waiting costs nothing."""
+
+    def __init__(self, captured: bool) -> None:
+        self._captured = captured
+        self._started = time.monotonic()
+        self._skipped = 0.0
+
+    def monotonic(self) -> float:
+        return time.monotonic() - self._started + self._skipped
+
+    def wait(self, seconds: float) -> None:
+        if self._captured:
+            self._skipped += seconds
+        else:
+            time.sleep(seconds)
+
+
+# ------------------------------------------------------------------------------------------------------ status
+
+
+def _status(options: argparse.Namespace) -> int:
+    settings = _load(options.config)
+    host, port = settings["web.listen_address"][0]
+    host = {"::": "::1", "0.0.0.0": "127.0.0.1"}.get(host, host)
+    connection = http.client.HTTPConnection(host, port, timeout=_STATUS_TIMEOUT)
+    try:
+        connection.request("GET", "/api/v1/status")
+        document = json.loads(connection.getresponse().read())
+        verdict = Verdict(document["verdict"])
+    except (OSError, http.client.HTTPException) as error:
+        print(f"backupready: cannot ask the daemon at {host}:{port}: {error}; does it run?", file=sys.stderr)
+        return Verdict.UNKNOWN.exit_code
+    except (ValueError, KeyError, TypeError) as error:
+        print(f"backupready: what answers at {host}:{port} is not the daemon: {error}", file=sys.stderr)
+        return Verdict.UNKNOWN.exit_code
+    finally:
+        connection.close()
+    if options.json:
+        print(json.dumps(document, indent=2, ensure_ascii=False))
+    else:
+        print(report.told(document))
+    return verdict.exit_code
+
+
+# ----------------------------------------------------------------------------------------------------- the rest
+
+
+def _explain(options: argparse.Namespace) -> int:
+    if options.code is None:
+        for problem in sorted(probes.PROBLEMS, key=lambda problem: problem.code):
+            print(f"{problem.code:32} {problem.effect.value:9} {problem.title}")
+        return 0
+    code = options.code.upper().replace("-", "_")
+    try:
+        problem = probes.problem(code)
+    except KeyError:
+        print(
+            f"backupready explain: there is no problem {options.code!r}; without a code all are listed", file=sys.stderr
+        )
+        return EXIT_USAGE
+    print(report.explain(problem))
+    return 0
+
+
+def _config(options: argparse.Namespace) -> int:
+    settings = _load(options.config)
+    if options.action == "check":
+        print("the configuration is right")
+        return 0
+    for value in settings.values.values():
+        print(f"{value.setting.name} = {value.text}  # {value.origin}")
+    return 0
+
+
+_VERBS = {
+    "run": _run,
+    "check": _check,
+    "status": _status,
+    "explain": _explain,
+    "config": _config,
+    "look": _look,
+}

@@ -1,0 +1,147 @@
+"""What does Prometheus get? The snapshot, and nothing that is not in it, but for what this process itself costs."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator, Sequence
+from typing import Any, Callable, Union, cast
+
+from prometheus_client import CollectorRegistry, exposition
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.process_collector import ProcessCollector
+
+from backupready import __version__
+from backupready.model import Metric, ProbeState, Snapshot, Verdict
+
+# Name, kind, help and labels of everything that does not come from a probe: the metric list is rendered from this.
+OWN: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
+    ("backupready_build_info", "gauge", "What runs here.", ("version", "python")),
+    ("backupready_verdict", "stateset", "Whether the next backup will succeed.", ("verdict",)),
+    (
+        "backupready_verdict_since_timestamp_seconds",
+        "gauge",
+        "Since when the verdict is what it is, seconds since the epoch.",
+        (),
+    ),
+    (
+        "backupready_problem_active",
+        "gauge",
+        "1 while a problem is active and no mere consequence of another.",
+        ("problem", "effect"),
+    ),
+    (
+        "backupready_problem_unknown",
+        "gauge",
+        "1 while it cannot be told whether a problem is there.",
+        ("problem", "effect"),
+    ),
+    ("backupready_probe_success", "gauge", "1 if the probe's newest look could tell.", ("probe",)),
+    ("backupready_probe_duration_seconds", "gauge", "How long the probe's newest look took.", ("probe",)),
+    (
+        "backupready_probe_attempts",
+        "gauge",
+        "Requests that the probe's newest look made, retries included.",
+        ("probe",),
+    ),
+    (
+        "backupready_probe_last_run_timestamp_seconds",
+        "gauge",
+        "When the probe looked last, seconds since the epoch.",
+        ("probe",),
+    ),
+    ("backupready_looks_total", "counter", "Looks that were begun.", ()),
+    ("backupready_looks_failed_total", "counter", "Looks that died, hung, or answered what cannot be used.", ()),
+    ("backupready_probe_defects_total", "counter", "Looks of a probe that ended in a defect of this program.", ()),
+    ("backupready_process_deaths_total", "counter", "Deaths of the agent's processes that were seen at once.", ()),
+    (
+        "backupready_config_last_reload_successful",
+        "gauge",
+        "1 if the newest reload of the configuration was taken over.",
+        (),
+    ),
+)
+_COUNTERS = {
+    "backupready_looks_total": "looks",
+    "backupready_looks_failed_total": "looks_failed",
+    "backupready_probe_defects_total": "probe_defects",
+    "backupready_process_deaths_total": "process_deaths",
+}
+_HELP = {name: help_ for name, _, help_, _ in OWN}
+
+Family = Union[GaugeMetricFamily, CounterMetricFamily]
+
+
+class SnapshotCollector:
+    """Renders the newest snapshot. Every declared problem has its series from the first scrape on."""
+
+    def __init__(self, newest: Callable[[], Snapshot], declared: Sequence[Metric]) -> None:
+        self._newest = newest
+        self._declared = {metric.name: metric for metric in declared}
+
+    def collect(self) -> Iterator[Family]:
+        snapshot = self._newest()
+        yield self._labelled("backupready_build_info", [((__version__, platform.python_version()), 1.0)])
+        states = {verdict.value: snapshot.verdict is verdict for verdict in Verdict}
+        # A state set's own label is its name, which reads badly in a query; ours is `verdict`.
+        yield self._labelled("backupready_verdict", [((name,), float(on)) for name, on in states.items()])
+        yield self._plain("backupready_verdict_since_timestamp_seconds", snapshot.since)
+        beliefs = sorted(snapshot.beliefs, key=lambda belief: belief.problem.code)
+        labels = [(belief.problem.code, belief.problem.effect.value) for belief in beliefs]
+        active = [float(belief.active) for belief in beliefs]
+        unknown = [float(belief.unknown) for belief in beliefs]
+        yield self._labelled("backupready_problem_active", list(zip(labels, active)))
+        yield self._labelled("backupready_problem_unknown", list(zip(labels, unknown)))
+        runs = [run for run in snapshot.probes if run.last_run is not None]
+        success = [((run.name,), float(run.state is ProbeState.OK)) for run in snapshot.probes]
+        yield self._labelled("backupready_probe_success", success)
+        yield self._labelled("backupready_probe_duration_seconds", [((run.name,), run.seconds) for run in runs])
+        yield self._labelled("backupready_probe_attempts", [((run.name,), float(run.attempts)) for run in runs])
+        last = [((run.name,), run.last_run or 0.0) for run in runs]
+        yield self._labelled("backupready_probe_last_run_timestamp_seconds", last)
+        for name, counter in _COUNTERS.items():
+            family = CounterMetricFamily(name[: -len("_total")], _HELP[name])
+            family.add_metric([], snapshot.counters.get(counter, 0.0))
+            yield family
+        yield self._plain(
+            "backupready_config_last_reload_successful", snapshot.counters.get("config_last_reload_successful", 1.0)
+        )
+        yield from self._readings(snapshot)
+
+    def _readings(self, snapshot: Snapshot) -> Iterator[GaugeMetricFamily]:
+        families: dict[str, GaugeMetricFamily] = {}
+        for reading in snapshot.readings:
+            metric = self._declared[reading.metric]
+            family = families.setdefault(
+                metric.name, GaugeMetricFamily(metric.name, metric.help, labels=list(metric.labels))
+            )
+            family.add_metric([reading.labels.get(label, "") for label in metric.labels], reading.value)
+        yield from families.values()
+
+    @staticmethod
+    def _plain(name: str, value: float) -> GaugeMetricFamily:
+        family = GaugeMetricFamily(name, _HELP[name])
+        family.add_metric([], value)
+        return family
+
+    @staticmethod
+    def _labelled(name: str, samples: Sequence[tuple[tuple[str, ...], float]]) -> GaugeMetricFamily:
+        names = next(labels for own, _, _, labels in OWN if own == name)
+        family = GaugeMetricFamily(name, _HELP[name], labels=list(names))
+        for labels, value in samples:
+            family.add_metric(list(labels), value)
+        return family
+
+
+class Exposition:
+    """A scrape's body, in the format that the client takes."""
+
+    def __init__(self, newest: Callable[[], Snapshot], declared: Sequence[Metric]) -> None:
+        self._registry = CollectorRegistry(auto_describe=False)
+        # The library's registry asks for nothing but `collect`; its base class is younger than our oldest version.
+        self._registry.register(cast("Any", SnapshotCollector(newest, declared)))
+        ProcessCollector(registry=self._registry)
+
+    def render(self, accept: str) -> tuple[str, bytes]:
+        """The content type and the body for an Accept header."""
+        encode, content_type = exposition.choose_encoder(accept)
+        return content_type, encode(self._registry)

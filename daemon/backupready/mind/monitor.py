@@ -1,0 +1,383 @@
+"""When is the machine looked at, and who learns of it? The resident loop.
+
+One thread, one selector, the monotonic clock. A look runs in another process and is waited for without blocking; its
+deadline is kept here. Probes are due by their own intervals, at once when one of the agent's processes dies, and again
+soon while something that was seen is not believed yet. After every change one frozen snapshot is published by one
+assignment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import platform
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Callable
+
+import psutil
+
+from backupready import report, wire
+from backupready.config import Config, ConfigError
+from backupready.mind import service
+from backupready.mind.judge import Judge
+from backupready.mind.metrics import Exposition
+from backupready.mind.service import LOG
+from backupready.mind.web import Site, WebServer
+from backupready.model import Access, BeliefState, Looked, Metric, Probe, ProbeState, Snapshot
+
+# Looks of one burst: the first, and then at 1, 2, 4 … times `look.confirm_after`.
+_BURST_DOUBLINGS = 6
+_BURST_LONGEST = 15.0  # s between the looks of a burst
+# Looks that were given up but whose process is still there (it hangs in the kernel).
+_MOST_LINGERING = 3
+_IDLE_TURN = 10.0  # s; the loop turns at least this often, and so feeds the watchdog
+_SLACK = 0.2  # of an interval: a probe that is due within it joins the look
+# What is seen when one of the agent's processes dies.
+_ON_DEATH = ("agent", "unit")
+
+
+def machine_facts(root: str) -> dict[str, str]:
+    """Which machine this is, for people."""
+    return {"name": platform.node(), "system": platform.system(), "kernel": platform.release(), "root": root}
+
+
+def jitter(interval: float) -> float:
+    """A part of the interval that is this machine's own, so that a fleet does not look all at once."""
+    identity = b""
+    with contextlib.suppress(OSError):
+        identity = Path("/etc/machine-id").read_bytes()
+    identity = identity or platform.node().encode()
+    share = int.from_bytes(hashlib.sha256(b"backupready" + identity).digest()[:4], "big") / 2**32
+    return interval * share
+
+
+class Monitor:
+    """The mind's loop. `load` reads the configuration anew for a reload."""
+
+    def __init__(
+        self,
+        config: Config,
+        load: Callable[[], Config],
+        probes: Sequence[Probe],
+        metrics: Sequence[Metric],
+        look_command: Sequence[str],
+    ) -> None:
+        self._config = config
+        self._load = load
+        self._all_probes = tuple(probes)
+        self._look_command = tuple(look_command)
+        self._selector = selectors.DefaultSelector()
+        self._counters: dict[str, float] = {"config_last_reload_successful": 1.0}
+        self._memory: dict[str, Mapping[str, Any]] = {}
+        self._asked: dict[wire.Exchange, tuple[Probe, ...]] = {}
+        self._lingering: list[wire.Exchange] = []
+        self._pidfds: dict[int, tuple[int, str]] = {}  # pid → descriptor, role
+        self._known_defects: set[str] = set()
+        self._signals: socket.socket | None = None
+        self._stopping = self._reload_wanted = False
+        self._turned = time.monotonic()
+        self._urgent = False  # only what is due now, without what would soon be
+        self._burst = 0
+        self._again: float | None = None  # when the next look of a burst is due
+        self._judge = Judge((), {}, 0.0)
+        self._take(config)
+        self.snapshot: Snapshot = self._judge.snapshot(time.monotonic(), time.time(), self._machine, self._counters)
+        exposition = Exposition(lambda: self.snapshot, metrics)
+        site = Site(lambda: self.snapshot, exposition, lambda: time.monotonic() - self._turned)
+        self.web = WebServer(config["web.listen_address"], site)
+
+    def _take(self, config: Config) -> None:
+        """Go by this configuration from now on; what is believed of its probes stays."""
+        now = time.monotonic()
+        self._config = config
+        self._probes = tuple(p for p in self._all_probes if config[f"{p.name}.enabled"])
+        self._intervals = {p.name: config[f"{p.name}.interval"].total_seconds() for p in self._probes}
+        deadline = config["look.deadline"].total_seconds()
+        self._judge = Judge(self._probes, self._intervals, deadline, self._judge)
+        self._machine = machine_facts(config["machine.root"])
+        switched_off = [p.name for p in self._all_probes if p not in self._probes]
+        if switched_off:
+            self._machine["switched_off"] = " ".join(switched_off)
+        self._due = {p.name: now for p in self._probes}
+
+    # ---- the loop
+
+    def run(self) -> int:
+        """Until SIGTERM or SIGINT. Returns the exit status."""
+        self._catch_signals()
+        service.notify("READY=1\nSTATUS=looking for the first time")
+        try:
+            while not self._stopping:
+                self._turn()
+        finally:
+            service.notify("STOPPING=1")
+            for exchange in self._asked:
+                exchange.cancel("the daemon stops")
+            self.web.close()
+        return 0
+
+    def _turn(self) -> None:
+        now = time.monotonic()
+        self._turned = now
+        if service.watchdog_seconds() is not None:
+            service.notify("WATCHDOG=1")
+        if self._reload_wanted:
+            self._reload()
+        self._start_looks(now)
+        self._wait(now)
+        self._collect()
+
+    def _wait(self, now: float) -> None:
+        moments = [now + _IDLE_TURN, *(exchange.deadline for exchange in self._asked)]
+        if not self._asked:
+            moments += self._due.values()
+            if self._again is not None:
+                moments.append(self._again)
+        for key, _ in self._selector.select(max(0.0, min(moments) - now)):
+            if isinstance(key.data, wire.Exchange):
+                key.data.advance()
+                if not key.data.done:
+                    self._selector.modify(key.data, key.data.events, key.data)
+            elif key.data == "signals":
+                assert self._signals is not None
+                with contextlib.suppress(BlockingIOError):
+                    self._signals.recv(4096)
+            else:
+                self._died(key.data)
+
+    # ---- looks
+
+    def _start_looks(self, now: float) -> None:
+        """One look at a time: what is due, or will be soon, together."""
+        if self._asked:
+            return
+        if self._again is not None and now >= self._again:
+            self._again = None
+            for name in self._judge.pending():
+                self._due[name] = now
+        if not any(due <= now for due in self._due.values()):
+            return
+        due = [
+            p
+            for p in self._probes
+            if self._due[p.name] <= now + (0.0 if self._urgent or self._burst else _SLACK * self._intervals[p.name])
+        ]
+        self._urgent = False
+        for access in Access:
+            probes = tuple(probe for probe in due if probe.access is access)
+            if probes:
+                self._ask(access, probes, now)
+
+    def _ask(self, access: Access, probes: tuple[Probe, ...], now: float) -> None:
+        for probe in probes:
+            self._due[probe.name] = now + self._intervals[probe.name] * 0.9 + 0.1 * jitter(self._intervals[probe.name])
+        self._count("looks")
+        self._lingering = [e for e in self._lingering if e.child is not None and e.child.poll() is None]
+        if len(self._lingering) >= _MOST_LINGERING:
+            self._miss(probes, f"{len(self._lingering)} earlier looks still hang in the kernel", 0.0)
+            return
+        request = wire.encode_request(
+            wire.LookRequest(
+                tuple(probe.name for probe in probes),
+                {probe.name: self._memory.get(probe.name, {}) for probe in probes},
+            )
+        )
+        try:
+            exchange = self._open_door(access, request)
+        except OSError as error:
+            self._miss(probes, f"cannot start a look: {error.strerror or error}", 0.0)
+            return
+        self._asked[exchange] = probes
+        if exchange.done:
+            return
+        self._selector.register(exchange, exchange.events, exchange)
+
+    def _open_door(self, access: Access, request: bytes) -> wire.Exchange:
+        seconds = self._config["look.deadline"].total_seconds() + 2.0  # the look keeps its own deadline first
+        door, path = self._config["look.door"], self._config["look.socket"]
+        if access is Access.ROOT and (door == "socket" or (door == "auto" and os.path.exists(path))):  # noqa: PTH110
+            return wire.connect(path, request, seconds, allowed=(0,))
+        return wire.spawn(self._look_command, request, seconds)
+
+    def _collect(self) -> None:
+        """Take the looks that have ended, and judge."""
+        now = time.monotonic()
+        for exchange in list(self._asked):
+            if not exchange.done and now >= exchange.deadline:
+                exchange.advance()
+            if exchange.done:
+                self._take_answer(exchange, self._asked.pop(exchange))
+        if not self._asked:
+            self._after_look()
+        self._publish()
+
+    def _take_answer(self, exchange: wire.Exchange, probes: tuple[Probe, ...]) -> None:
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.unregister(exchange)
+        if exchange.child is not None and exchange.child.poll() is None:
+            self._lingering.append(exchange)
+        seconds = time.monotonic() - exchange.started
+        if exchange.failure:
+            self._miss(probes, f"the look {exchange.failure}", seconds)
+            return
+        try:
+            looks = wire.decode_answer(exchange.answer, {probe.name: probe for probe in probes})
+        except wire.Malformed as error:
+            self._miss(probes, f"the look's answer cannot be used: {error}", seconds)
+            return
+        for look in looks:
+            self._judge.saw(look, time.monotonic(), time.time())
+            if look.state is not ProbeState.CANNOT_TELL:
+                self._memory[look.probe] = look.memory
+            self._note_defect(look)
+
+    def _miss(self, probes: Sequence[Probe], why: str, seconds: float) -> None:
+        self._count("looks_failed")
+        names = [probe.name for probe in probes]
+        LOG.warning("cannot look: %s (%s)", why, " ".join(names), extra={"MESSAGE_ID": service.MESSAGE_LOOK_FAILED})
+        self._judge.missed(names, why, time.monotonic(), time.time(), seconds)
+
+    def _note_defect(self, look: Looked) -> None:
+        """One traceback for each distinct defect."""
+        if look.state is not ProbeState.FAILED:
+            return
+        self._count("probe_defects")
+        if look.why not in self._known_defects:
+            self._known_defects.add(look.why)
+            LOG.error("defect in probe %s: %s\n%s", look.probe, look.why, look.traceback)
+
+    def _after_look(self) -> None:
+        """Follow the agent's processes, and look again soon while something is not believed yet."""
+        self._follow_processes()
+        if self._again is not None:
+            return
+        if not self._judge.pending():
+            self._burst = 0
+            return
+        first = self._config["look.confirm_after"].total_seconds()
+        self._again = time.monotonic() + min(first * 2 ** min(self._burst, _BURST_DOUBLINGS), _BURST_LONGEST)
+        self._burst += 1
+
+    # ---- processes
+
+    def _follow_processes(self) -> None:
+        wanted = {watch.pid: watch for watch in self._judge.watches()}
+        for pid in set(self._pidfds) - set(wanted):
+            self._unfollow(pid)
+        for pid, watch in wanted.items():
+            if pid in self._pidfds:
+                continue
+            try:
+                descriptor = os.pidfd_open(pid)
+            except (OSError, AttributeError):
+                continue  # it has ended already, or the kernel has no such thing: the next look will see
+            # The number may have been given to another process since the look.
+            with contextlib.suppress(psutil.Error):
+                if abs(psutil.Process(pid).create_time() - watch.started) < 1.0:
+                    self._pidfds[pid] = (descriptor, watch.role)
+                    self._selector.register(descriptor, selectors.EVENT_READ, pid)
+                    continue
+            os.close(descriptor)
+
+    def _unfollow(self, pid: int) -> None:
+        descriptor, _ = self._pidfds.pop(pid)
+        self._selector.unregister(descriptor)
+        os.close(descriptor)
+
+    def _died(self, pid: int) -> None:
+        role = self._pidfds[pid][1]
+        self._unfollow(pid)
+        self._count("process_deaths")
+        LOG.info("the agent's %s (pid %d) has ended; looking at once", role, pid)
+        now = time.monotonic()
+        for name in _ON_DEATH:
+            if name in self._due:
+                self._due[name] = now
+        self._urgent = True
+
+    # ---- publishing
+
+    def _publish(self) -> None:
+        before = self.snapshot
+        self.snapshot = self._judge.snapshot(time.monotonic(), time.time(), self._machine, self._counters)
+        line = report.headline(self.snapshot)
+        if line != report.headline(before):
+            service.notify(f"STATUS={line}")
+        if before.verdict is not self.snapshot.verdict:
+            LOG.log(
+                logging.INFO if self.snapshot.verdict.exit_code == 0 else logging.WARNING,
+                "%s",
+                line,
+                extra={"MESSAGE_ID": service.MESSAGE_VERDICT, "BACKUPREADY_VERDICT": self.snapshot.verdict.value},
+            )
+        then = {belief.problem.code: belief for belief in before.beliefs}
+        for belief in self.snapshot.beliefs:
+            earlier = then.get(belief.problem.code)
+            fields = {"BACKUPREADY_PROBLEM": belief.problem.code}
+            if belief.active and not (earlier and earlier.active):
+                evidence = "; ".join(report.evidence_line(s.evidence) for s in belief.sightings)
+                fields["MESSAGE_ID"] = service.MESSAGE_PROBLEM_ACTIVE
+                LOG.warning("%s: %s (%s)", belief.problem.code, belief.problem.title, evidence, extra=fields)
+            elif earlier and earlier.active and belief.state is BeliefState.CLEAR:
+                fields["MESSAGE_ID"] = service.MESSAGE_PROBLEM_CLEAR
+                LOG.info("%s is over", belief.problem.code, extra=fields)
+
+    def _count(self, name: str) -> None:
+        self._counters[name] = self._counters.get(name, 0.0) + 1
+
+    # ---- signals
+
+    def _catch_signals(self) -> None:
+        ours, theirs = socket.socketpair()
+        for end in (ours, theirs):
+            end.setblocking(False)
+        self._signals, self._waker = ours, theirs  # kept, so that it stays open
+        signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+        self._selector.register(ours, selectors.EVENT_READ, "signals")
+        signal.signal(signal.SIGTERM, self._on_stop)
+        signal.signal(signal.SIGINT, self._on_stop)
+        signal.signal(signal.SIGHUP, self._on_reload)
+
+    def _on_stop(self, number: int, frame: object) -> None:
+        self._stopping = True
+
+    def _on_reload(self, number: int, frame: object) -> None:
+        self._reload_wanted = True
+
+    def _reload(self) -> None:
+        """Take a new configuration over, or keep the old one and say why. Addresses of the web server stay."""
+        self._reload_wanted = False
+        service.notify(service.reloading())
+        try:
+            config = self._load()
+        except ConfigError as error:
+            self._counters["config_last_reload_successful"] = 0.0
+            extra = {"MESSAGE_ID": service.MESSAGE_CONFIG_REFUSED}
+            LOG.error("the configuration is refused and the old one kept:\n%s", error, extra=extra)
+        else:
+            self._counters["config_last_reload_successful"] = 1.0
+            if config["web.listen_address"] != self._config["web.listen_address"]:
+                LOG.warning("web.listen_address is taken over at the next start only")
+            for exchange in list(self._asked):
+                exchange.cancel("was given up for a reload")
+                self._asked.pop(exchange)
+            self._take(config)
+            LOG.info("the configuration is reloaded")
+        service.notify("READY=1")
+
+
+def look_command(config_path: str | None) -> list[str]:
+    """How the child door starts a look with the same program and configuration."""
+    command = [sys.executable, "-P"] if sys.version_info >= (3, 11) else [sys.executable]
+    command += ["-m", "backupready"]
+    if config_path:
+        command += ["--config", config_path]
+    return [*command, "look"]

@@ -1,0 +1,178 @@
+"""How is a snapshot told? As one JSON document for programs, and as text for people."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+from backupready.model import BeliefState, Effect, Evidence, ProbeState, Problem, Reason, Snapshot, Verdict
+
+SCHEMA = 1
+_WIDTH = 110  # columns
+Document = Mapping[str, Any]
+
+SENTENCES = {
+    Verdict.READY: "the next backup should succeed",
+    Verdict.AT_RISK: "the next backup may fail",
+    Verdict.DEGRADED: "the next backup will be late or only crash-consistent",
+    Verdict.BLOCKED: "the next backup will fail",
+    Verdict.UNKNOWN: "whether the next backup will succeed cannot be told",
+}
+
+
+def iso(moment: float) -> str:
+    """UTC, to the second."""
+    return datetime.fromtimestamp(moment, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def document(snapshot: Snapshot) -> dict[str, Any]:
+    """The JSON document of `check --json` and /api/v1/status, schema 1."""
+    return {
+        "schema": SCHEMA,
+        "verdict": snapshot.verdict.value,
+        "since": iso(snapshot.since),
+        "checked_at": iso(snapshot.checked_at),
+        "machine": dict(snapshot.machine),
+        "window": None,
+        "reasons": [_reason(reason) for reason in snapshot.reasons],
+        "notices": [_reason(notice) for notice in snapshot.notices],
+        "unknown": unknown(snapshot),
+        "probes": [
+            {
+                "name": run.name,
+                "state": run.state.value if run.state else ProbeState.CANNOT_TELL.value,
+                "seconds": round(run.seconds, 3),
+                "why": run.why,
+            }
+            for run in snapshot.probes
+        ],
+    }
+
+
+def _reason(reason: Reason) -> dict[str, Any]:
+    return {
+        "problem": reason.problem.code,
+        "title": reason.problem.title,
+        "key": reason.key,
+        "effect": reason.problem.effect.value,
+        "state": BeliefState.ACTIVE.value,
+        "since": iso(reason.since),
+        "evidence": dict(reason.evidence),
+        "consequences": list(reason.consequences),
+        "fix": reason.problem.remedy,
+        "explain": explanation(reason.problem),
+    }
+
+
+def explanation(problem: Problem) -> str:
+    """What a person is told about a problem in one breath."""
+    return f"{problem.meaning} {problem.fix}"
+
+
+def unknown(snapshot: Snapshot) -> list[dict[str, str]]:
+    """Every probe that could tell nothing, then every problem that its probe could not tell, each with the reason."""
+    silent = {run.name: run.why for run in snapshot.probes if run.state is not ProbeState.OK}
+    entries = [{"probe": name, "why": why} for name, why in silent.items()]
+    whys = set(silent.values())
+    for belief in snapshot.beliefs:
+        if belief.unknown and belief.why not in whys:
+            entries.append({"problem": belief.problem.code, "why": belief.why})
+    return entries
+
+
+# -------------------------------------------------------------------------------------------------------- text
+
+
+def headline(snapshot: Snapshot) -> str:
+    """One line: the verdict, what follows, and the gravest reason."""
+    return _headline(document(snapshot))
+
+
+def _headline(told_of: Document) -> str:
+    verdict = Verdict(told_of["verdict"])
+    words = [verdict.value.upper().replace("_", " "), SENTENCES[verdict]]
+    if told_of["reasons"]:
+        first = told_of["reasons"][0]
+        words.append(f"{first['problem']} since {first['since']}")
+        words.append(f"fix: {first['fix'] or 'advise'}")
+    elif verdict is Verdict.UNKNOWN:
+        words += [entry["why"] for entry in told_of["unknown"][:1]]
+    return " · ".join(words)
+
+
+def nagios(snapshot: Snapshot) -> str:
+    """One line in the Nagios plugins' manner, without the separator that they reserve."""
+    words = ("OK", "WARNING", "CRITICAL", "UNKNOWN")[snapshot.verdict.exit_code]
+    codes = ", ".join(f"{r.problem.code}{f'({r.key})' if r.key else ''}" for r in snapshot.reasons)
+    return f"BACKUPREADY {words} - {SENTENCES[snapshot.verdict]}{f': {codes}' if codes else ''}".replace("|", "/")
+
+
+def text(snapshot: Snapshot) -> str:
+    """The whole report for a terminal."""
+    return told(document(snapshot))
+
+
+def told(told_of: Document) -> str:
+    """The same from the JSON document, as it comes from a running daemon."""
+    lines = [_headline(told_of)]
+    for title, reasons in (("", told_of["reasons"]), ("Worth knowing:", told_of["notices"])):
+        if reasons and title:
+            lines += ["", title]
+        for reason in reasons:
+            lines += ["", *_reason_lines(reason)]
+    if told_of["unknown"]:
+        lines += ["", "Could not be told:"]
+        lines += [f"  {entry.get('probe') or entry.get('problem')}: {entry['why']}" for entry in told_of["unknown"]]
+    if told_of["machine"].get("switched_off"):
+        lines += ["", f"Not looked at, since switched off: {told_of['machine']['switched_off']}"]
+    return "\n".join(lines)
+
+
+_EFFECTS = {
+    Effect.BLOCKS: "the backup will fail",
+    Effect.DEGRADES: "late or only crash-consistent",
+    Effect.RISKS: "the backup may fail",
+    Effect.NOTICE: "notice",
+}
+
+
+def _reason_lines(reason: Document) -> list[str]:
+    key = f" ({reason['key']})" if reason["key"] else ""
+    lines = [f"{reason['problem']}{key}: {reason['title']} [{_EFFECTS[Effect(reason['effect'])]}]"]
+    seen = evidence_line(reason["evidence"])
+    if seen:
+        lines += _wrapped(f"seen: {seen}")
+    if reason["consequences"]:
+        lines += _wrapped(f"hence also: {', '.join(reason['consequences'])}")
+    return lines + _wrapped(reason["explain"])
+
+
+def _wrapped(words: str) -> list[str]:
+    return textwrap.wrap(
+        words, _WIDTH, initial_indent="  ", subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+    )
+
+
+def evidence_line(evidence: Evidence) -> str:
+    """Facts as name=value."""
+    return ", ".join(f"{name}={value}" for name, value in evidence.items() if value not in (None, ""))
+
+
+def explain(problem: Problem) -> str:
+    """The catalogue entry, for `backupready explain`."""
+    parts = [
+        ("", f"{problem.code}: {problem.title}"),
+        ("Effect", f"{problem.effect.value} ({problem.cause.value})"),
+        ("Meaning", problem.meaning),
+        ("Diagnosis", problem.diagnosis),
+        ("Fix", problem.fix),
+        ("Remedy", problem.remedy or "none that a machine may do; advise"),
+        ("Source", problem.source),
+    ]
+    if problem.sightings > 1:
+        parts.append(("Believed after", f"{problem.sightings} looks in a row, since {problem.patience}"))
+    if problem.explains:
+        parts.append(("Explains", ", ".join(problem.explains)))
+    return "\n".join(f"{name}: {words}" if name else words for name, words in parts)
