@@ -12,15 +12,18 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from backupready import __version__, catalogue, config, probes, report
 from backupready.config import Config, ConfigError
 from backupready.mind.judge import Judge
 from backupready.model import Probe, Snapshot, Verdict
+
+if TYPE_CHECKING:
+    from backupready.eyes.look import MachineFor
 
 EXIT_USAGE = 64  # EX_USAGE of sysexits.h
 _CONFIRM_TOTAL = 45.0  # s; the longest that a check looks again to be sure
@@ -125,8 +128,19 @@ def _look(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    with _config_to_check(options) as settings:
-        snapshot = check(settings, options.root, _moment(options.at))
+    from backupready.eyes import look
+    from backupready.mind.monitor import machine_facts
+
+    if options.root is not None:
+        if not Path(options.root).is_dir():
+            print(f"backupready check: cannot read {options.root}: there is no such directory", file=sys.stderr)
+            return EXIT_USAGE
+        machine_for = look.captured(options.root, _moment(options.at))
+        facts = {"name": "captured tree", "root": options.root}
+        snapshot = check(_load(options.config), machine_for, facts, changes=False)
+    else:
+        with _config_to_check(options) as settings:
+            snapshot = check(settings, look.live(settings), machine_facts(settings["machine.root"]))
     if options.json:
         print(json.dumps(report.document(snapshot), indent=2, ensure_ascii=False))
     elif options.nagios:
@@ -160,54 +174,34 @@ def _moment(text: str | None) -> float | None:
     return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
 
 
-def check(settings: Config, root: str | None = None, at: float | None = None) -> Snapshot:
+def check(settings: Config, machine_for: MachineFor, facts: Mapping[str, str], changes: bool = True) -> Snapshot:
     """One judgement from nothing, in this process: a look, and more of them while something that was seen needs to
-    be confirmed. A captured tree does not change, so it is looked at as often as it takes, without waiting."""
+    be confirmed. A machine that does not change (a captured tree) is not waited for between them."""
     from backupready.eyes import look
-    from backupready.mind.monitor import machine_facts
 
-    if root is not None and not Path(root).is_dir():
-        print(f"backupready check: cannot read {root}: there is no such directory", file=sys.stderr)
-        raise SystemExit(EXIT_USAGE)
-    machine_for = look.captured(root, at) if root is not None else look.live(settings)
     enabled = [probe for probe in probes.PROBES if settings[f"{probe.name}.enabled"]]
     intervals = {probe.name: settings[f"{probe.name}.interval"].total_seconds() for probe in enabled}
     judge = Judge(enabled, intervals, settings["look.deadline"].total_seconds())
-    clock = _Clock(captured=root is not None)
+    started, skipped = time.monotonic(), 0.0
     wait = settings["look.confirm_after"].total_seconds()
     due: Sequence[Probe] = enabled
     while True:
         for looked in look.look(due, machine_for, settings):
-            judge.saw(looked, clock.monotonic(), time.time())
+            now = time.monotonic() - started + skipped
+            judge.saw(looked, now, time.time())
             if looked.traceback:
                 print(f"backupready: a defect in probe {looked.probe}:\n{looked.traceback}", file=sys.stderr)
         due = [probe for probe in enabled if probe.name in judge.pending()]
-        if not due or clock.monotonic() > _CONFIRM_TOTAL:
+        if not due or now > _CONFIRM_TOTAL:
             break
-        clock.wait(wait)
-        wait *= 2
-    facts = machine_facts(root or settings["machine.root"])
-    if root is not None:
-        facts = {"name": "captured tree", "root": root}
-    return judge.snapshot(clock.monotonic(), time.time(), facts, {})
-
-
-class _Clock:
-    """Time since the check began; for a captured tree waiting costs nothing."""
-
-    def __init__(self, captured: bool) -> None:
-        self._captured = captured
-        self._started = time.monotonic()
-        self._skipped = 0.0
-
-    def monotonic(self) -> float:
-        return time.monotonic() - self._started + self._skipped
-
-    def wait(self, seconds: float) -> None:
-        if self._captured:
-            self._skipped += seconds
+        if changes:
+            time.sleep(wait)
         else:
-            time.sleep(seconds)
+            skipped += wait
+        wait *= 2
+    if switched_off := [probe.name for probe in probes.PROBES if probe not in enabled]:
+        facts = {**facts, "switched_off": " ".join(switched_off)}
+    return judge.snapshot(now, time.time(), facts, {})
 
 
 # ------------------------------------------------------------------------------------------------------ status

@@ -48,6 +48,7 @@ def note(thread, text):
 if sys.argv[1] == "-daemon":
     note("Daemon", "Azure Linux Agent Version: 2.15.0.1")
     note("Daemon", f"Python: {sys.version.split()[0]}")
+    note("Daemon", "Run daemon")
     worker = subprocess.Popen([sys.executable, "-u", sys.argv[0], "-run-exthandlers"])
     stopping = []
     for number in (signal.SIGTERM, signal.SIGINT):

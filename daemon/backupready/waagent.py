@@ -164,14 +164,16 @@ _FACTS = re.compile(
     "|".join(
         f"(?P<{name}>{pattern})"
         for name, pattern in {
-            "daemon_start": r"Azure Linux Agent Version: ?(?P<daemon_version>\S+)",
+            "daemon_version": r"Azure Linux Agent Version: ?(?P<daemon>\S+)",
+            # A second daemon says its version too, but ends before this.
+            "daemon_start": r"^(?:Daemon )?Run daemon$",
             "python": r"^(?:Daemon |ExtHandler )?Python: (?P<python_version>\d\S*)",
             "heartbeat": r"\[HEARTBEAT\] Agent WALinuxAgent-(?P<heartbeat_version>\S+) is running as the goal state"
             r" agent \[DEBUG .*?UpdateGSErrors: (?P<heartbeat_errors>\d{1,9})",
             "worker_start": r"Azure Linux Agent \(Goal State Agent version (?P<worker_1>[^\s)]+)\)"
             r"|Agent WALinuxAgent-(?P<worker_2>\S+) is running as the goal state agent"
             r"|WALinuxAgent-(?P<worker_3>\S+) running as process",
-            "worker_failed": r"launched with command '[^']*' failed with return code: -?\d+",
+            "worker_failed": r"^(?:Daemon )?Agent \S+ launched with command '[^']*' failed with return code: -?\d+",
             "worker_exception": r"Agent WALinuxAgent-\S+ failed with exception: (?P<exception>[^\n]*)",
             "certificate_error": r"Error fetching the goal state certificates[^\n]*"
             r"|Error in transport decryption[^\n]*|Failed to decrypt [^\n]*",
@@ -206,9 +208,11 @@ def fold(facts: LogFacts, record: Record) -> LogFacts:
     found = {name for name, value in match.groupdict().items() if value is not None}
     group = match.group
     if "daemon_start" in found:
-        return LogFacts(daemon_version=group("daemon_version"), daemon_started=time, newest=newest)
+        return LogFacts(daemon_version=facts.daemon_version, python=facts.python, daemon_started=time, newest=newest)
     change: dict[str, Any] = {}
-    if "python" in found:
+    if "daemon_version" in found:
+        change = {"daemon_version": group("daemon")}
+    elif "python" in found:
         change = {"python": group("python_version")}
     elif "heartbeat" in found:
         change = {

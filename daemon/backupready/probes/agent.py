@@ -72,7 +72,21 @@ PROBLEMS = (
         fix="Install the agent from the distribution's repository (Debian `waagent`, Ubuntu `walinuxagent`, others"
         " `WALinuxAgent` or `python-azure-agent`), then enable and start its unit.",
         source=_UPDATE_AGENT,
-        explains=("AGENT_STOPPED", *_DOWN, "AGENT_TOOL_MISSING", "CONFIG_MISSING", "EXTENSION_VANISHED"),
+        explains=(
+            "AGENT_STOPPED",
+            *_DOWN,
+            "AGENT_UNSUPPORTED",
+            "AGENT_DEFECT_ON_PYTHON",
+            "AGENT_VERSION_BLACKLISTED",
+            "AGENT_TOOL_MISSING",
+            "AGENT_START_SKIPPED",
+            "AGENT_START_LIMIT",
+            "AGENT_MASKED",
+            "AGENT_NOT_ENABLED",
+            "AGENT_NO_AUTO_RESTART",
+            "CONFIG_MISSING",
+            "EXTENSION_VANISHED",
+        ),
     ),
     Problem(
         "AGENT_STOPPED",

@@ -1,0 +1,182 @@
+"""A scenario: a machine described as a change to a healthy one, and what must be believed of it.
+
+The files are JSON with these keys, all optional:
+
+base       which library tree lies under /var/lib/waagent: a folder of tests/data, or null for none
+log        which log lies at /var/log/waagent.log: a file of tests/data/logs, or null for none
+until      the log ends before its line `##### <until>`
+at         the moment of the look, RFC 3339; by default two seconds after the end of the log
+files      path → text to write, or null to remove (a directory: with all that is in it)
+bytes      path → hexadecimal bytes to write
+modified   path → seconds before `at` when it was modified; everything else was modified 60 s before
+processes  [pid, parent, state, seconds since its start, argument …] of each; by default a healthy agent's; null when
+           the process table cannot be told
+http       URL → [status, body] or [status, body, seconds], or a word for how it is unreachable
+unit       properties that differ from a healthy unit's; null when the service manager cannot be asked
+privileged whether the look is root's
+settings   setting → text
+expect     the problems that are active, as CODE or CODE(key): exactly these
+unknown    the problems that cannot be told: exactly these
+verdict    the verdict
+evidence   CODE → facts that its evidence must hold
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Mapping, Sequence
+
+from backupready import catalogue, cli, config, waagent
+from backupready.eyes.machine import CapturedMachine
+from backupready.model import Absent, Answer, CannotTell, Process, Snapshot, Unreachable
+
+DATA = Path(__file__).parent / "data"
+_MACHINE = "7f5a3c3e-0000-4000-8000-000000000001"
+WIRE = "http://168.63.129.16:80/?comp=versions"
+PLUGIN = "http://168.63.129.16:32526/versions"
+_HTTP = {
+    WIRE: [200, "<Versions><Supported><Version>2012-11-30</Version></Supported></Versions>"],
+    PLUGIN: [200, '["2015-09-01"]'],
+}
+_UNIT = {
+    "LoadState": "loaded",
+    "ActiveState": "active",
+    "SubState": "running",
+    "UnitFileState": "enabled",
+    "Result": "success",
+    "Restart": "always",
+    "NRestarts": "0",
+    "ConditionResult": "yes",
+    "ConditionTimestampMonotonic": "12345",
+}
+_FILES = {
+    "/usr/sbin/waagent": "",
+    "/usr/bin/openssl": "",
+    "/usr/bin/ip": "",
+    "/etc/waagent.conf": "# a comment\nExtensions.Enabled=y\nLogs.Verbose=n\n",
+    "/var/lib/waagent/provisioned": _MACHINE,
+    "/sys/class/dmi/id/product_uuid": _MACHINE + "\n",
+    f"/var/log/azure/{waagent.VMSNAPSHOT}/shell.log": "",
+}
+_AGENT = [
+    [100, 1, "S", 300, "/usr/bin/python3", "-u", "/usr/sbin/waagent", "-daemon"],
+    [101, 100, "S", 299, "/usr/bin/python3", "-u", "/usr/sbin/waagent", "-run-exthandlers"],
+]
+
+
+class ScenarioMachine(CapturedMachine):
+    """A captured tree, with the live answers that the scenario gives."""
+
+    def __init__(self, root: Path, at: float, scenario: Mapping[str, Any], memory: Mapping[str, Any]) -> None:
+        super().__init__(str(root), at, memory)
+        self._moment = at
+        self._scenario = scenario
+        self.privileged = scenario.get("privileged", True)
+
+    def processes(self) -> tuple[Process, ...]:
+        rows = self._scenario.get("processes", _AGENT)
+        if rows is None:
+            raise CannotTell("the process table cannot be told")
+        return tuple(
+            Process(pid, parent, tuple(argv), state, self._moment - age) for pid, parent, state, age, *argv in rows
+        )
+
+    def get(self, url: str, timeout: float, budget: float) -> Answer:
+        answer = {**_HTTP, **self._scenario.get("http", {})}[url]
+        if isinstance(answer, str):
+            raise Unreachable(answer, "as the scenario wants it", 3)
+        status, body, *seconds = answer
+        return Answer(status, {}, body.encode(), seconds[0] if seconds else 0.002, 1)
+
+    def _missing(self, path: str) -> Exception:
+        return Absent(path)  # the scenario is a whole machine
+
+    def unit(self, name: str, properties: Sequence[str]) -> Mapping[str, str]:
+        changes = self._scenario.get("unit", {})
+        if changes is None:
+            raise CannotTell("the service manager cannot be asked")
+        return {**_UNIT, **changes} if name == "walinuxagent.service" else {"LoadState": "not-found"}
+
+
+@dataclass(frozen=True)
+class Believed:
+    """What came out: active problems as CODE or CODE(key), unknown ones, and the whole snapshot."""
+
+    expect: frozenset[str]
+    unknown: frozenset[str]
+    snapshot: Snapshot
+
+
+def believe(scenario: Mapping[str, Any], place: Path) -> Believed:
+    """Build the machine of a scenario below `place`, look at it until everything seen is confirmed, and tell."""
+    at = furnish(scenario, place)
+    table = catalogue.SETTINGS
+    place_config = place.parent / f"{place.name}.conf"
+    place_config.write_text(
+        "".join(
+            f"[{name.partition('.')[0]}]\n{name.partition('.')[2]} = {text}\n"
+            for name, text in scenario.get("settings", {}).items()
+        )
+    )
+    settings = config.load(table, place_config)
+    snapshot = cli.check(
+        settings, lambda memory: ScenarioMachine(place, at, scenario, memory), {"name": "scenario"}, changes=False
+    )
+    active = frozenset(
+        f"{reason.problem.code}({reason.key})" if reason.key else reason.problem.code
+        for reason in (*snapshot.reasons, *snapshot.notices)
+    )
+    return Believed(active, frozenset(b.problem.code for b in snapshot.beliefs if b.unknown), snapshot)
+
+
+def furnish(scenario: Mapping[str, Any], place: Path) -> float:
+    """Write the scenario's files below `place`. Returns the moment of the look."""
+    library = place / waagent.LIB_DIR.lstrip("/")
+    base = scenario.get("base", "libdir-2.15.0.1")
+    log_name = scenario.get("log", "waagent-2.15.0.1-normal.log")
+    if base is not None:
+        shutil.copytree(DATA / base, library)
+    log = _slice((DATA / "logs" / log_name).read_bytes(), scenario.get("until")) if log_name else b""
+    for path, text in {**_FILES, **scenario.get("files", {})}.items():
+        file = place / path.lstrip("/")
+        if text is None:
+            shutil.rmtree(file) if file.is_dir() else file.unlink(missing_ok=True)
+            continue
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    for path, text in scenario.get("bytes", {}).items():
+        file = place / path.lstrip("/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(bytes.fromhex(text))
+    if log_name and waagent.LOG not in scenario.get("files", {}):
+        file = place / waagent.LOG.lstrip("/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(log)
+    end = max((record.time for record in waagent.records(log)), default=None)
+    wanted = waagent.timestamp(scenario.get("at"))
+    at = wanted if wanted is not None else (end or 1795393382.0) + 2.0
+    for file in [*place.rglob("*"), place]:
+        os.utime(file, (at - 60, at - 60))
+    for path, age in scenario.get("modified", {}).items():
+        os.utime(place / path.lstrip("/"), (at - age, at - age))
+    return at
+
+
+def _slice(log: bytes, until: str | None) -> bytes:
+    if until is None:
+        return log
+    end = log.index(f"##### {until}".encode())
+    return log[:end]
+
+
+def scenarios() -> dict[str, dict[str, Any]]:
+    """Every scenario by `<probe>/<name>`."""
+    return {
+        f"{file.parent.name}/{file.stem}": json.loads(file.read_text())
+        for file in sorted(DATA.glob("*/*.json"))
+        if not file.parent.name.startswith(("libdir", "logs"))
+    }
