@@ -40,8 +40,10 @@ _BURST_LONGEST = 15.0  # s between the looks of a burst
 _MOST_LINGERING = 3
 _IDLE_TURN = 10.0  # s; the loop turns at least this often, and so feeds the watchdog
 _SLACK = 0.2  # of an interval: a probe that is due within it joins the look
-# What is seen when one of the agent's processes dies.
+# What is looked at when one of the agent's processes dies, and for how long it is followed what comes of it: an agent
+# that is restarted has its new worker within seconds.
 _ON_DEATH = ("agent", "unit")
+_FOLLOW_DEATH = 30.0  # s
 
 
 def machine_facts(root: str) -> dict[str, str]:
@@ -84,6 +86,7 @@ class Monitor:
         self._signals: socket.socket | None = None
         self._stopping = self._reload_wanted = False
         self._turned = time.monotonic()
+        self._followed_until = 0.0  # monotonic: until then it is followed what comes of a death
         self._urgent = False  # only what is due now, without what would soon be
         self._burst = 0
         self._again: float | None = None  # when the next look of a burst is due
@@ -161,14 +164,16 @@ class Monitor:
             return
         if self._again is not None and now >= self._again:
             self._again = None
-            for name in self._judge.pending():
-                self._due[name] = now
+            self._urgent = True
+            for name in (*self._judge.pending(), *(_ON_DEATH if now < self._followed_until else ())):
+                if name in self._due:
+                    self._due[name] = now
         if not any(due <= now for due in self._due.values()):
             return
         due = [
             p
             for p in self._probes
-            if self._due[p.name] <= now + (0.0 if self._urgent or self._burst else _SLACK * self._intervals[p.name])
+            if self._due[p.name] <= now + (0.0 if self._urgent else _SLACK * self._intervals[p.name])
         ]
         self._urgent = False
         for access in Access:
@@ -210,12 +215,14 @@ class Monitor:
     def _collect(self) -> None:
         """Take the looks that have ended, and judge."""
         now = time.monotonic()
+        ended = False
         for exchange in list(self._asked):
             if not exchange.done and now >= exchange.deadline:
                 exchange.advance()
             if exchange.done:
                 self._take_answer(exchange, self._asked.pop(exchange))
-        if not self._asked:
+                ended = True
+        if ended and not self._asked:
             self._after_look()
         self._publish()
 
@@ -259,7 +266,7 @@ class Monitor:
         self._follow_processes()
         if self._again is not None:
             return
-        if not self._judge.pending():
+        if not self._judge.pending() and time.monotonic() >= self._followed_until:
             self._burst = 0
             return
         first = self._config["look.confirm_after"].total_seconds()
@@ -277,8 +284,11 @@ class Monitor:
                 continue
             try:
                 descriptor = os.pidfd_open(pid)
+            except ProcessLookupError:
+                self._look_after_death()  # it has ended since it was seen
+                continue
             except (OSError, AttributeError):
-                continue  # it has ended already, or the kernel has no such thing: the next look will see
+                continue  # the kernel or the interpreter has no such thing: the next look in turn will see
             # The number may have been given to another process since the look.
             with contextlib.suppress(psutil.Error):
                 if abs(psutil.Process(pid).create_time() - watch.started) < 1.0:
@@ -297,11 +307,11 @@ class Monitor:
         self._unfollow(pid)
         self._count("process_deaths")
         LOG.info("the agent's %s (pid %d) has ended; looking at once", role, pid)
+        self._look_after_death()
+
+    def _look_after_death(self) -> None:
         now = time.monotonic()
-        for name in _ON_DEATH:
-            if name in self._due:
-                self._due[name] = now
-        self._urgent = True
+        self._again, self._burst, self._followed_until = now, 0, now + _FOLLOW_DEATH
 
     # ---- publishing
 

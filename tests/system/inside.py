@@ -1,0 +1,172 @@
+"""backupready in the booted guest: how the tests install it, ask it, and bring the guest back to health.
+
+The units here are the tests' own and plain; what they show is that the roles work apart: the mind as a user of its own,
+the eyes as root behind a socket of the service manager.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from backupready.probes import PROBES
+from lab.guest import AGENT_UNIT, HANDLER_DIRECTORY, Guest
+
+_UNITS = {
+    "backupready.service": """\
+[Unit]
+After=backupready-look.socket
+[Service]
+Type=notify
+NotifyAccess=main
+User=backupready
+ExecStart=/usr/local/bin/backupready run
+ExecReload=kill -HUP $MAINPID
+WatchdogSec=180
+Restart=no
+""",
+    "backupready-look.socket": """\
+[Socket]
+ListenStream=/run/backupready/look.sock
+SocketMode=0600
+SocketUser=backupready
+Accept=yes
+[Install]
+WantedBy=sockets.target
+""",
+    "backupready-look@.service": """\
+[Service]
+ExecStart=/usr/local/bin/backupready look
+StandardInput=socket
+StandardOutput=journal
+StandardError=journal
+""",
+}
+_RESTART_DROP_IN = f"/etc/systemd/system/{AGENT_UNIT}.d/50-restart.conf"
+_AGENT_CONFIG = "/etc/waagent.conf"
+# True of Debian 12's agent on its Python, healthy or not.
+ALWAYS = frozenset({"AGENT_DEFECT_ON_PYTHON"})
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What `backupready check --json` said."""
+
+    exit_code: int
+    document: dict[str, Any]
+
+    @property
+    def active(self) -> frozenset[str]:
+        """The active problems but for those that are always there."""
+        entries = [*self.document["reasons"], *self.document["notices"]]
+        return frozenset(entry["problem"] for entry in entries) - ALWAYS
+
+
+class Inside:
+    """The guest, and backupready in it."""
+
+    def __init__(self, guest: Guest) -> None:
+        self.guest = guest
+        self._config = guest.read(_AGENT_CONFIG)
+        self._drop_in = guest.read(_RESTART_DROP_IN)
+        self._manifest = ""
+
+    def install(self, wheel: Path) -> None:
+        self.guest.install_wheel(wheel)
+        for name, text in _UNITS.items():
+            self.guest.write(f"/etc/systemd/system/{name}", text)
+        self.set_intervals("3s")
+        self.guest.run("systemctl", "daemon-reload")
+
+    def set_intervals(self, span: str) -> None:
+        """How often the daemon looks by itself; the tests have less patience than an administrator."""
+        text = "".join(f"[{probe.name}]\ninterval = {span}\n" for probe in PROBES)
+        self.guest.write("/etc/backupready/backupready.conf", text)
+
+    def start_daemon(self) -> None:
+        self.guest.run("systemctl", "start", "backupready-look.socket")
+        self.guest.run("systemctl", "start", "backupready.service")
+
+    # ---- asking
+
+    def check(self, user: str | None = None) -> Checked:
+        done = self.guest.run("/usr/local/bin/backupready", "check", "--json", check=False, timeout=120, user=user)
+        try:
+            return Checked(done.returncode, json.loads(done.stdout))
+        except ValueError:
+            raise AssertionError(f"no document, but exit {done.returncode}: {done.stdout}{done.stderr}") from None
+
+    def get(self, path: str) -> str:
+        """From the running daemon."""
+        script = (
+            f"import urllib.request as r; print(r.urlopen('http://127.0.0.1:10168{path}', timeout=5).read().decode())"
+        )
+        return self.guest.run("python3", "-c", script).stdout
+
+    def daemon_active(self) -> frozenset[str]:
+        """The active problems by the daemon's metrics, but for those that are always there."""
+        active = set()
+        for line in self.get("/metrics").splitlines():
+            if line.startswith("backupready_problem_active{") and line.endswith(" 1.0"):
+                active.add(line.partition('problem="')[2].partition('"')[0])
+        return frozenset(active) - ALWAYS
+
+    def expect(self, *problems: str, within: float = 60.0) -> Checked:
+        """Exactly these problems are active: by a check of its own, twice in a row, and by the daemon."""
+        wanted = frozenset(problems)
+        deadline = time.monotonic() + within
+        in_a_row = 0
+        while True:
+            checked, daemon = self.check(), self.daemon_active()
+            in_a_row = in_a_row + 1 if checked.active == wanted == daemon else 0
+            if in_a_row == 2:
+                return checked
+            if time.monotonic() > deadline:
+                raise AssertionError(
+                    f"expected {sorted(wanted)}; check says {sorted(checked.active)}, the daemon {sorted(daemon)}\n"
+                    f"{json.dumps(checked.document, indent=1)}\n{self.last_words()}"
+                )
+            time.sleep(0.5)
+
+    def last_words(self) -> str:
+        journal = "\n".join(self.guest.journal("backupready.service").splitlines()[-20:])
+        return f"{journal}\n{self.guest.run('tail', '-n', '15', '/var/log/waagent.log', check=False).stdout}"
+
+    # ---- health
+
+    def keep_manifest(self) -> str:
+        """The handler's manifest, for who takes it away."""
+        self._manifest = self.guest.read(f"{HANDLER_DIRECTORY}/HandlerManifest.json")
+        return f"{HANDLER_DIRECTORY}/HandlerManifest.json"
+
+    def heal(self) -> None:
+        """Undo whatever a test does to the guest, and wait until the agent reports that it is ready."""
+        guest = self.guest
+        guest.fabric.reset()
+        guest.set_handler()
+        if self._manifest:
+            guest.write(f"{HANDLER_DIRECTORY}/HandlerManifest.json", self._manifest)
+            self._manifest = ""
+        guest.write(_RESTART_DROP_IN, self._drop_in)
+        guest.write(_AGENT_CONFIG, self._config)
+        guest.path("/var/lib/waagent/disable_agent").unlink(missing_ok=True)
+        guest.run("systemctl", "daemon-reload")
+        for pid in (guest.agent_pids().daemon, guest.agent_pids().worker):
+            if pid is not None:
+                guest.run("kill", "-CONT", str(pid), check=False)
+        guest.run("systemctl", "reset-failed", AGENT_UNIT, check=False)
+        guest.restart_agent()
+        guest.wait_agent_ready()
+
+    def set_config(self, key: str, value: str) -> None:
+        """A setting in waagent.conf."""
+        lines = [line for line in self._config.splitlines() if not line.startswith(f"{key}=")]
+        self.guest.write(_AGENT_CONFIG, "\n".join([*lines, f"{key}={value}"]) + "\n")
+
+    def without_auto_restart(self) -> None:
+        """The unit as Debian ships it."""
+        self.guest.path(_RESTART_DROP_IN).unlink()
+        self.guest.run("systemctl", "daemon-reload")
