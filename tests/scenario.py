@@ -26,9 +26,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Mapping, Sequence
+from typing import Any
 
 from backupready import catalogue, cli, config, waagent
 from backupready.eyes.machine import CapturedMachine

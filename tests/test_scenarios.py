@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scenario import believe, scenarios
 
 from backupready import probes
 from backupready.model import ProbeState
+from scenario import believe, scenarios
 
 ALL = scenarios()
 

@@ -11,13 +11,13 @@ from typing import Any, Callable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scenario import DATA, ScenarioMachine, furnish
 
 from backupready import catalogue, config, probes, waagent
 from backupready.eyes import look
 from backupready.eyes.machine import CapturedMachine
-from backupready.model import CannotTell, Process, ProbeState
+from backupready.model import CannotTell, ProbeState, Process
 from backupready.waagent import LogFacts
+from scenario import DATA, ScenarioMachine, furnish
 
 LOGS = sorted((DATA / "logs").iterdir())
 
@@ -228,7 +228,7 @@ def test_a_log_is_followed_from_look_to_look(tmp_path: Path) -> None:
     # A record that was cut by a look or by the rotation may lose its end; its beginning is what is matched.
     expected = facts_of(whole)
     texts = {"goal_state_error_text", "worker_failure"}
-    assert replace(facts, **{name: None for name in texts}) == replace(expected, **{name: None for name in texts})
+    assert replace(facts, **dict.fromkeys(texts)) == replace(expected, **dict.fromkeys(texts))
 
 
 def test_a_huge_log_is_read_from_its_end(tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 from backupready import config, probes
 from backupready.mind import metrics
 from backupready.model import Problem, Setting
@@ -60,3 +63,17 @@ def rendered() -> dict[str, str]:
     files = {"config/backupready.conf": sample_config(), "packaging/doc/metrics.md": metric_list()}
     files.update({f"packaging/runbook/{name}": text for name, text in runbook().items()})
     return files
+
+
+def main() -> int:
+    """Write every rendered file below the source tree that is named."""
+    tree = Path(sys.argv[1])
+    for name, text in rendered().items():
+        file = tree / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -135,11 +135,13 @@ class Judge:
     def beliefs(self, monotonic: float, wall: float) -> tuple[Belief, ...]:
         """Every declared problem, gravest effect first, as it is believed now."""
         plain = [self._belief(track, monotonic, wall) for track in self._tracks.values()]
-        active = {belief.problem.code: belief for belief in plain if belief.state is BeliefState.ACTIVE}
+        # A cause that was seen and is not confirmed yet explains already: else its consequences would stand as
+        # reasons of their own until it is.
         causes: dict[str, str] = {}
-        for code, belief in active.items():
-            for consequence in belief.problem.explains:
-                causes.setdefault(consequence, code)
+        for track, belief in zip(self._tracks.values(), plain):
+            seen = belief.state is BeliefState.ACTIVE or (track.sightings and not track.cannot)
+            for consequence in track.problem.explains if seen else ():
+                causes.setdefault(consequence, track.problem.code)
         explained = [replace(b, explained_by=causes.get(b.problem.code)) for b in plain]
         return tuple(sorted(explained, key=lambda b: b.problem.effect.rank))
 

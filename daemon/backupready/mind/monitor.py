@@ -227,8 +227,7 @@ class Monitor:
         self._publish()
 
     def _take_answer(self, exchange: wire.Exchange, probes: tuple[Probe, ...]) -> None:
-        with contextlib.suppress(KeyError, ValueError):
-            self._selector.unregister(exchange)
+        self._forget(exchange)
         if exchange.child is not None and exchange.child.poll() is None:
             self._lingering.append(exchange)
         seconds = time.monotonic() - exchange.started
@@ -245,6 +244,10 @@ class Monitor:
             if look.state is not ProbeState.CANNOT_TELL:
                 self._memory[look.probe] = look.memory
             self._note_defect(look)
+
+    def _forget(self, exchange: wire.Exchange) -> None:
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.unregister(exchange)
 
     def _miss(self, probes: Sequence[Probe], why: str, seconds: float) -> None:
         self._count("looks_failed")
@@ -376,9 +379,10 @@ class Monitor:
             self._counters["config_last_reload_successful"] = 1.0
             if config["web.listen_address"] != self._config["web.listen_address"]:
                 LOG.warning("web.listen_address is taken over at the next start only")
-            for exchange in list(self._asked):
+            for exchange in self._asked:
+                self._forget(exchange)
                 exchange.cancel("was given up for a reload")
-                self._asked.pop(exchange)
+            self._asked.clear()
             self._take(config)
             LOG.info("the configuration is reloaded")
         service.notify("READY=1")

@@ -1,0 +1,82 @@
+#!/bin/sh
+# Sets a checkout up.
+#   setup.sh run VENV    a virtual environment that runs backupready
+#   setup.sh test VENV   the same, with what the tests need
+#   setup.sh lab         the Debian packages of the booted guest, as root; where they cannot be had, says so and goes on
+# As root on a machine with apt it installs missing Debian packages by itself; otherwise it names them and ends.
+set -eu
+
+here=$(cd "$(dirname "$0")/../.." && pwd)
+
+has_apt() { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; }
+
+apt_install() {
+    echo "installing $*" >&2
+    apt-get update -qq >/dev/null
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
+
+# The distribution's interpreter comes first: for it the distribution has a built systemd module.
+interpreter() {
+    for candidate in /usr/bin/python3 python3; do
+        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 9))' 2>/dev/null; then
+            command -v "$candidate"
+            return
+        fi
+    done
+    return 1
+}
+
+virtual_environment() {
+    venv=$1 extra=$2
+    if ! python=$(interpreter); then
+        if has_apt; then apt_install python3 python3-venv python3-systemd; fi
+        python=$(interpreter) || { echo "cannot set up: there is no python3 of 3.9 or later; install it" >&2; exit 1; }
+    fi
+    missing=
+    "$python" -c 'import ensurepip, venv' 2>/dev/null || missing="python3-venv"
+    "$python" -c 'import systemd.daemon' 2>/dev/null || missing="$missing python3-systemd"
+    if [ -n "$missing" ] && [ "$python" = /usr/bin/python3 ] && has_apt; then
+        # shellcheck disable=SC2086 # a list of names
+        apt_install $missing
+    elif [ "${missing%python3-systemd}" != "$missing" ] && command -v pkg-config >/dev/null 2>&1 &&
+        pkg-config --exists libsystemd; then
+        missing=${missing%python3-systemd}  # it is built from source
+        [ -z "${missing# }" ] || { echo "cannot set up: as root, apt-get install $missing" >&2; exit 1; }
+    elif [ -n "$missing" ]; then
+        echo "cannot set up: missing for $python:$missing" >&2
+        echo "as root: apt-get install python3-venv python3-systemd  (others: python3-systemd, or libsystemd's headers," >&2
+        echo "pkg-config and a C compiler, to build it from source)" >&2
+        exit 1
+    fi
+    echo "setting up $venv for $("$python" --version)" >&2
+    [ -x "$venv/bin/python" ] || "$python" -m venv --system-site-packages "$venv"
+    "$venv/bin/python" -m pip --quiet --disable-pip-version-check install --editable "$here$extra"
+}
+
+lab_packages() {
+    if [ "$(id -u)" != 0 ]; then
+        echo "the booted guest needs root; its tests are skipped" >&2
+        return
+    fi
+    if ! command -v apt-get >/dev/null 2>&1; then
+        echo "the booted guest is built with Debian's tools, which are not here; its tests are skipped" >&2
+        return
+    fi
+    missing=
+    for package in mmdebstrap systemd-container iproute2; do
+        dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
+    done
+    # shellcheck disable=SC2086 # a list of names
+    [ -z "$missing" ] || apt_install $missing
+}
+
+case "${1:-}" in
+run) virtual_environment "$2" "" ;;
+test) virtual_environment "$2" "[test]" ;;
+lab) lab_packages ;;
+*)
+    sed -n '2,6s/^# \{0,1\}//p' "$0" >&2
+    exit 64
+    ;;
+esac
