@@ -261,8 +261,8 @@ class Exchange:
             self._connection.shutdown(socket.SHUT_WR)
         except BlockingIOError:
             return
-        except OSError as error:
-            self._end(f"cannot ask: {error.strerror}")
+        except OSError:
+            self._unsent = b""  # it does not listen any more; whether it says something shows in reading
 
     def advance(self) -> None:
         """Take what is there."""
@@ -273,8 +273,10 @@ class Exchange:
                 piece = self._connection.recv(65536)
             except BlockingIOError:
                 break
+            except ConnectionResetError:
+                piece = b""  # it ended without having read the whole question; what it said counts
             except OSError as error:
-                self._end(f"the connection broke: {error.strerror}")
+                self._end(f"broke the connection: {error.strerror}")
                 break
             if not piece:
                 self.answer = self._received

@@ -119,15 +119,28 @@ class Monitor:
         service.notify("READY=1\nSTATUS=looking for the first time")
         try:
             while not self._stopping:
-                self._turn()
+                self.turn()
         finally:
             service.notify("STOPPING=1")
-            for exchange in self._asked:
-                exchange.cancel("the daemon stops")
-            self.web.close()
+            self.close()
         return 0
 
-    def _turn(self) -> None:
+    def close(self) -> None:
+        """Give up running looks and every descriptor."""
+        for exchange in self._asked:
+            self._forget(exchange)
+            exchange.cancel("was given up, since the daemon stops")
+        self._asked.clear()
+        for pid in list(self._pidfds):
+            self._unfollow(pid)
+        self.web.close()
+        self._selector.close()
+
+    def request_reload(self) -> None:
+        """Take the configuration over anew at the next turn."""
+        self._reload_wanted = True
+
+    def turn(self) -> None:
         now = time.monotonic()
         self._turned = now
         if service.watchdog_seconds() is not None:
@@ -188,6 +201,7 @@ class Monitor:
         self._lingering = [e for e in self._lingering if e.child is not None and e.child.poll() is None]
         if len(self._lingering) >= _MOST_LINGERING:
             self._miss(probes, f"{len(self._lingering)} earlier looks still hang in the kernel", 0.0)
+            self._publish()
             return
         request = wire.encode_request(
             wire.LookRequest(
@@ -199,6 +213,7 @@ class Monitor:
             exchange = self._open_door(access, request)
         except OSError as error:
             self._miss(probes, f"cannot start a look: {error.strerror or error}", 0.0)
+            self._publish()
             return
         self._asked[exchange] = probes
         if exchange.done:
@@ -363,7 +378,7 @@ class Monitor:
         self._stopping = True
 
     def _on_reload(self, number: int, frame: object) -> None:
-        self._reload_wanted = True
+        self.request_reload()
 
     def _reload(self) -> None:
         """Take a new configuration over, or keep the old one and say why. Addresses of the web server stay."""
@@ -385,6 +400,7 @@ class Monitor:
             self._asked.clear()
             self._take(config)
             LOG.info("the configuration is reloaded")
+        self._publish()
         service.notify("READY=1")
 
 

@@ -1,0 +1,274 @@
+"""The loop, against real look processes: good ones, and every kind of bad one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backupready import catalogue, config, probes, report, wire
+from backupready.demo import EmulatedGuest
+from backupready.mind.metrics import Exposition
+from backupready.mind.monitor import Monitor, jitter, look_command
+from backupready.model import BeliefState, ProbeState, Verdict
+
+pytestmark = pytest.mark.integration
+
+GARBAGE = "import os; os.write(0, b'no document')"
+DIES = "import os; os.kill(os.getpid(), 9)"
+EXITS = "import sys; sys.exit(3)"
+HANGS = "import time; time.sleep(60)"
+TOO_MUCH = "import os\nwhile True: os.write(0, b'x' * 65536)"
+UNDECLARED = """
+import json, socket
+s = socket.socket(fileno=0)
+while s.recv(65536): pass
+look = {"probe": "wire", "state": "ok", "seconds": 0, "attempts": 0, "why": "", "traceback": "", "readings": [],
+        "findings": [["MADE_UP", "", {}]], "watches": [], "unknown": [], "memory": {}}
+s.sendall(json.dumps({"schema": 1, "looks": [look]}).encode())
+"""
+
+
+@dataclass
+class Mind:
+    """A monitor with its configuration, turned by hand."""
+
+    monitor: Monitor
+
+    def until(self, condition: Callable[[], object], seconds: float = 20.0) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, report.text(self.monitor.snapshot)
+            self.monitor.turn()
+
+    def state(self, code: str) -> BeliefState:
+        return next(b.state for b in self.monitor.snapshot.beliefs if b.problem.code == code)
+
+
+@pytest.fixture
+def mind(tmp_path: Path) -> Iterator[Callable[..., Mind]]:
+    """Makes monitors whose looks are a Python script, or the real thing on an emulated guest."""
+    minds: list[Mind] = []
+
+    def make(script: str | None = None, settings: str = "", path: Path | None = None, only: str = "wire") -> Mind:
+        file = path or tmp_path / "backupready.conf"
+        if path is None:
+            file.write_text(f"[web]\nlisten_address = 127.0.0.1:0\n[look]\n{settings}")
+        command = look_command(str(file)) if script is None else [sys.executable, "-c", script]
+
+        def load() -> config.Config:
+            return config.load(catalogue.SETTINGS, file)
+
+        chosen = [p for p in probes.PROBES if script is None or p.name == only]
+        minds.append(Mind(Monitor(load(), load, chosen, probes.METRICS, command)))
+        return minds[-1]
+
+    yield make
+    for made in minds:
+        made.monitor.close()
+
+
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [
+        (GARBAGE, "not JSON"),
+        (DIES, "died of signal 9"),
+        (EXITS, "ended with code 3"),
+        (HANGS, "did not answer within"),
+        (TOO_MUCH, "answered more than"),
+        (UNDECLARED, "'MADE_UP' is not declared"),
+    ],
+)
+def test_a_bad_look_is_unknown_with_its_reason(script: str, why: str, mind: Callable[..., Mind]) -> None:
+    """A look that dies, hangs, or answers garbage or too much makes its probes unknown, says why, and is counted."""
+    it = mind(script, "deadline = 1s\n")
+    it.until(lambda: it.monitor.snapshot.counters.get("looks_failed"))
+    snapshot = it.monitor.snapshot
+    assert snapshot.verdict is Verdict.UNKNOWN
+    assert snapshot.reasons == snapshot.notices == ()
+    assert {belief.state for belief in snapshot.beliefs} == {BeliefState.UNKNOWN}
+    (run,) = snapshot.probes
+    assert run.state is ProbeState.CANNOT_TELL
+    assert why in run.why
+
+
+def test_looks_that_hang_in_a_row_do_not_pile_up(mind: Callable[..., Mind]) -> None:
+    """A look that is given up is killed; there is never more than one of them."""
+    it = mind(HANGS, "deadline = 100ms\n[wire]\ninterval = 100ms\n")
+    it.until(lambda: it.monitor.snapshot.counters.get("looks_failed", 0) >= 2)
+    children = subprocess.run(
+        ["ps", "-o", "args=", "--ppid", str(os.getpid())], capture_output=True, text=True, check=True
+    )
+    assert children.stdout.count("time.sleep(60)") <= 1
+
+
+def test_a_program_that_cannot_be_started_is_unknown(mind: Callable[..., Mind], tmp_path: Path) -> None:
+    """Neither a missing socket nor a missing program ends the loop."""
+    it = mind(GARBAGE, f"door = socket\nsocket = {tmp_path}/none.sock\n")
+    it.until(lambda: it.monitor.snapshot.counters.get("looks_failed"))
+    assert "cannot start a look: No such file or directory" in it.monitor.snapshot.probes[0].why
+
+
+def test_a_socket_of_a_stranger_is_refused(mind: Callable[..., Mind], tmp_path: Path) -> None:
+    """Behind the socket must be root: what anybody else says is not even read."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can play somebody else")
+    path = tmp_path / "look.sock"
+    script = "import os, socket, sys; os.setuid(65534); s = socket.socket(fileno=int(sys.argv[1])); s.listen(); "
+    script += "print(flush=True); s.accept()"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        number = listener.fileno()
+        command = [sys.executable, "-c", script, str(number)]
+        stranger = subprocess.Popen(command, pass_fds=[number], stdout=subprocess.PIPE)
+        assert stranger.stdout is not None
+        try:
+            stranger.stdout.readline()
+            it = mind(GARBAGE, f"door = socket\nsocket = {path}\n")
+            it.until(lambda: it.monitor.snapshot.counters.get("looks_failed"))
+            assert "belongs to uid 65534" in it.monitor.snapshot.probes[0].why
+        finally:
+            stranger.kill()
+            stranger.wait()
+            stranger.stdout.close()
+
+
+def test_the_whole_story_on_an_emulated_guest(mind: Callable[..., Mind]) -> None:
+    """Ready; the agent's death is seen at once, and so is its return; the memory of the log goes round."""
+    with EmulatedGuest() as guest:
+        it = mind(path=guest.config_path)
+        it.until(lambda: it.monitor.snapshot.verdict is Verdict.READY)
+        assert it.state("AGENT_STOPPED") is BeliefState.CLEAR
+        guest.stop_agent()
+        it.until(lambda: it.state("AGENT_STOPPED") is BeliefState.ACTIVE, 5)
+        assert it.monitor.snapshot.counters["process_deaths"] >= 1
+        assert [reason.problem.code for reason in it.monitor.snapshot.reasons] == ["AGENT_STOPPED"]
+        guest.start_agent()
+        it.until(lambda: it.monitor.snapshot.verdict is Verdict.READY, 20)
+
+
+def test_every_declared_problem_has_its_series_before_the_first_look(mind: Callable[..., Mind]) -> None:
+    """The first scrape knows every declared problem, as unknown."""
+    it = mind(HANGS)
+    _, body = Exposition(lambda: it.monitor.snapshot, probes.METRICS).render("")
+    for problem in probes.probe("wire").problems:
+        labels = f'{{effect="{problem.effect.value}",problem="{problem.code}"}}'
+        assert f"backupready_problem_active{labels} 0.0" in body.decode()
+        assert f"backupready_problem_unknown{labels} 1.0" in body.decode()
+
+
+def test_a_reload_keeps_what_is_believed(mind: Callable[..., Mind]) -> None:
+    """What was seen before a reload is believed after it, and a probe that is switched off is gone."""
+    with EmulatedGuest() as guest:
+        it = mind(path=guest.config_path)
+        it.until(lambda: it.monitor.snapshot.verdict is Verdict.READY)
+        with guest.config_path.open("a") as file:
+            file.write("[configuration]\nenabled = no\n")
+        it.monitor.request_reload()
+        it.monitor.turn()
+        assert it.state("AGENT_STOPPED") is BeliefState.CLEAR
+        assert "configuration" not in {run.name for run in it.monitor.snapshot.probes}
+        assert it.monitor.snapshot.machine["switched_off"] == "configuration unit"
+
+
+def test_a_refused_reload_keeps_the_old_configuration(mind: Callable[..., Mind], tmp_path: Path) -> None:
+    """A wrong file changes nothing but the metric that says so."""
+    it = mind(HANGS, "deadline = 100ms\n")
+    (tmp_path / "backupready.conf").write_text("[look]\ndoor = window\n")
+    it.monitor.request_reload()
+    it.until(lambda: it.monitor.snapshot.counters["config_last_reload_successful"] == 0.0)
+
+
+def test_the_service_manager_is_told(tmp_path: Path) -> None:
+    """READY, a status line, signs of life, RELOADING and READY again on SIGHUP, STOPPING on SIGTERM, and exit 0."""
+    address = tmp_path / "notify"
+    heard: list[str] = []
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel, EmulatedGuest() as guest:
+        channel.bind(str(address))
+        channel.settimeout(20)
+        environment = {**os.environ, "NOTIFY_SOCKET": str(address), "WATCHDOG_USEC": "60000000"}
+        environment.pop("WATCHDOG_PID", None)
+        command = [sys.executable, "-m", "backupready", "--config", str(guest.config_path), "run"]
+        daemon = subprocess.Popen(command, env=environment)
+
+        def until(word: str) -> None:
+            while word not in "\n".join(heard):
+                heard.append(channel.recv(4096).decode())
+
+        try:
+            until("READY=1")
+            until("STATUS=READY · the next backup should succeed")
+            until("WATCHDOG=1")
+            heard.clear()
+            daemon.send_signal(signal.SIGHUP)
+            until("RELOADING=1\nMONOTONIC_USEC=")
+            until("READY=1")
+            daemon.send_signal(signal.SIGTERM)
+            until("STOPPING=1")
+            assert daemon.wait(20) == 0
+        finally:
+            daemon.kill()
+            daemon.wait()
+
+
+def test_a_scrape_is_answered_while_a_look_hangs(mind: Callable[..., Mind]) -> None:
+    """The web server does not wait for the loop, nor the loop for a look."""
+    import urllib.request
+
+    it = mind(HANGS, "deadline = 3s\n")
+    turning = threading.Event()
+
+    def turn() -> None:
+        turning.set()
+        it.monitor.turn()
+
+    thread = threading.Thread(target=turn, daemon=True)
+    thread.start()
+    turning.wait(5)
+    with urllib.request.urlopen(f"http://{it.monitor.web.addresses[0]}/api/v1/status", timeout=5) as answer:
+        assert json.load(answer)["verdict"] == "unknown"
+    thread.join(15)
+
+
+def test_the_resident_mind_stays_small(tmp_path: Path) -> None:
+    """What only the eyes need is not imported by the mind, not even after looks."""
+    script = f"""
+import sys, time
+from pathlib import Path
+from backupready import catalogue, config, probes
+from backupready.mind.monitor import Monitor, look_command
+path = Path({str(tmp_path / "b.conf")!r})
+path.write_text("[web]\\nlisten_address = 127.0.0.1:0\\n[look]\\ndoor = child\\n")
+load = lambda: config.load(catalogue.SETTINGS, path)
+monitor = Monitor(load(), load, probes.PROBES, probes.METRICS, look_command(str(path)))
+while any(run.last_run is None for run in monitor.snapshot.probes):
+    monitor.turn()
+found = sorted({{"requests", "dns", "tenacity", "urllib3", "backupready.eyes"}} & set(sys.modules))
+sys.exit(f"imported: {{found}}" if found else 0)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_jitter_is_the_machines_own() -> None:
+    """A part of the interval, the same each time."""
+    assert 0 <= jitter(300.0) < 300.0
+    assert jitter(300.0) == jitter(300.0)
+
+
+def test_a_request_is_bounded() -> None:
+    """What the probes remember fits into a request many times over."""
+    memory: dict[str, Any] = {"inode": 1, "offset": 1, "facts": {"text": "x" * 4000}}
+    request = wire.encode_request(wire.LookRequest(("agent", "extension"), {"agent": memory, "extension": memory}))
+    assert len(request) < wire.REQUEST_LIMIT / 10
