@@ -35,12 +35,13 @@ PARSERS: dict[str, Callable[[bytes], object]] = {
 }
 _PIECES = st.sampled_from(
     [
-        b"{", b"}", b"[", b"]", b'"', b":", b",", b"\n", b"=", b"#", b" ", b"\xef\xbb\xbf", b"\x00", b"\xff", b"null", b"1e999",
+        b"{", b"}", b"[", b"]", b'"', b":", b",", b"\n", b"=", b"#", b" ", b"\xef\xbb\xbf", b"\x00", b"\xff", b"null",
         b'{"timestampUTC":"2026-11-23T00:23:00Z","aggregateStatus":', b'"guestAgentStatus":{"version":"2","status":""}',
         b'"handlerAggregateStatus":[', b"<Extensions>", b"<Plugins><Plugin name='x'/></Plugins>", b"</Extensions>",
         b"2026-11-23T00:08:28.096237Z INFO Daemon Daemon ", b"2026-99-99T00:08:28.096237Z INFO Daemon ",
         b"2018/03/05 14:31:57.742721 INFO ", b"Azure Linux Agent Version:2.7.3.0", b"Python: 3.11.2",
-        b"UpdateGSErrors: 99999999999", b"Retry detect protocol: retry=1", b"Extensions.Enabled=n", b"2.7.3.0", "٣".encode(),
+        b"UpdateGSErrors: 99999999999", b"Retry detect protocol: retry=1", b"Extensions.Enabled=n", b"2.7.3.0",
+        "٣".encode(), b"1e999",
     ]
 )  # fmt: skip
 ANY_BYTES = st.one_of(st.binary(max_size=400), st.lists(_PIECES, max_size=12).map(b"".join))
@@ -227,8 +228,7 @@ def test_a_log_is_followed_from_look_to_look(tmp_path: Path) -> None:
             log.touch()
     # A record that was cut by a look or by the rotation may lose its end; its beginning is what is matched.
     expected = facts_of(whole)
-    texts = {"goal_state_error_text", "worker_failure"}
-    assert replace(facts, **dict.fromkeys(texts)) == replace(expected, **dict.fromkeys(texts))
+    assert replace(facts, worker_failure=None) == replace(expected, worker_failure=None)
 
 
 def test_a_huge_log_is_read_from_its_end(tmp_path: Path) -> None:

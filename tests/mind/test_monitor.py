@@ -115,7 +115,7 @@ def test_looks_that_hang_in_a_row_do_not_pile_up(mind: Callable[..., Mind]) -> N
 
 def test_a_program_that_cannot_be_started_is_unknown(mind: Callable[..., Mind], tmp_path: Path) -> None:
     """Neither a missing socket nor a missing program ends the loop."""
-    it = mind(GARBAGE, f"door = socket\nsocket = {tmp_path}/none.sock\n")
+    it = mind(GARBAGE, f"door = socket\nsocket = {tmp_path}/none.sock\n[wire]\ninterval = 200ms\n")
     it.until(lambda: it.monitor.snapshot.counters.get("looks_failed"))
     assert "cannot start a look: No such file or directory" in it.monitor.snapshot.probes[0].why
 
@@ -135,7 +135,7 @@ def test_a_socket_of_a_stranger_is_refused(mind: Callable[..., Mind], tmp_path: 
         assert stranger.stdout is not None
         try:
             stranger.stdout.readline()
-            it = mind(GARBAGE, f"door = socket\nsocket = {path}\n")
+            it = mind(GARBAGE, f"door = socket\nsocket = {path}\n[wire]\ninterval = 200ms\n")
             it.until(lambda: it.monitor.snapshot.counters.get("looks_failed"))
             assert "belongs to uid 65534" in it.monitor.snapshot.probes[0].why
         finally:

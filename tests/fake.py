@@ -1,0 +1,277 @@
+"""A machine in a dictionary, and small builders for what travels. Nothing in here reads a clock."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Callable, Union
+
+from backupready import config, probes, waagent
+from backupready.config import Config, Value
+from backupready.mind.judge import Judge
+from backupready.model import (
+    Absent,
+    Access,
+    Answer,
+    CannotTell,
+    Cause,
+    Cursor,
+    Effect,
+    FileStatus,
+    Finding,
+    Looked,
+    Machine,
+    Metric,
+    Observation,
+    Probe,
+    ProbeState,
+    Problem,
+    Process,
+    Setting,
+    Settings,
+    Snapshot,
+    Unreachable,
+)
+
+NOW = 1795393382.0  # 2026-11-23T00:23:02Z
+WIRE = "168.63.129.16:80"
+PLUGIN = "168.63.129.16:32526"
+
+File = Union[str, bytes, CannotTell]
+
+
+@dataclass
+class FakeMachine:
+    """A Machine over dictionaries. Directories are there where a file is below them; what is a CannotTell is raised.
+
+    `clock` may be set forward between looks. An address that is not in `http` is a mistake of the test.
+    """
+
+    files: dict[str, File] = field(default_factory=dict)
+    table: tuple[Process, ...] | CannotTell = ()
+    http: dict[str, Answer | Unreachable | CannotTell] = field(default_factory=dict)
+    units: dict[str, Mapping[str, str]] | CannotTell = field(default_factory=dict)
+    clock: float = NOW
+    modified: dict[str, float] = field(default_factory=dict)
+    memory: Mapping[str, Any] = field(default_factory=dict)
+    privileged: bool = True
+    wire_server: str = WIRE
+    host_plugin: str = PLUGIN
+    asked: list[str] = field(default_factory=list)
+
+    def now(self) -> float:
+        return self.clock
+
+    def _content(self, path: str) -> bytes:
+        if path not in self.files:
+            raise CannotTell(f"cannot read {path}: it is no regular file") if self._is_directory(path) else Absent(path)
+        content = self.files[path]
+        if isinstance(content, CannotTell):
+            raise content
+        return content.encode() if isinstance(content, str) else content
+
+    def _is_directory(self, path: str) -> bool:
+        return any(other.startswith(path.rstrip("/") + "/") for other in self.files)
+
+    def _inode(self, path: str) -> int:
+        return zlib.crc32(path.encode()) + 1
+
+    def read(self, path: str, limit: int = 1 << 20) -> bytes:
+        content = self._content(path)
+        if len(content) > limit:
+            raise CannotTell(f"cannot read {path}: it has more than {limit} bytes")
+        return content
+
+    def read_new(self, path: str, cursor: Cursor | None, limit: int = 1 << 20) -> tuple[bytes, Cursor, int]:
+        content, inode = self._content(path), self._inode(path)
+        start = cursor.offset if cursor and cursor.inode == inode and cursor.offset <= len(content) else 0
+        skipped = max(0, len(content) - start - limit)
+        end = content.rfind(b"\n") + 1
+        return content[start + skipped : end], Cursor(inode, max(end, start)), skipped
+
+    def names(self, path: str) -> tuple[str, ...]:
+        if not self._is_directory(path):
+            raise Absent(path)
+        prefix = path.rstrip("/") + "/"
+        return tuple(sorted({f[len(prefix) :].split("/")[0] for f in self.files if f.startswith(prefix)}))
+
+    def status(self, path: str) -> FileStatus:
+        if path in self.files:
+            kind, size = "file", len(self._content(path))
+        elif self._is_directory(path):
+            kind, size = "directory", 4096
+        else:
+            raise Absent(path)
+        return FileStatus(kind, size, 0o644, 0, self.modified.get(path, self.clock - 60), self._inode(path))
+
+    def resolve(self, path: str) -> str:
+        self.status(path)
+        return path
+
+    def processes(self) -> tuple[Process, ...]:
+        if isinstance(self.table, CannotTell):
+            raise self.table
+        return self.table
+
+    def get(self, url: str, timeout: float, budget: float) -> Answer:
+        self.asked.append(url)
+        answer = self.http[url]
+        if isinstance(answer, Answer):
+            return answer
+        raise answer
+
+    def unit(self, name: str, properties: Sequence[str]) -> Mapping[str, str]:
+        if isinstance(self.units, CannotTell):
+            raise self.units
+        shown = self.units.get(name, {"LoadState": "not-found"})
+        return {key: value for key, value in shown.items() if key in properties}
+
+
+def is_a_machine(machine: FakeMachine) -> Machine:
+    """For the type checker: the fake keeps the whole protocol."""
+    return machine
+
+
+def answer(body: bytes = b"", status: int = 200, seconds: float = 0.002, attempts: int = 1) -> Answer:
+    return Answer(status, {}, body, seconds, attempts)
+
+
+def healthy() -> FakeMachine:
+    """An Azure VM with agent 2.15.0.1 whose next backup succeeds."""
+    library, handler = waagent.LIB_DIR, f"{waagent.LIB_DIR}/{waagent.VMSNAPSHOT}-1.0.9220.0"
+    goal = f"{library}/history/2026-01-01T00-00-00__1"
+    this = "7f5a3c3e-0000-4000-8000-000000000001"
+    report = {
+        "version": "1.1",
+        "timestampUTC": "2026-11-23T00:23:00Z",
+        "aggregateStatus": {
+            "guestAgentStatus": {"version": "2.15.0.1", "status": "Ready"},
+            "handlerAggregateStatus": [
+                {"handlerName": waagent.VMSNAPSHOT, "handlerVersion": "1.0.9220.0", "status": "Ready", "code": 0}
+            ],
+        },
+    }
+    files: dict[str, File] = {
+        "/usr/sbin/waagent": "",
+        "/usr/bin/openssl": "",
+        "/usr/bin/ip": "",
+        "/etc/waagent.conf": "Extensions.Enabled=y\n",
+        "/sys/class/dmi/id/product_uuid": f"{this}\n",
+        f"{library}/provisioned": this,
+        f"{goal}/waagent_status.json": json.dumps(report),
+        f"{goal}/ExtensionsConfig.xml": f'<Extensions><Plugins><Plugin name="{waagent.VMSNAPSHOT}"'
+        ' version="1.0.9220.0" state="enabled"/></Plugins></Extensions>',
+        f"{handler}/HandlerManifest.json": '[{"version": 1.0, "handlerManifest": {}}]',
+        f"{handler}/HandlerEnvironment.json": '[{"version": 1.0, "handlerEnvironment": {}}]',
+        f"{handler}/config/HandlerState": "Enabled",
+        f"{handler}/config/0.settings": "{}",
+        f"{handler}/mrseq": "0",
+        f"{handler}/status/0.status": json.dumps(
+            [{"status": {"code": 1}, "timestampUTC": "2026-11-23T00:20:00Z"}],
+        ),
+        f"{handler}/main/handle.sh": "#!/bin/sh\n",
+        f"{waagent.EXTENSION_LOGS}/{waagent.VMSNAPSHOT}/shell.log": "",
+        waagent.LOG: "2026-11-23T00:08:28.096237Z INFO Daemon Daemon Azure Linux Agent Version: 2.15.0.1\n"
+        "2026-11-23T00:08:28.196237Z INFO Daemon Daemon Python: 3.11.2\n"
+        "2026-11-23T00:08:28.296237Z INFO Daemon Daemon Run daemon\n"
+        "2026-11-23T00:08:29.096237Z INFO ExtHandler ExtHandler Azure Linux Agent (Goal State Agent"
+        " version 2.15.0.1)\n",
+    }
+    python = ("/usr/bin/python3", "-u", "/usr/sbin/waagent")
+    return FakeMachine(
+        files=files,
+        table=(
+            Process(100, 1, (*python, "-daemon"), "S", NOW - 300),
+            Process(101, 100, (*python, "-run-exthandlers"), "S", NOW - 299),
+        ),
+        http={
+            f"http://{WIRE}/?comp=versions": answer(b"<Versions><Version>2012-11-30</Version></Versions>"),
+            f"http://{PLUGIN}/versions": answer(b'["2015-09-01"]', seconds=0.003),
+        },
+        units={
+            "walinuxagent.service": {
+                "LoadState": "loaded",
+                "ActiveState": "active",
+                "SubState": "running",
+                "UnitFileState": "enabled",
+                "Result": "success",
+                "Restart": "always",
+                "NRestarts": "0",
+                "ConditionResult": "yes",
+                "ConditionTimestampMonotonic": "12345",
+            }
+        },
+    )
+
+
+# ---------------------------------------------------------------------------------------------------- builders
+
+
+def problem(code: str = "THING_BROKEN", effect: Effect = Effect.BLOCKS, **changes: Any) -> Problem:
+    words = {name: f"{name} of {code}" for name in ("title", "meaning", "diagnosis", "fix", "source")}
+    return Problem(**{"code": code, "effect": effect, "cause": Cause.AGENT, **words, **changes})
+
+
+def sees(*observations: Observation) -> Callable[[Machine, Settings], Iterator[Observation]]:
+    """A look that sees always the same."""
+
+    def look(machine: Machine, settings: Settings) -> Iterator[Observation]:
+        yield from observations
+
+    return look
+
+
+def probe(
+    name: str = "thing",
+    problems: Sequence[Problem] = (),
+    look: Callable[[Machine, Settings], Iterator[Observation]] | None = None,
+    budget: timedelta = timedelta(seconds=5),
+    metrics: Sequence[Metric] = (),
+    settings: Sequence[Setting] = (),
+    access: Access = Access.ROOT,
+) -> Probe:
+    return Probe(
+        name=name,
+        question=f"Is the {name} well?",
+        access=access,
+        problems=tuple(problems),
+        look=look or sees(),
+        budget=budget,
+        metrics=tuple(metrics),
+        settings=tuple(settings),
+    )
+
+
+def looked(name: str, *seen: Finding | CannotTell, **changes: Any) -> Looked:
+    """A look that went well and saw this; what is a CannotTell speaks of the problems it names."""
+    return Looked(
+        **{
+            "probe": name,
+            "state": ProbeState.OK,
+            "seconds": 0.25,
+            "findings": tuple(one for one in seen if isinstance(one, Finding)),
+            "unknown": tuple(one for one in seen if isinstance(one, CannotTell)),
+            **changes,
+        }
+    )
+
+
+def configuration(known: Sequence[Probe] = probes.PROBES, **texts: str) -> Config:
+    """The defaults, with `section__key=text` instead of some; no file of this machine is read."""
+    changed = {name.replace("__", ".", 1): text for name, text in texts.items()}
+    table = config.table(known)
+    assert set(changed) <= {row.name for row in table}
+    rows = {row.name: (row, changed.get(row.name, row.default)) for row in table}
+    return Config({name: Value(row, text, row.parse(text), "default") for name, (row, text) in rows.items()})
+
+
+def snapshot(*looks: Looked, known: Sequence[Probe] = probes.PROBES, times: int = 1, **facts: str) -> Snapshot:
+    """What is believed after `times` looks a minute apart, the newest at NOW."""
+    judge = Judge(known, {one.name: 300.0 for one in known}, 30.0)
+    for turn in range(times):
+        for one in looks:
+            judge.saw(one, turn * 60.0, NOW - (times - 1 - turn) * 60)
+    return judge.snapshot((times - 1) * 60.0, NOW, facts or {"name": "vm1"}, {})
