@@ -139,6 +139,8 @@ def _check(options: argparse.Namespace) -> int:
         facts = {"name": "captured tree", "root": options.root}
         snapshot = check(_load(options.config), machine_for, facts, changes=False)
     else:
+        if os.geteuid() != 0 and not options.demo:
+            print("backupready check: not run by root, so that most of it cannot be told", file=sys.stderr)
         with _config_to_check(options) as settings:
             snapshot = check(settings, look.live(settings), machine_facts(settings["machine.root"]))
     if options.json:

@@ -179,11 +179,10 @@ class Reading:
 
 @dataclass(frozen=True)
 class Watch:
-    """A process whose death is worth a look at once. `started` is seconds since the epoch."""
+    """A process whose death is worth a look at once."""
 
     role: str
     pid: int
-    started: float
 
 
 @dataclass(frozen=True)
@@ -327,7 +326,7 @@ class Machine(Protocol):
 
     def read_new(self, path: str, cursor: Cursor | None, limit: int = ...) -> tuple[bytes, Cursor, int]:
         """What was appended to a log since `cursor`, at most its last `limit` bytes, where reading stopped, and
-        how many bytes were skipped. Follows one rotation."""
+        how many bytes were skipped (1 where it is not known how many). Follows one rotation."""
 
     def names(self, path: str) -> tuple[str, ...]:
         """The entries of a directory, sorted."""

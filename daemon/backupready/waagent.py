@@ -259,7 +259,8 @@ def follow_log(machine: Machine) -> tuple[LogFacts, Mapping[str, Any]]:
     cursor, facts = _recall(machine.memory)
     data, cursor, skipped = machine.read_new(LOG, cursor)
     if skipped:
-        facts = LogFacts()  # whatever was skipped may have ended what was remembered
+        # Whatever was skipped may have ended what was remembered; the versions stay.
+        facts = LogFacts(facts.daemon_version, facts.worker_version, facts.python)
     for record in records(data):
         facts = fold(facts, record)
     return facts, {"inode": cursor.inode, "offset": cursor.offset, "facts": asdict(facts)}

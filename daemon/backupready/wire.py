@@ -107,7 +107,7 @@ def _look_document(look: Looked) -> dict[str, Any]:
         "traceback": look.traceback,
         "findings": [[f.problem, f.key, dict(f.evidence)] for f in look.findings],
         "readings": [[r.metric, r.value, dict(r.labels)] for r in look.readings],
-        "watches": [[w.role, w.pid, w.started] for w in look.watches],
+        "watches": [[w.role, w.pid] for w in look.watches],
         "unknown": [[u.why, list(u.problems)] for u in look.unknown],
         "memory": dict(look.memory),
     }
@@ -136,7 +136,7 @@ def _look(document: Mapping[str, Any], asked: Mapping[str, Probe]) -> Looked:
         traceback=_text(document["traceback"]),
         findings=findings,
         readings=readings,
-        watches=tuple(Watch(_text(r), _pid(p), _number(s)) for r, p, s in document["watches"]),
+        watches=tuple(Watch(_text(role), _pid(pid)) for role, pid in document["watches"]),
         unknown=tuple(
             CannotTell(_text(w), [_in(code, problems) for code in codes]) for w, codes in document["unknown"]
         ),

@@ -52,18 +52,21 @@ class _Tree:
             before, start = b"", 0
             if cursor is not None and cursor.inode == metadata.st_ino:
                 start = cursor.offset if cursor.offset <= metadata.st_size else 0  # else it was truncated
-            elif cursor is not None:
-                before = self._rotated(path, cursor, limit)
+            lost = 0
+            if cursor is not None and cursor.inode != metadata.st_ino:
+                rest = self._rotated(path, cursor, limit)
+                before, lost = (rest, 0) if rest is not None else (b"", 1)
             skipped = max(0, metadata.st_size - start - limit)
             file.seek(start + skipped)
             data = file.read(limit)
         # A record that is still being written is read at the next look.
         end = data.rfind(b"\n") + 1
         kept, position = data[:end], start + skipped + end
-        return before + kept, Cursor(metadata.st_ino, position), skipped
+        return before + kept, Cursor(metadata.st_ino, position), skipped + lost
 
-    def _rotated(self, path: str, cursor: Cursor, limit: int) -> bytes:
-        """The unread end of the file that stood at `path` before it was rotated; empty if it cannot be found."""
+    def _rotated(self, path: str, cursor: Cursor, limit: int) -> bytes | None:
+        """The unread end of the file that stood at `path` before it was rotated; None if it cannot be found (it has
+        been compressed at once, say)."""
         directory, _, name = path.rpartition("/")
         for other in self.names(directory):
             if not other.startswith(name) or other == name or other.endswith(".gz"):
@@ -75,7 +78,7 @@ class _Tree:
                         return bytes(file.read(limit))
             except (Absent, CannotTell):
                 continue
-        return b""
+        return None
 
     def names(self, path: str) -> tuple[str, ...]:
         try:
@@ -173,8 +176,11 @@ class _Tree:
                     state=_STATE_LETTERS.get(process.status(), "?"),
                     started=process.create_time(),
                 )
+        except psutil.AccessDenied:
+            # A process that we cannot see must not be taken for one that is not there.
+            raise CannotTell("cannot read the process table: processes of others are hidden (hidepid)") from None
         except (psutil.Error, OSError, ValueError, IndexError):
-            return None  # it ended while we looked, or its entry is not readable
+            return None  # it ended while we looked
 
 
 def _arguments(process: psutil.Process) -> list[str]:
@@ -220,7 +226,10 @@ class LiveMachine(_Tree):
 
     def processes(self) -> tuple[Process, ...]:
         if self.root == Path("/"):
-            return super().processes()
+            found = super().processes()
+            if all(process.pid != 1 for process in found):
+                raise CannotTell("cannot read the process table: processes of others are hidden (hidepid)")
+            return found
         everything = _Tree("/").processes()
         own = {p.pid for p in everything if any(word.startswith(f"{self.root}/") for word in p.argv)}
         return tuple(process for process in everything if process.pid in own or process.parent in own)

@@ -22,8 +22,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Callable
 
-import psutil
-
 from backupready import report, wire
 from backupready.config import Config, ConfigError
 from backupready.mind import service
@@ -307,13 +305,9 @@ class Monitor:
                 continue
             except (OSError, AttributeError):
                 continue  # the kernel or the interpreter has no such thing: the next look in turn will see
-            # The number may have been given to another process since the look.
-            with contextlib.suppress(psutil.Error):
-                if abs(psutil.Process(pid).create_time() - watch.started) < 1.0:
-                    self._pidfds[pid] = (descriptor, watch.role)
-                    self._selector.register(descriptor, selectors.EVENT_READ, pid)
-                    continue
-            os.close(descriptor)
+            # Should the number have been given to another process since the look, its death costs a needless look.
+            self._pidfds[pid] = (descriptor, watch.role)
+            self._selector.register(descriptor, selectors.EVENT_READ, pid)
 
     def _unfollow(self, pid: int) -> None:
         descriptor, _ = self._pidfds.pop(pid)

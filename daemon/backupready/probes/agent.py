@@ -160,7 +160,9 @@ PROBLEMS = (
         remedy="restart-agent",
         explains=("AGENT_CANNOT_FETCH_GOAL_STATE", "AGENT_STATUS_NOT_UPLOADED"),
         sightings=2,
-        patience="a debugger or a backup of the process may stop it for a moment",
+        apart=timedelta(seconds=10),
+        patience="after a suspension or a step of the clock the report looks old until the next loop, 6 s later; a"
+        " debugger may stop the process for a moment",
     ),
     Problem(
         "AGENT_CRASH_LOOPING",
@@ -384,7 +386,7 @@ def _presence(machine: Machine, processes: AgentProcesses, facts: LogFacts | Non
     daemon, worker = processes.daemon, processes.worker
     for role, process in (("daemon", daemon), ("worker", worker)):
         if process is not None:
-            yield Watch(role, process.pid, process.started)
+            yield Watch(role, process.pid)
             yield Reading("backupready_agent_process_start_time_seconds", process.started, {"role": role})
     try:
         switched_off = _exists(machine, f"{waagent.LIB_DIR}/disable_agent")
