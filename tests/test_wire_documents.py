@@ -175,10 +175,34 @@ WRONG: dict[str, dict[str, Any]] = {
     "a memory that is a list": {"memory": [1]},
     "an unknown probe": {"probe": "window"},
     "a probe that is no text": {"probe": ["agent"]},
+    "a reading beyond a float": {"readings": [["backupready_b", 10**400, {}]]},
+    "findings that are an empty table": {"findings": {}},
+    "findings that are an empty text": {"findings": ""},
+    "a memory of pairs": {"memory": [["a", 1]]},
+    "unknown problems that are an empty text": {"unknown": [["why", ""]]},
 }
 
 
-@pytest.mark.parametrize("what", WRONG)
+# Defects of wire._look: what is not refused, or not as Malformed.
+_NOT_REFUSED = {
+    "attempts beyond counting": "int() of an infinity is an OverflowError, which decode_answer does not catch",
+    "a reading beyond a float": "float() of a huge integer is an OverflowError, which decode_answer does not catch",
+    "findings that are an empty table": "an empty table or text counts as no findings",
+    "findings that are an empty text": "an empty table or text counts as no findings",
+    "a memory of pairs": "dict() takes a list of pairs",
+    "unknown problems that are an empty text": "iterating over it names none",
+}
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        pytest.param(
+            what, marks=pytest.mark.xfail(strict=True, reason=_NOT_REFUSED[what]) if what in _NOT_REFUSED else ()
+        )
+        for what in WRONG
+    ],
+)
 def test_an_answer_that_is_wrong_in_one_place_is_refused_as_a_whole(what: str) -> None:
     """Nothing of an answer with anything undeclared or of a wrong form is used."""
     right = _document(looked("agent"))
@@ -367,18 +391,26 @@ def test_a_peer_that_closes_without_an_answer_is_a_failure(pair: Pair) -> None:
 
 
 def test_a_peer_that_has_gone_before_the_request_is_a_failure(pair: Pair) -> None:
-    """The broken pipe is told and not raised."""
+    """The broken pipe is not raised; that there is no answer shows in reading."""
     pair[1].close()
     exchange = Exchange(pair[0], b"request", 30)
-    assert (exchange.done, exchange.failure) == (True, "cannot ask: Broken pipe")
+    assert exchange.events == 1
+    exchange.advance()
+    assert (exchange.done, exchange.failure) == (True, "ended without an answer")
 
 
 def test_a_peer_that_leaves_the_request_unread_is_a_failure(pair: Pair) -> None:
-    """The reset is told and not raised."""
+    """The reset is not raised, and what was said before it counts."""
     exchange = Exchange(pair[0], b"request", 30)
     pair[1].close()
     exchange.advance()
-    assert exchange.failure == "the connection broke: Connection reset by peer"
+    assert (exchange.answer, exchange.failure) == (b"", "ended without an answer")
+    ours, theirs = socket.socketpair()
+    exchange = Exchange(ours, b"request", 30)
+    theirs.sendall(b"no time to read")
+    theirs.close()
+    exchange.advance()
+    assert (exchange.answer, exchange.failure) == (b"no time to read", "")
 
 
 def test_a_request_that_is_given_up_says_why_and_stays_given_up(pair: Pair) -> None:
@@ -543,7 +575,7 @@ def test_a_child_that_hangs_is_killed_at_the_deadline() -> None:
 @pytest.mark.integration
 def test_a_child_that_closes_but_goes_on_is_killed() -> None:
     """It closed its end without an answer: what it still does is of no use."""
-    exchange = _ask("c.recv(100); c.close(); os.close(0) if False else None; time.sleep(60)")
+    exchange = _ask("c.recv(100); c.close(); time.sleep(60)")
     assert exchange.failure == "closed without an answer"
     assert _code(exchange) == -signal.SIGKILL
 

@@ -64,7 +64,7 @@ lab_packages() {
         return
     fi
     missing=
-    for package in mmdebstrap systemd-container iproute2; do
+    for package in $(PYTHONPATH="$here/tests" "$(interpreter)" -c 'from lab.guest import packages; print(*packages())'); do
         dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
     done
     # shellcheck disable=SC2086 # a list of names
