@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 from backupready import config, probes
-from backupready.mind import metrics
 from backupready.model import Problem, Setting
 
 SETTINGS: tuple[Setting, ...] = config.table(probes.PROBES)
@@ -19,6 +18,8 @@ def sample_config() -> str:
 
 def metric_list() -> str:
     """packaging/doc/metrics.md: every metric with its kind, labels and meaning."""
+    from backupready.mind import metrics  # not above: it brings the whole exposition library with it
+
     rows = [(name, kind, labels, help_) for name, kind, help_, labels in metrics.OWN]
     rows += [(metric.name, "gauge", metric.labels, metric.help) for metric in probes.METRICS]
     lines = ["# Metrics", "", "| metric | kind | labels | meaning |", "|---|---|---|---|"]
