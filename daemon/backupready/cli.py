@@ -217,19 +217,16 @@ def _status(options: argparse.Namespace) -> int:
     try:
         connection.request("GET", "/api/v1/status")
         document = json.loads(connection.getresponse().read())
-        verdict = Verdict(document["verdict"])
+        verdict, told = Verdict(document["verdict"]), report.told(document)
     except (OSError, http.client.HTTPException) as error:
         print(f"backupready: cannot ask the daemon at {host}:{port}: {error}; does it run?", file=sys.stderr)
         return Verdict.UNKNOWN.exit_code
-    except (ValueError, KeyError, TypeError) as error:
-        print(f"backupready: what answers at {host}:{port} is not the daemon: {error}", file=sys.stderr)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        print(f"backupready: what answers at {host}:{port} is not the daemon: {error!r}", file=sys.stderr)
         return Verdict.UNKNOWN.exit_code
     finally:
         connection.close()
-    if options.json:
-        print(json.dumps(document, indent=2, ensure_ascii=False))
-    else:
-        print(report.told(document))
+    print(json.dumps(document, indent=2, ensure_ascii=False) if options.json else told)
     return verdict.exit_code
 
 

@@ -334,9 +334,6 @@ class Machine(Protocol):
     def status(self, path: str) -> FileStatus:
         """A file's metadata; a link is followed."""
 
-    def resolve(self, path: str) -> str:
-        """The path with every link followed."""
-
     def processes(self) -> tuple[Process, ...]:
         """The process table."""
 

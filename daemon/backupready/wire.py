@@ -89,7 +89,7 @@ def decode_answer(data: bytes, asked: Mapping[str, Probe]) -> tuple[Looked, ...]
         raise Malformed("the answer holds no looks")
     try:
         decoded = tuple(_look(look, asked) for look in looks)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise Malformed(f"the answer has a wrong form: {error!r}"[:500]) from None
     missing = sorted(set(asked) - {look.probe for look in decoded})
     if missing or len(decoded) != len(asked):
@@ -117,31 +117,47 @@ def _look(document: Mapping[str, Any], asked: Mapping[str, Probe]) -> Looked:
     probe = asked[document["probe"]]
     problems = {problem.code for problem in probe.problems}
     metrics = {metric.name: metric.labels for metric in probe.metrics}
-    for part in ("findings", "readings", "watches", "unknown"):
-        if len(document[part]) > _MOST_ITEMS:
-            raise ValueError(f"more than {_MOST_ITEMS} {part}")
-    findings = tuple(
-        Finding(_in(code, problems), _text(key), _flat(facts)) for code, key, facts in document["findings"]
-    )
-    readings = tuple(
-        Reading(_in(name, metrics), _number(value), {_in(k, metrics[name]): _text(v) for k, v in labels.items()})
-        for name, value, labels in document["readings"]
-    )
     return Looked(
         probe=probe.name,
         state=ProbeState(document["state"]),
         seconds=_number(document["seconds"]),
-        attempts=int(_number(document["attempts"])),
+        attempts=_whole(document["attempts"]),
         why=_text(document["why"]),
         traceback=_text(document["traceback"]),
-        findings=findings,
-        readings=readings,
-        watches=tuple(Watch(_text(role), _pid(pid)) for role, pid in document["watches"]),
-        unknown=tuple(
-            CannotTell(_text(w), [_in(code, problems) for code in codes]) for w, codes in document["unknown"]
+        findings=tuple(
+            Finding(_in(code, problems), _text(key), _flat(facts)) for code, key, facts in _list(document["findings"])
         ),
-        memory=dict(document["memory"]),
+        readings=tuple(
+            Reading(_in(name, metrics), _number(value), {_in(k, metrics[name]): _text(v) for k, v in labels.items()})
+            for name, value, labels in _list(document["readings"])
+        ),
+        watches=tuple(Watch(_text(role), _pid(pid)) for role, pid in _list(document["watches"])),
+        unknown=tuple(
+            CannotTell(_text(why), [_in(code, problems) for code in _list(codes)])
+            for why, codes in _list(document["unknown"])
+        ),
+        memory=_table(document["memory"]),
     )
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError(f"{value!r} is no list")
+    if len(value) > _MOST_ITEMS:
+        raise ValueError(f"a list of more than {_MOST_ITEMS}")
+    return value
+
+
+def _table(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"{value!r} is no table")
+    return value
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{value!r} is no count")
+    return value
 
 
 def _in(value: Any, declared: Iterable[str]) -> str:
@@ -169,9 +185,9 @@ def _pid(value: Any) -> int:
 
 
 def _flat(value: Any) -> dict[str, Any]:
-    if not all(fact is None or isinstance(fact, (str, int, float)) for fact in value.values()):
+    if not all(fact is None or isinstance(fact, (str, int, float)) for fact in _table(value).values()):
         raise TypeError("evidence is not flat")
-    return dict(value)
+    return _table(value)
 
 
 def _encode(document: Mapping[str, Any]) -> bytes:

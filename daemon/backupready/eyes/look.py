@@ -41,9 +41,10 @@ _REQUEST_TIMEOUT = 5.0  # s; the mind writes its request at once
 _LONGEST_EVIDENCE = 500  # characters
 _MIND_USER = "backupready"
 
-# Shared access signatures and tokens in addresses, and anything that calls itself a key.
+# The signature of a shared access address, and whatever calls itself a key, a token, a password or a secret.
 _SECRET = re.compile(
-    r"((?:\b(?:sig|se|sp|sv|sr|token|key|password|secret)|SharedAccessSignature|Authorization)\s*[=:]\s*)[^\s&\"',;]+",
+    r"((?:(?<![a-z])sig|[\w-]*(?:token|key|passw(?:or)?d|secret|signature|authorization))[\"']?\s*[=:]\s*[\"']?"
+    r"(?:(?:Bearer|Basic|SharedKey(?:Lite)?)\s+)?)[^\s&\"',;]+",
     re.IGNORECASE,
 )
 

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import psutil
 
@@ -41,7 +41,7 @@ class _Tree:
 
     def read(self, path: str, limit: int = READ_LIMIT) -> bytes:
         with self._open(path) as file:
-            data: bytes = file.read(limit + 1)
+            data = self._from(file, path, limit + 1)
         if len(data) > limit:
             raise CannotTell(f"cannot read {path}: it has more than {limit} bytes")
         return data
@@ -54,31 +54,40 @@ class _Tree:
                 start = cursor.offset if cursor.offset <= metadata.st_size else 0  # else it was truncated
             lost = 0
             if cursor is not None and cursor.inode != metadata.st_ino:
-                rest = self._rotated(path, cursor, limit)
-                before, lost = (rest, 0) if rest is not None else (b"", 1)
+                before, lost = self._rotated(path, cursor, limit)
             skipped = max(0, metadata.st_size - start - limit)
             file.seek(start + skipped)
-            data = file.read(limit)
+            data = self._from(file, path, limit)
         # A record that is still being written is read at the next look.
         end = data.rfind(b"\n") + 1
         kept, position = data[:end], start + skipped + end
         return before + kept, Cursor(metadata.st_ino, position), skipped + lost
 
-    def _rotated(self, path: str, cursor: Cursor, limit: int) -> bytes | None:
-        """The unread end of the file that stood at `path` before it was rotated; None if it cannot be found (it has
-        been compressed at once, say)."""
+    def _rotated(self, path: str, cursor: Cursor, limit: int) -> tuple[bytes, int]:
+        """The unread end of the file that stood at `path` before it was rotated, and how many bytes of it were
+        skipped: 1, since it is not known how many, if it cannot be found (it has been compressed at once, say)."""
         directory, _, name = path.rpartition("/")
         for other in self.names(directory):
             if not other.startswith(name) or other == name or other.endswith(".gz"):
                 continue
             try:
                 with self._open(f"{directory}/{other}") as file:
-                    if os.fstat(file.fileno()).st_ino == cursor.inode:
-                        file.seek(cursor.offset)
-                        return bytes(file.read(limit))
+                    metadata = os.fstat(file.fileno())
+                    if metadata.st_ino == cursor.inode:
+                        skipped = max(0, metadata.st_size - cursor.offset - limit)
+                        file.seek(cursor.offset + skipped)
+                        end = self._from(file, path, limit)
+                        # What was not finished there is not finished by the new file's first line.
+                        return end + b"\n" if end and not end.endswith(b"\n") else end, skipped
             except (Absent, CannotTell):
                 continue
-        return None
+        return b"", 1
+
+    def _from(self, file: BinaryIO, path: str, limit: int) -> bytes:
+        try:
+            return file.read(limit)
+        except OSError as error:
+            raise self._trouble("read", path, error) from None
 
     def names(self, path: str) -> tuple[str, ...]:
         try:
@@ -107,23 +116,16 @@ class _Tree:
             inode=found.st_ino,
         )
 
-    def resolve(self, path: str) -> str:
-        inside = self._locate(path)
-        if not inside.exists():
-            raise self._missing(path)
-        return "/" + str(inside.relative_to(self.root.resolve()))
-
-    def _open(self, path: str) -> Any:
+    def _open(self, path: str) -> BinaryIO:
         """A regular file, opened so that neither a pipe nor a device can hold us."""
         try:
             descriptor = os.open(self._locate(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
             raise self._trouble("read", path, error) from None
-        file = os.fdopen(descriptor, "rb")
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            file.close()
+            os.close(descriptor)
             raise CannotTell(f"cannot read {path}: it is no regular file")
-        return file
+        return os.fdopen(descriptor, "rb")
 
     def _locate(self, path: str) -> Path:
         """Where a guest's path lies for us. A link that leads out of the root is not followed."""
@@ -238,46 +240,47 @@ class LiveMachine(_Tree):
         # Imported here: they are needed for seconds in a minute, and the judge's process never needs them.
         import requests
         import tenacity
+        import urllib3
 
-        session = requests.Session()
-        session.trust_env = False  # no proxy, no netrc: the fabric is always asked directly
         attempts = 0
 
         def once() -> Answer:
             nonlocal attempts
             attempts += 1
             started = time.monotonic()
-            with session.get(
-                url, timeout=(timeout, timeout), stream=True, allow_redirects=False, headers={"Connection": "close"}
-            ) as response:
-                body = b""
-                for chunk in response.iter_content(8192):
-                    body += chunk
-                    if len(body) >= BODY_LIMIT:
-                        break
-                    if time.monotonic() - started > budget:
-                        raise requests.Timeout(f"the answer was not complete after {budget:g} s")
-                return Answer(
-                    response.status_code,
-                    {name.lower(): value for name, value in response.headers.items()},
-                    body[:BODY_LIMIT],
-                    time.monotonic() - started,
-                    attempts,
-                )
+            with requests.Session() as session:
+                session.trust_env = False  # no proxy, no netrc: the fabric is always asked directly
+                options: Any = {"timeout": timeout, "stream": True, "allow_redirects": False}
+                with session.get(url, headers={"Connection": "close"}, **options) as response:
+                    body = response.raw.read(BODY_LIMIT, decode_content=True) or b""
+                    headers = {name.lower(): value for name, value in response.headers.items()}
+                    return Answer(response.status_code, headers, body, time.monotonic() - started, attempts)
 
+        trouble = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
         retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type((requests.RequestException, OSError)),
+            retry=tenacity.retry_if_exception_type(trouble),
             stop=tenacity.stop_any(tenacity.stop_after_attempt(3), tenacity.stop_after_delay(budget - timeout)),
             wait=tenacity.wait_fixed(0.2),
             reraise=True,
         )
-        try:
-            answer: Answer = retrying(once)
-            return answer
-        except (requests.RequestException, OSError) as error:
-            raise Unreachable(*_how(error), attempts) from None
-        finally:
-            session.close()
+        outcome: list[Answer | BaseException] = []
+
+        def ask() -> None:
+            try:
+                outcome.append(retrying(once))
+            except trouble as error:
+                outcome.append(error)
+
+        # A server that drips resets the time-out of every read, so that only a thread can keep the budget. One that
+        # is given up ends with this short-lived process.
+        thread = threading.Thread(target=ask, daemon=True)
+        thread.start()
+        thread.join(budget)
+        if not outcome:
+            raise Unreachable("timed_out", f"the answer was not complete after {budget:g} s", attempts)
+        if isinstance(outcome[0], Answer):
+            return outcome[0]
+        raise Unreachable(*_how(outcome[0]), attempts)
 
     def unit(self, name: str, properties: Sequence[str]) -> Mapping[str, str]:
         command = ["systemctl", "show", "--no-pager", f"--property={','.join(properties)}", "--", name]

@@ -29,6 +29,7 @@ from backupready.model import (
 
 # A look is too old when this many of its intervals, and its deadline, have gone by without a newer one.
 _STALE_INTERVALS = 3
+_NOT_YET = "not looked at yet"
 
 
 @dataclass
@@ -39,7 +40,7 @@ class _Track:
     probe: str
     sightings: dict[str, Sighting] = field(default_factory=dict)
     counted: dict[str, float] = field(default_factory=dict)  # monotonic, by key
-    cannot: str = "not looked at yet"
+    cannot: str = _NOT_YET
     settled: BeliefState = BeliefState.UNKNOWN
     since: float | None = None
 
@@ -69,7 +70,7 @@ class Judge:
         self._intervals = dict(intervals)
         self._deadline = deadline
         self._tracks = {problem.code: _Track(problem, probe.name) for probe in probes for problem in probe.problems}
-        self._newest = {p.name: _Newest(ProbeRun(p.name, None, 0.0, 0, None, "not looked yet")) for p in probes}
+        self._newest = {p.name: _Newest(ProbeRun(p.name, None, 0.0, 0, None, _NOT_YET)) for p in probes}
         self._verdict: tuple[Verdict, float] | None = None
 
         if before is not None:
@@ -135,15 +136,30 @@ class Judge:
     def beliefs(self, monotonic: float, wall: float) -> tuple[Belief, ...]:
         """Every declared problem, gravest effect first, as it is believed now."""
         plain = [self._belief(track, monotonic, wall) for track in self._tracks.values()]
-        # A cause that was seen and is not confirmed yet explains already: else its consequences would stand as
-        # reasons of their own until it is.
         causes: dict[str, str] = {}
+        awaited: dict[str, str] = {}
         for track, belief in zip(self._tracks.values(), plain):
-            seen = belief.state is BeliefState.ACTIVE or (track.sightings and not track.cannot)
-            for consequence in track.problem.explains if seen else ():
-                causes.setdefault(consequence, track.problem.code)
-        explained = [replace(b, explained_by=causes.get(b.problem.code)) for b in plain]
-        return tuple(sorted(explained, key=lambda b: b.problem.effect.rank))
+            code, consequences = track.problem.code, track.problem.explains
+            if belief.state is BeliefState.ACTIVE:
+                causes.update({consequence: code for consequence in consequences if consequence not in causes})
+            elif track.sightings and not track.cannot:
+                # Not confirmed yet. What appears with it is held back as unknown until it is: else a mere consequence
+                # would stand as a reason of its own for that while.
+                first = min(sighting.since for sighting in track.sightings.values())
+                awaited.update(
+                    {b.problem.code: code for b in plain if b.problem.code in consequences and b.since >= first}
+                )
+        told = []
+        for belief in plain:
+            code = belief.problem.code
+            if code in causes:
+                told.append(replace(belief, explained_by=causes[code]))
+            elif code in awaited and belief.state is BeliefState.ACTIVE:
+                why = f"{awaited[code]} was seen, and is being confirmed"
+                told.append(replace(belief, state=BeliefState.UNKNOWN, why=why))
+            else:
+                told.append(belief)
+        return tuple(sorted(told, key=lambda b: b.problem.effect.rank))
 
     def _belief(self, track: _Track, monotonic: float, wall: float) -> Belief:
         told = self._newest[track.probe].told
@@ -157,7 +173,9 @@ class Judge:
             why = "seen, and not confirmed yet"
         if state is BeliefState.UNKNOWN and track.settled is not BeliefState.UNKNOWN:
             track.settled, track.since = BeliefState.UNKNOWN, wall
-        sightings = tuple(s for s in track.sightings.values() if s.count >= track.problem.sightings)
+        seen = tuple(track.sightings.values())
+        # While it is active, what is seen of it with another key needs no confirmation of its own.
+        sightings = tuple(s for s in seen if s.count >= track.problem.sightings) or seen
         return Belief(track.problem, state, track.since or wall, sightings, why=why)
 
     def snapshot(

@@ -108,14 +108,17 @@ class SnapshotCollector:
         yield from self._readings(snapshot)
 
     def _readings(self, snapshot: Snapshot) -> Iterator[GaugeMetricFamily]:
-        families: dict[str, GaugeMetricFamily] = {}
+        # A probe that reports the same thing twice must not make the whole scrape unreadable: the newest counts.
+        samples: dict[str, dict[tuple[str, ...], float]] = {}
         for reading in snapshot.readings:
-            metric = self._declared[reading.metric]
-            family = families.setdefault(
-                metric.name, GaugeMetricFamily(metric.name, metric.help, labels=list(metric.labels))
-            )
-            family.add_metric([reading.labels.get(label, "") for label in metric.labels], reading.value)
-        yield from families.values()
+            labels = tuple(reading.labels.get(label, "") for label in self._declared[reading.metric].labels)
+            samples.setdefault(reading.metric, {})[labels] = reading.value
+        for name, values in samples.items():
+            metric = self._declared[name]
+            family = GaugeMetricFamily(name, metric.help, labels=list(metric.labels))
+            for labels, value in values.items():
+                family.add_metric(list(labels), value)
+            yield family
 
     @staticmethod
     def _plain(name: str, value: float) -> GaugeMetricFamily:

@@ -345,9 +345,10 @@ class Monitor:
             earlier = then.get(belief.problem.code)
             fields = {"BACKUPREADY_PROBLEM": belief.problem.code}
             if belief.active and not (earlier and earlier.active):
-                evidence = "; ".join(report.evidence_line(s.evidence) for s in belief.sightings)
+                lines = [f"{belief.problem.code}: {belief.problem.title}"]
+                lines += filter(None, (report.evidence_line(s.evidence) for s in belief.sightings))
                 fields["MESSAGE_ID"] = service.MESSAGE_PROBLEM_ACTIVE
-                LOG.warning("%s: %s (%s)", belief.problem.code, belief.problem.title, evidence, extra=fields)
+                LOG.warning("%s", " · ".join(lines), extra=fields)
             elif earlier and earlier.active and belief.state is BeliefState.CLEAR:
                 fields["MESSAGE_ID"] = service.MESSAGE_PROBLEM_CLEAR
                 LOG.info("%s is over", belief.problem.code, extra=fields)

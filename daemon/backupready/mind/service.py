@@ -39,7 +39,10 @@ def _notify_plainly(state: str) -> None:
     if not address:
         return
     name = "\0" + address[1:] if address.startswith("@") else address
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel, contextlib.suppress(OSError):
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as channel,
+        contextlib.suppress(OSError),
+    ):
         channel.sendto(state.encode(), name)
 
 

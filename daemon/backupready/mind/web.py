@@ -152,6 +152,7 @@ class WebServer:
 
     def __init__(self, addresses: tuple[tuple[str, int], ...], site: Site) -> None:
         self._servers: list[_Server] = []
+        self._threads: list[threading.Thread] = []
         try:
             for address in addresses:
                 self._servers.append(_Server(address, site))
@@ -160,7 +161,9 @@ class WebServer:
             host, port = address
             raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror}") from None
         for server in self._servers:
-            threading.Thread(target=server.serve_forever, args=(0.5,), daemon=True).start()
+            thread = threading.Thread(target=server.serve_forever, args=(0.5,), daemon=True)
+            thread.start()
+            self._threads.append(thread)
 
     @property
     def addresses(self) -> list[str]:
@@ -172,6 +175,10 @@ class WebServer:
         return found
 
     def close(self) -> None:
+        """Stop listening."""
+        if self._threads:
+            for server in self._servers:
+                server.shutdown()  # waits for its loop to end, which a closed socket would send spinning
         for server in self._servers:
             with contextlib.suppress(OSError):
                 server.server_close()
