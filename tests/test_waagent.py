@@ -231,6 +231,16 @@ def test_a_log_is_followed_from_look_to_look(tmp_path: Path) -> None:
     assert replace(facts, worker_failure=None) == replace(expected, worker_failure=None)
 
 
+def test_no_secret_is_remembered(tmp_path: Path) -> None:
+    """What a look remembers of the log leaves the process, so that secrets are taken out of it as well."""
+    line = "2026-11-23T00:00:01.5Z ERROR ExtHandler ExtHandler Error fetching the goal state: https://x?sig=tOpSeCrEt&se=1\n"
+    at = furnish({"files": {waagent.LOG: line}, "at": "2026-11-23T00:00:05Z"}, tmp_path)
+    settings = config.load(catalogue.SETTINGS)
+    (looked,) = look.look([probes.probe("agent")], lambda memory: ScenarioMachine(tmp_path, at, {}, memory), settings)
+    assert "sig=[redacted]&se=1" in str(looked.memory)
+    assert "tOpSeCrEt" not in str(looked)
+
+
 def test_a_huge_log_is_read_from_its_end(tmp_path: Path) -> None:
     """Of a log of any size only the end is read, and what was skipped ends what was remembered."""
     log = tmp_path / "var/log/waagent.log"

@@ -134,7 +134,7 @@ def _look(probe: Probe, machine: Any, config: Config) -> Looked:
             elif isinstance(seen, Watch):
                 watches.append(seen)
             elif isinstance(seen, Remember):
-                memory = seen.memory
+                memory = _clean_memory(seen.memory)
             else:
                 unknown.append(CannotTell(clean(seen.why), seen.problems))
     except CannotTell as error:
@@ -168,6 +168,19 @@ def clean(text: str, longest: int = _LONGEST_EVIDENCE) -> str:
 
 def _clean_evidence(evidence: Mapping[str, Scalar]) -> dict[str, Scalar]:
     return {name: clean(fact) if isinstance(fact, str) else fact for name, fact in evidence.items()}
+
+
+def _clean_memory(memory: Mapping[str, Any]) -> dict[str, Any]:
+    """What a probe remembers leaves this process too."""
+
+    def cleaned(value: Any) -> Any:
+        if isinstance(value, str):
+            return clean(value)
+        if isinstance(value, dict):
+            return {name: cleaned(inner) for name, inner in value.items()}
+        return value
+
+    return {name: cleaned(value) for name, value in memory.items()}
 
 
 def serve(known: Mapping[str, Probe], load: Callable[[], Config]) -> int:
