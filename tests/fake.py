@@ -107,10 +107,6 @@ class FakeMachine:
             raise Absent(path)
         return FileStatus(kind, size, 0o644, 0, self.modified.get(path, self.clock - 60), self._inode(path))
 
-    def resolve(self, path: str) -> str:
-        self.status(path)
-        return path
-
     def processes(self) -> tuple[Process, ...]:
         if isinstance(self.table, CannotTell):
             raise self.table
@@ -268,7 +264,9 @@ def configuration(known: Sequence[Probe] = probes.PROBES, **texts: str) -> Confi
     return Config({name: Value(row, text, row.parse(text), "default") for name, (row, text) in rows.items()})
 
 
-def snapshot(*looks: Looked, known: Sequence[Probe] = probes.PROBES, times: int = 1, **facts: str) -> Snapshot:
+def snapshot(
+    *looks: Looked, known: Sequence[Probe] = probes.PROBES, times: int = 1, facts: Mapping[str, str] | None = None
+) -> Snapshot:
     """What is believed after `times` looks a minute apart, the newest at NOW."""
     judge = Judge(known, {one.name: 300.0 for one in known}, 30.0)
     for turn in range(times):

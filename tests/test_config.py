@@ -105,7 +105,6 @@ def test_a_word_that_is_neither_is_refused(text: str) -> None:
         ("127.0.0.1:10168", ("127.0.0.1", 10168)),
         ("[::1]:10168", ("::1", 10168)),
         (":10168", ("::", 10168)),
-        ("[]:0", ("::", 0)),
         ("0.0.0.0:65535", ("0.0.0.0", 65535)),
     ],
 )
@@ -116,11 +115,23 @@ def test_an_address_has_an_ip_address_and_a_port(text: str, value: tuple[str, in
 
 @pytest.mark.parametrize(
     "text",
-    ["", "127.0.0.1", "localhost:80", "127.0.0.1:", "127.0.0.1:65536", "127.0.0.1:-1", "[::1]", "1.2.3:80", "::1"],
+    [
+        "",
+        "127.0.0.1",
+        "localhost:80",
+        "127.0.0.1:",
+        "127.0.0.1:65536",
+        "127.0.0.1:-1",
+        "[::1]",
+        "1.2.3:80",
+        "::1",
+        "[]:0",
+    ]
+    + ["127.0.0.1:²", "127.0.0.1:٣", "fe80::1:80", "[127.0.0.1]:80"],
 )
 def test_what_is_no_address_is_refused(text: str) -> None:
-    """A name is no address, and a port must be there and be one."""
-    with pytest.raises(ValueError, match=r"no port|not an IP address"):
+    """A name is no address, a port must be there and be one, and brackets are for IPv6 alone."""
+    with pytest.raises(ValueError, match=r"no port|not an IP address|in brackets"):
         config.address(text)
 
 
@@ -283,6 +294,14 @@ def test_drop_ins_count_in_the_order_of_their_names_and_the_last_wins(tmp_path: 
     assert loaded.values["look.deadline"].text == "30min"
     assert loaded.values["look.door"].origin == f"{main}:3"
     assert loaded.values["look.socket"].origin == "default"
+
+
+def test_the_order_of_the_directory_does_not_matter(tmp_path: Path) -> None:
+    """Whichever drop-in was written first: the name that sorts last wins."""
+    (tmp_path / "conf.d").mkdir()
+    for number in (7, 3, 19, 0, 11, 5, 2, 16, 13, 1, 18, 4, 9, 15, 6, 12, 8, 17, 10, 14):
+        (tmp_path / "conf.d" / f"{number:02}.conf").write_text(f"[look]\ndeadline = {number + 1}s\n")
+    assert config.load(TABLE, _empty(tmp_path))["look.deadline"] == timedelta(seconds=20)
 
 
 def test_a_value_may_hold_an_equals_sign_and_blanks_around_it_do_not_count(tmp_path: Path) -> None:

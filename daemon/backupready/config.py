@@ -75,15 +75,18 @@ def boolean(text: str) -> bool:
 def address(text: str) -> tuple[str, int]:
     """`127.0.0.1:10168`, `[::1]:10168`, or `:10168` for every address."""
     host, colon, port = text.strip().rpartition(":")
-    if not colon or not port.isdigit() or not 0 <= int(port) <= 65535:
+    if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535:
         raise ValueError(f"{text!r} has no port")
-    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    if host:
-        try:
-            ipaddress.ip_address(host)
-        except ValueError:
-            raise ValueError(f"{host!r} is not an IP address") from None
-    return host or "::", int(port)
+    if not host:
+        return "::", int(port)
+    in_brackets = host.startswith("[") and host.endswith("]")
+    try:
+        parsed = ipaddress.ip_address(host[1:-1] if in_brackets else host)
+    except ValueError:
+        raise ValueError(f"{host!r} is not an IP address") from None
+    if (parsed.version == 6) is not in_brackets:
+        raise ValueError(f"{host!r} must stand in brackets exactly if it is an IPv6 address")
+    return str(parsed), int(port)
 
 
 def addresses(text: str) -> tuple[tuple[str, int], ...]:

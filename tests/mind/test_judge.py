@@ -234,7 +234,7 @@ def test_an_old_look_makes_unknown_and_drops_readings() -> None:
 def test_a_whole_look_that_came_to_nothing_makes_its_probes_unknown() -> None:
     """Each of them says why, and its readings and watches are gone."""
     here = court(problem("BROKEN"))
-    here.saw(readings=(Reading("backupready_x", 1),), watches=(Watch("daemon", 7, 1.0),))
+    here.saw(readings=(Reading("backupready_x", 1),), watches=(Watch("daemon", 7),))
     here.judge.missed(["thing"], "the look died of signal 9", 2.0, WALL + 2, 0.5)
     snapshot = here.snapshot()
     assert snapshot.verdict is Verdict.UNKNOWN
@@ -271,7 +271,7 @@ def test_a_problem_whose_keys_change_all_the_time_does_not_become_active() -> No
     assert not here.belief().active
 
 
-def test_an_active_problem_whose_key_goes_while_another_comes_is_no_reason_without_a_key() -> None:
+def test_what_blocks_has_a_reason_also_when_its_key_changes() -> None:
     """What blocks is named: a blocked verdict has a reason."""
     here = court(problem("BROKEN", sightings=2))
     for _ in range(2):
@@ -335,24 +335,28 @@ def test_an_unknown_consequence_is_not_reported() -> None:
     assert here.snapshot().verdict is Verdict.AT_RISK
 
 
-def test_a_cause_that_is_seen_and_not_confirmed_yet_explains_already() -> None:
-    """Else its consequences would stand as reasons of their own until it is; nothing is called ready meanwhile."""
+def test_what_appears_with_a_cause_that_is_not_confirmed_yet_is_held_back() -> None:
+    """Else a mere consequence would stand as a reason of its own until the cause is; it is unknown meanwhile."""
     here = court(problem("ROOT", sightings=2, explains=("MIDDLE",)), problem("MIDDLE"))
     here.saw(Finding("ROOT"), Finding("MIDDLE"))
     snapshot = here.snapshot()
     assert (snapshot.verdict, snapshot.reasons) == (Verdict.UNKNOWN, ())
+    assert (here.state("MIDDLE"), here.belief("MIDDLE").why) == (UNKNOWN, "ROOT was seen, and is being confirmed")
     here.saw(Finding("ROOT"), Finding("MIDDLE"))
     (reason,) = here.snapshot().reasons
     assert (reason.problem.code, reason.consequences) == ("ROOT", ("MIDDLE",))
 
 
-def test_what_blocks_is_never_ready_while_its_cause_is_being_confirmed() -> None:
-    """A blocker that was active stays one, or becomes unknown, when a cause of it that was clear is seen once."""
+def test_what_blocked_before_stays_while_its_cause_is_being_confirmed() -> None:
+    """A blocker that was active stays one when a cause of it that was clear is seen once."""
     here = court(problem("ROOT", sightings=2, explains=("MIDDLE",)), problem("MIDDLE"))
     here.saw(Finding("MIDDLE"))
     assert here.snapshot().verdict is Verdict.BLOCKED
     here.saw(Finding("ROOT"), Finding("MIDDLE"))
-    assert here.snapshot().verdict in (Verdict.BLOCKED, Verdict.UNKNOWN)
+    assert [reason.problem.code for reason in here.snapshot().reasons] == ["MIDDLE"]
+    assert here.snapshot().verdict is Verdict.BLOCKED
+    here.saw(Finding("MIDDLE"))
+    assert [reason.problem.code for reason in here.snapshot().reasons] == ["MIDDLE"]
 
 
 # --------------------------------------------------------------------------------------------------- the verdict
@@ -370,24 +374,39 @@ VERDICTS: dict[str, tuple[Sequence[Belief], Verdict]] = {
     "a risk": ([_belief(Effect.RISKS, ACTIVE)], Verdict.AT_RISK),
     "a notice": ([_belief(Effect.NOTICE, ACTIVE)], Verdict.READY),
     "the gravest counts": ([_belief(effect, ACTIVE) for effect in reversed(Effect)], Verdict.BLOCKED),
-    "a degrader outweighs a risk": ([_belief(Effect.RISKS, ACTIVE), _belief(Effect.DEGRADES, ACTIVE)], Verdict.DEGRADED),
+    "a degrader outweighs a risk": (
+        [_belief(Effect.RISKS, ACTIVE), _belief(Effect.DEGRADES, ACTIVE)],
+        Verdict.DEGRADED,
+    ),
     "an unknown blocker": ([_belief(Effect.BLOCKS, UNKNOWN)], Verdict.UNKNOWN),
     "an unknown degrader": ([_belief(Effect.DEGRADES, UNKNOWN)], Verdict.UNKNOWN),
     "an unknown risk does not matter": ([_belief(Effect.RISKS, UNKNOWN)], Verdict.READY),
     "an unknown notice does not matter": ([_belief(Effect.NOTICE, UNKNOWN)], Verdict.READY),
-    "a blocker outweighs an unknown one": ([_belief(Effect.BLOCKS, UNKNOWN), _belief(Effect.BLOCKS, ACTIVE)], Verdict.BLOCKED),
+    "a blocker outweighs an unknown one": (
+        [_belief(Effect.BLOCKS, UNKNOWN), _belief(Effect.BLOCKS, ACTIVE)],
+        Verdict.BLOCKED,
+    ),
     "an unknown blocker outweighs a degrader": (
         [_belief(Effect.BLOCKS, UNKNOWN), _belief(Effect.DEGRADES, ACTIVE)],
         Verdict.UNKNOWN,
     ),
-    "an unknown blocker outweighs a risk": ([_belief(Effect.BLOCKS, UNKNOWN), _belief(Effect.RISKS, ACTIVE)], Verdict.UNKNOWN),
-    "an unknown risk beside a degrader": ([_belief(Effect.RISKS, UNKNOWN), _belief(Effect.DEGRADES, ACTIVE)], Verdict.DEGRADED),
+    "an unknown blocker outweighs a risk": (
+        [_belief(Effect.BLOCKS, UNKNOWN), _belief(Effect.RISKS, ACTIVE)],
+        Verdict.UNKNOWN,
+    ),
+    "an unknown risk beside a degrader": (
+        [_belief(Effect.RISKS, UNKNOWN), _belief(Effect.DEGRADES, ACTIVE)],
+        Verdict.DEGRADED,
+    ),
     "an explained blocker counts as its cause": (
         [_belief(Effect.BLOCKS, ACTIVE, "X"), _belief(Effect.RISKS, ACTIVE)],
         Verdict.AT_RISK,
     ),
-    "an explained unknown blocker": ([_belief(Effect.BLOCKS, UNKNOWN, "X"), _belief(Effect.RISKS, ACTIVE)], Verdict.AT_RISK),
-}  # fmt: skip
+    "an explained unknown blocker": (
+        [_belief(Effect.BLOCKS, UNKNOWN, "X"), _belief(Effect.RISKS, ACTIVE)],
+        Verdict.AT_RISK,
+    ),
+}
 
 
 @pytest.mark.parametrize("what", VERDICTS)
@@ -498,7 +517,7 @@ def test_the_snapshot_tells_of_the_newest_runs() -> None:
     assert [(run.name, run.state, run.seconds, run.attempts, run.last_run, run.why) for run in snapshot.probes] == [
         ("thing", ProbeState.OK, 0.5, 3, WALL + 10, ""),
         ("other", ProbeState.OK, 0.25, 0, WALL + 20, "dark"),
-        ("third", None, 0.0, 0, None, "not looked yet"),
+        ("third", None, 0.0, 0, None, "not looked at yet"),
     ]
     assert snapshot.checked_at == WALL + 10
 
@@ -506,7 +525,7 @@ def test_the_snapshot_tells_of_the_newest_runs() -> None:
 def test_the_processes_to_watch_are_those_of_the_newest_looks() -> None:
     """A look without one takes the older ones away."""
     here = court()
-    watch = Watch("daemon", 7, 1.0)
+    watch = Watch("daemon", 7)
     here.saw(watches=(watch,))
     assert here.judge.watches() == (watch,)
     here.saw()

@@ -1,0 +1,202 @@
+"""What Prometheus gets: the golden scrape, both formats, and every declared problem from the first scrape on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Callable
+
+import pytest
+from prometheus_client import Metric as Family
+from prometheus_client.openmetrics import parser as openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from backupready import probes
+from backupready.eyes import look
+from backupready.mind import metrics
+from backupready.mind.metrics import Exposition
+from backupready.model import CannotTell, Finding, Metric, ProbeState, Reading, Snapshot, Verdict
+from fake import NOW, configuration, healthy, looked, probe, problem, snapshot
+
+parse_openmetrics: Callable[[str], Iterable[Family]] = openmetrics.text_string_to_metric_families
+GOLDEN = Path(__file__).parent / "golden"
+# What a Prometheus server sends.
+OPENMETRICS = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+
+
+def stopped() -> Snapshot:
+    """A machine whose agent is stopped, one extension has failed beside it, and the host plugin cannot be asked."""
+    machine = healthy()
+    machine.table = ()
+    looks = look.look(probes.PROBES, lambda memory: machine, configuration())
+    # How long it took is not the machine's doing.
+    looks = tuple(replace(one, seconds=0.125 * number) for number, one in enumerate(looks, 1))
+    whole = snapshot(*looks, times=2, facts={"name": "vm1"})
+    return replace(whole, counters={"looks": 7.0, "looks_failed": 2.0, "config_last_reload_successful": 0.0})
+
+
+def render(of: Snapshot, accept: str = "", declared: Iterable[Metric] = probes.METRICS) -> str:
+    return Exposition(lambda: of, tuple(declared)).render(accept)[1].decode()
+
+
+def masked(text: str) -> str:
+    """Without what this very process and this build are."""
+    text = re.sub(r"(?m)^(process_\w+(?:\{[^}]*\})?) .*$", r"\1 MASKED", text)
+    return re.sub(r'(python|version)="\d[^"]*"(?=[^\n]*\} 1\.0\n# HELP backupready_verdict )', r'\1="MASKED"', text)
+
+
+def samples(text: str, name: str) -> dict[tuple[str, ...], float]:
+    """The samples of one series name by the values of its labels, in the order of their names."""
+    return {
+        tuple(value for _, value in sorted(sample.labels.items())): sample.value
+        for family in parse_text(text)
+        for sample in family.samples
+        if sample.name == name
+    }
+
+
+def test_the_whole_scrape(golden: Callable[[Path, str], None]) -> None:
+    """Everything that is exposed of a machine in trouble, as text."""
+    golden(GOLDEN / "scrape.prom", masked(render(stopped())))
+
+
+def test_the_whole_scrape_as_openmetrics(golden: Callable[[Path, str], None]) -> None:
+    """The same in the other format."""
+    golden(GOLDEN / "scrape.openmetrics", masked(render(stopped(), OPENMETRICS)))
+
+
+def test_the_format_is_what_the_client_takes() -> None:
+    """OpenMetrics for who accepts it, ended by its mark, without the series of creation times; text for others."""
+    exposition = Exposition(stopped, probes.METRICS)
+    kind, body = exposition.render(OPENMETRICS)
+    assert kind.startswith("application/openmetrics-text")
+    assert body.endswith(b"\n# EOF\n")
+    assert b"_created" not in body
+    for accept in ("", "*/*", "text/html", "text/plain;version=0.0.4"):
+        kind, body = exposition.render(accept)
+        assert kind.startswith("text/plain; version=")
+        assert b"# EOF" not in body
+        assert b"_created" not in body
+
+
+@pytest.mark.parametrize(("accept", "parse"), [("", parse_text), (OPENMETRICS, parse_openmetrics)])
+def test_a_parser_can_read_it(accept: str, parse: Callable[[str], Iterable[Family]]) -> None:
+    """The library's own parsers find every family once, with the kind that the metric list says."""
+    families = list(parse(render(stopped(), accept)))
+    names = [family.name for family in families]
+    assert len(names) == len(set(names))
+    kinds = {family.name: family.type for family in families}
+    for name, kind, _, _ in metrics.OWN:
+        exposed = name[: -len("_total")] if name.endswith("_total") else name
+        assert kinds[exposed] == ("gauge" if kind == "stateset" else kind), name
+
+
+def test_both_formats_say_the_same() -> None:
+    """The numbers do not depend on who asks."""
+
+    def numbers(families: Iterable[Family]) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+        return {
+            (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+            for family in families
+            for sample in family.samples
+            if not sample.name.startswith("process_")
+        }
+
+    whole = stopped()
+    assert numbers(parse_text(render(whole))) == numbers(parse_openmetrics(render(whole, OPENMETRICS)))
+
+
+@pytest.mark.parametrize("verdict", Verdict)
+def test_exactly_one_verdict_is_1(verdict: Verdict) -> None:
+    """All five are there, so that an alert can be written against each."""
+    shown = samples(render(replace(stopped(), verdict=verdict)), "backupready_verdict")
+    assert shown == {(other.value,): float(other is verdict) for other in Verdict}
+
+
+def test_every_declared_problem_has_its_series_from_the_first_scrape() -> None:
+    """Before any look: none is active, all are unknown."""
+    text = render(snapshot())
+    declared = {(problem.effect.value, problem.code) for problem in probes.PROBLEMS}
+    assert samples(text, "backupready_problem_active") == dict.fromkeys(declared, 0.0)
+    assert samples(text, "backupready_problem_unknown") == dict.fromkeys(declared, 1.0)
+    assert samples(text, "backupready_probe_success") == {(one.name,): 0.0 for one in probes.PROBES}
+    assert samples(text, "backupready_probe_last_run_timestamp_seconds") == {}
+
+
+def test_the_series_of_the_problems_are_the_same_after_every_look() -> None:
+    """Nothing appears or goes."""
+    before, after = render(snapshot()), render(stopped())
+    for name in ("backupready_problem_active", "backupready_problem_unknown"):
+        assert samples(before, name).keys() == samples(after, name).keys()
+    active = [code for (_, code), on in samples(after, "backupready_problem_active").items() if on]
+    assert active == ["AGENT_STOPPED"]
+    assert set(samples(after, "backupready_problem_unknown").values()) <= {0.0, 1.0}
+
+
+def test_a_consequence_is_exposed_as_neither_active_nor_unknown() -> None:
+    """One cause, one alert."""
+    known = [probe("thing", [problem("ROOT", explains=("LEAF", "DARK")), problem("LEAF"), problem("DARK")])]
+    look_at_it = looked("thing", Finding("ROOT"), Finding("LEAF"), CannotTell("dark", ("DARK",)))
+    text = render(snapshot(look_at_it, known=known))
+    assert samples(text, "backupready_problem_active") == {
+        ("blocks", "DARK"): 0.0,
+        ("blocks", "LEAF"): 0.0,
+        ("blocks", "ROOT"): 1.0,
+    }
+    assert set(samples(text, "backupready_problem_unknown").values()) == {0.0}
+
+
+def test_counters_are_counters_and_zero_before_anything_is_counted() -> None:
+    """So that a rate sees the first one; the reload counts as good until one was refused."""
+    text = render(snapshot())
+    for name, kind, _, _ in metrics.OWN:
+        if kind == "counter":
+            assert samples(text, name) == {(): 0.0}
+    assert samples(text, "backupready_config_last_reload_successful") == {(): 1.0}
+    assert samples(render(stopped()), "backupready_looks_total") == {(): 7.0}
+    assert samples(render(stopped()), "backupready_config_last_reload_successful") == {(): 0.0}
+
+
+def test_a_probe_that_could_not_tell_has_no_success() -> None:
+    """Its duration, tries and moment are told all the same."""
+    known = [probe("thing", [problem("A")])]
+    text = render(
+        snapshot(looked("thing", state=ProbeState.CANNOT_TELL, why="x", seconds=2.0, attempts=3), known=known)
+    )
+    assert samples(text, "backupready_probe_success") == {("thing",): 0.0}
+    assert samples(text, "backupready_probe_duration_seconds") == {("thing",): 2.0}
+    assert samples(text, "backupready_probe_attempts") == {("thing",): 3.0}
+    assert samples(text, "backupready_probe_last_run_timestamp_seconds") == {("thing",): NOW}
+
+
+def test_hostile_labels_stay_labels() -> None:
+    """Quotes, line breaks and backslashes in what an agent wrote do not break the format."""
+    hostile = 'a"} 1\nbackupready_verdict{verdict="ready"} 1\\'
+    declared = Metric("backupready_thing_info", "Thing.", ("name", "other"))
+    known = [probe("thing", metrics=[declared])]
+    whole = snapshot(looked("thing", readings=(Reading(declared.name, 1, {"name": hostile}),)), known=known)
+    for accept, parse in (("", parse_text), (OPENMETRICS, parse_openmetrics)):
+        text = render(whole, accept, [declared])
+        found = [s for family in parse(text) for s in family.samples if s.name == declared.name]
+        assert [(sample.labels, sample.value) for sample in found] == [({"name": hostile, "other": ""}, 1.0)]
+        assert len([line for line in text.splitlines() if line.startswith("backupready_verdict{")]) == len(Verdict)
+
+
+def test_the_scrape_stays_small() -> None:
+    """At most 20 kB and 300 series, with every problem of several handlers."""
+    text = render(stopped())
+    series = [line for line in text.splitlines() if not line.startswith("#")]
+    assert len(series) <= 300
+    assert len(text) <= 20_000, len(text)
+
+
+def test_a_reading_that_is_seen_twice_is_exposed_once() -> None:
+    """Two samples with the same labels would make the whole scrape be refused."""
+    declared = Metric("backupready_thing", "Thing.", ("name",))
+    twice = (Reading(declared.name, 1, {"name": "a"}), Reading(declared.name, 2, {"name": "a"}))
+    text = render(snapshot(looked("thing", Finding("X"), readings=twice), known=[probe("thing")]), "", [declared])
+    assert [line for line in text.splitlines() if line.startswith("backupready_thing{")] == [
+        'backupready_thing{name="a"} 2.0'
+    ]

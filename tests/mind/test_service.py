@@ -1,0 +1,138 @@
+"""What the service manager and the journal hear from us, without systemd-python."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from backupready.mind import service
+
+
+@pytest.fixture(autouse=True)
+def without_systemd(monkeypatch: pytest.MonkeyPatch) -> None:
+    """systemd-python cannot be imported, and no variable of a real service manager is set."""
+    for name in ("systemd", "systemd.daemon", "systemd.journal"):
+        monkeypatch.setitem(sys.modules, name, None)
+    for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "JOURNAL_STREAM"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def log() -> Iterator[logging.Logger]:
+    """Our log, put back afterwards."""
+    before = (list(service.LOG.handlers), service.LOG.level, service.LOG.propagate)
+    yield service.LOG
+    service.LOG.handlers[:], service.LOG.level, service.LOG.propagate = before
+
+
+# ------------------------------------------------------------------------------------------------------- notify
+
+
+def _hears(address: str | bytes, variable: str, monkeypatch: pytest.MonkeyPatch) -> bytes:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(address)
+        manager.settimeout(5)
+        monkeypatch.setenv("NOTIFY_SOCKET", variable)
+        service.notify("READY=1\nSTATUS=well · all of it")
+        return manager.recv(1000)
+
+
+def test_a_state_reaches_the_service_manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One datagram with the whole state in it."""
+    path = str(tmp_path / "notify")
+    assert _hears(path, path, monkeypatch) == "READY=1\nSTATUS=well · all of it".encode()
+
+
+def test_an_abstract_address_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`@` stands for the zero byte."""
+    name = f"backupready-test-{os.getpid()}"
+    assert _hears(f"\0{name}", f"@{name}", monkeypatch).startswith(b"READY=1")
+
+
+def test_a_service_manager_that_does_not_listen_does_not_hold_us(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the manager's queue full the state is lost, and the loop goes on."""
+    path = str(tmp_path / "notify")
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as crowd,
+    ):
+        manager.bind(path)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                crowd.sendto(b"x", path)
+        monkeypatch.setenv("NOTIFY_SOCKET", path)
+        service.notify("READY=1")  # would hang here
+        assert manager.recv(10) == b"x"
+
+
+def test_without_a_service_manager_nothing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither where none is named, nor where it has gone."""
+    service.notify("READY=1")
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "gone"))
+    service.notify("READY=1")
+
+
+def test_the_watchdog_is_fed_only_if_it_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interval is in microseconds; one that is meant for another process, or is no number, is none."""
+    assert service.watchdog_seconds() is None
+    monkeypatch.setenv("WATCHDOG_USEC", "180000000")
+    assert service.watchdog_seconds() == 180.0
+    monkeypatch.setenv("WATCHDOG_PID", str(os.getpid()))
+    assert service.watchdog_seconds() == 180.0
+    monkeypatch.setenv("WATCHDOG_PID", str(os.getpid() + 1))
+    assert service.watchdog_seconds() is None
+    monkeypatch.delenv("WATCHDOG_PID")
+    monkeypatch.setenv("WATCHDOG_USEC", "soon")
+    assert service.watchdog_seconds() is None
+
+
+def test_a_reload_is_announced_with_the_clock() -> None:
+    """Newer service managers want both in one message."""
+    assert re.fullmatch(r"RELOADING=1\nMONOTONIC_USEC=\d+", service.reloading())
+
+
+# ---------------------------------------------------------------------------------------------------------- log
+
+
+def test_every_line_has_its_priority_for_the_journal(
+    log: logging.Logger, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also each line of a traceback, so that the journal does not make news of it."""
+    monkeypatch.setenv("JOURNAL_STREAM", "8:1")
+    service.log_to_journal()
+    log.debug("not told")
+    log.info("all is well")
+    log.warning("two\nlines")
+    try:
+        raise ValueError("broken")
+    except ValueError as error:
+        log.error("a page broke", exc_info=error)
+    log.critical("the end")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:4] == ["<6>all is well", "<4>two", "<4>lines", "<3>a page broke"]
+    assert lines[-2:] == ["<3>ValueError: broken", "<2>the end"]
+    assert all(line.startswith("<3>") for line in lines[3:-1])
+
+
+def test_a_terminal_gets_time_and_level(log: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
+    """No priorities where no journal reads."""
+    service.log_to_journal()
+    log.warning("look: %s", "here")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} WARNING look: here\n", capsys.readouterr().err)
+
+
+def test_message_ids_are_ids() -> None:
+    """128 bits in hexadecimal each, all different: the journal's catalogue goes by them."""
+    ids = [value for name, value in vars(service).items() if name.startswith("MESSAGE_")]
+    assert len(ids) == len(set(ids)) >= 5
+    assert all(re.fullmatch(r"[0-9a-f]{32}", value) for value in ids)

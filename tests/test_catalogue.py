@@ -1,0 +1,240 @@
+"""The declarations: codes and names, precedence without a circle, declared is emitted, rendered is what is shipped."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Callable
+
+import pytest
+
+from backupready import catalogue, probes
+from backupready.mind import metrics
+from backupready.model import Problem
+
+SOURCE = Path(__file__).parents[1]
+MODULES = {
+    file.stem: file for file in sorted((SOURCE / "daemon/backupready/probes").glob("*.py")) if file.stem != "__init__"
+}
+CODES = {problem.code: problem for problem in probes.PROBLEMS}
+
+
+# ------------------------------------------------------------------------------------------------ declarations
+
+
+def test_every_code_is_declared_once_in_capitals() -> None:
+    """UPPER_SNAKE, and no two problems share one."""
+    codes = [problem.code for problem in probes.PROBLEMS]
+    assert sorted(codes) == sorted(set(codes))
+    assert [code for code in codes if not re.fullmatch(r"[A-Z]+(_[A-Z]+)+", code)] == []
+
+
+def test_precedence_names_declared_problems_only() -> None:
+    """Nothing explains itself, nothing is named twice, and no code is misspelt."""
+    for problem in probes.PROBLEMS:
+        assert set(problem.explains) <= set(CODES) - {problem.code}, problem.code
+        assert len(problem.explains) == len(set(problem.explains)), problem.code
+
+
+def test_precedence_has_no_circle() -> None:
+    """Else two active problems would explain each other away, and the verdict would be ready."""
+
+    def walk(code: str, path: tuple[str, ...]) -> None:
+        assert code not in path, " explains ".join((*path, code))
+        for consequence in CODES[code].explains:
+            walk(consequence, (*path, code))
+
+    for code in CODES:
+        walk(code, ())
+
+
+def test_a_cause_is_as_grave_as_what_it_explains() -> None:
+    """A mere risk must not explain away what blocks."""
+    for problem in probes.PROBLEMS:
+        for consequence in problem.explains:
+            assert problem.effect.rank <= CODES[consequence].effect.rank, (problem.code, consequence)
+
+
+@pytest.mark.parametrize("problem", probes.PROBLEMS, ids=lambda problem: problem.code)
+def test_a_problem_is_told_in_full(problem: Problem) -> None:
+    """Every text is there, the source is an address, and who waits for more than one sighting says why."""
+    for words in (problem.title, problem.meaning, problem.diagnosis, problem.fix):
+        assert words.strip() == words != ""
+    assert not problem.title.endswith(".")
+    assert problem.source.startswith("https://")
+    assert problem.sightings >= 1
+    assert (problem.sightings > 1) == bool(problem.patience)
+    if problem.apart:
+        assert problem.sightings > 1
+    assert problem.remedy is None or re.fullmatch(r"[a-z]+(-[a-z]+)+", problem.remedy)
+
+
+def test_metric_names_are_plain_and_unique() -> None:
+    """Ours and the probes' together: the prefix, small letters, help that ends a sentence, plain labels."""
+    rows = [(name, help_, labels) for name, _, help_, labels in metrics.OWN]
+    rows += [(metric.name, metric.help, metric.labels) for metric in probes.METRICS]
+    names = [name for name, _, _ in rows]
+    assert sorted(names) == sorted(set(names))
+    for name, help_, labels in rows:
+        assert re.fullmatch(r"backupready_[a-z_]+", name)
+        assert help_.endswith("."), name
+        assert all(re.fullmatch(r"[a-z_]+", label) for label in labels), name
+    assert all(not metric.name.endswith("_total") for metric in probes.METRICS), "a probe's metrics are gauges"
+
+
+def test_a_probe_is_named_as_its_module() -> None:
+    """And it finds its way into the list by being there."""
+    assert [probe.name for probe in probes.PROBES] == list(MODULES)
+    for probe in probes.PROBES:
+        assert all(setting.section == probe.name for setting in probe.settings)
+        assert probes.probe(probe.name) is probe
+        assert probe.question.endswith("?")
+        assert probe.budget.total_seconds() > 0
+    assert probes.problem("AGENT_STOPPED").code == "AGENT_STOPPED"
+    with pytest.raises(KeyError):
+        probes.problem("AGENT_SINGS")
+
+
+# -------------------------------------------------------------------------------------------- declared == emitted
+
+
+class Emitted(ast.NodeVisitor):
+    """The codes and metric names that a probe's module can emit.
+
+    A first argument is a literal, a choice between literals, a local name bound to a tuple of literals, or a parameter
+    of a function of the module; then the literals at that place of its calls count.
+    """
+
+    def __init__(self, source: str) -> None:
+        self.findings: set[str] = set()
+        self.unknown: set[str] = set()
+        self.readings: set[str] = set()
+        self._tree = ast.parse(source)
+        self._functions = [n for n in ast.walk(self._tree) if isinstance(n, ast.FunctionDef)]
+        for function in self._functions:
+            self._function = function
+            self.visit(function)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:  # noqa: N802 - the name is the library's
+        if node is self._function:
+            self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> None:  # noqa: N802
+        name = node.func.id if isinstance(node.func, ast.Name) else ""
+        if name == "Finding":
+            self.findings |= set(self._texts(node.args[0]))
+        elif name == "Reading":
+            self.readings |= set(self._texts(node.args[0]))
+        elif name == "CannotTell" and len(node.args) > 1:
+            self.unknown |= set(self._texts(node.args[1]))
+        self.generic_visit(node)
+
+    def _texts(self, node: ast.expr) -> Iterator[str]:
+        if isinstance(node, ast.Constant):
+            assert isinstance(node.value, str)
+            yield node.value
+        elif isinstance(node, ast.IfExp):
+            yield from (*self._texts(node.body), *self._texts(node.orelse))
+        elif isinstance(node, (ast.Tuple, ast.List)):
+            for element in node.elts:
+                yield from self._texts(element)
+        elif isinstance(node, ast.Starred):
+            yield from self._texts(node.value)
+        elif isinstance(node, ast.Name):
+            yield from self._bound(node.id)
+        else:
+            raise AssertionError(f"line {node.lineno}: this test cannot tell what {ast.unparse(node)} is")
+
+    def _bound(self, name: str) -> Iterator[str]:
+        parameters = [argument.arg for argument in self._function.args.args]
+        if name in parameters:
+            place, outer = parameters.index(name), self._function
+            calls = [
+                (function, node)
+                for function in self._functions
+                for node in ast.walk(function)
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == outer.name
+            ]
+            assert calls, f"{outer.name} is never called"
+            for function, call in calls:
+                self._function = function
+                yield from self._texts(call.args[place])
+            self._function = outer
+            return
+        values = [
+            node.value
+            for where in (self._function, self._tree)
+            for node in ast.walk(where)
+            if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets)
+        ]
+        assert values, f"this test cannot tell what {name} in {self._function.name} is"
+        yield from self._texts(values[0])
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_what_a_probe_emits_is_what_it_declares(module: str) -> None:
+    """Every problem and metric that its code names is declared by it, and every declared one is emitted by it."""
+    emitted = Emitted(MODULES[module].read_text())
+    probe = importlib.import_module(f"backupready.probes.{module}").PROBE
+    declared = {problem.code for problem in probe.problems}
+    assert emitted.findings == declared
+    assert emitted.unknown <= declared
+    assert emitted.readings == {metric.name for metric in probe.metrics}
+
+
+def test_the_reading_of_emissions_sees_all_their_forms() -> None:
+    """A literal, a choice, a local tuple, and a parameter that comes from a call: an undeclared code would be found."""
+    emitted = Emitted("""\
+ALL = ("E", "F")
+def look(machine):
+    some = ("C", "D")
+    yield Finding("A" if machine else "B", "key")
+    yield CannotTell("why", some)
+    yield CannotTell("why", [*ALL, "G"])
+    yield CannotTell("why")
+    yield _one(machine, "H")
+    yield Reading("m", 1)
+def _one(machine, code):
+    return Finding(code)
+""")
+    assert emitted.findings == {"A", "B", "H"}
+    assert emitted.unknown == {"C", "D", "E", "F", "G"}
+    assert emitted.readings == {"m"}
+
+
+# ------------------------------------------------------------------------------------------------------- rendered
+
+
+@pytest.mark.parametrize("path", catalogue.rendered())
+def test_what_is_rendered_is_what_is_shipped(path: str, golden: Callable[[Path, str], None]) -> None:
+    """The file in the tree is the one that the declarations give."""
+    golden(SOURCE / path, catalogue.rendered()[path])
+
+
+def test_no_page_of_the_runbook_is_left_over() -> None:
+    """A page for every problem, and none without one."""
+    shipped = {file.name for file in (SOURCE / "packaging/runbook").iterdir()}
+    assert shipped == set(catalogue.runbook())
+
+
+def test_the_runbook_and_the_metric_list_name_everything() -> None:
+    """Every problem has its page and its line in the index, every metric its row."""
+    pages = catalogue.runbook()
+    for problem in probes.PROBLEMS:
+        page = pages[f"{problem.code.lower()}.md"]
+        for words in (problem.code, problem.title, problem.meaning, problem.diagnosis, problem.fix, problem.source):
+            assert words in page
+        assert f"]({problem.code.lower()}.md)" in pages["README.md"]
+    listed = catalogue.metric_list()
+    for name in [row[0] for row in metrics.OWN] + [metric.name for metric in probes.METRICS]:
+        assert f"| `{name}` |" in listed
+
+
+@pytest.mark.parametrize("problem", probes.PROBLEMS, ids=lambda problem: problem.code)
+def test_a_page_is_right_markdown(problem: Problem) -> None:
+    """Code spans are closed, so that nothing after them is swallowed."""
+    page = catalogue.runbook()[f"{problem.code.lower()}.md"]
+    assert all(paragraph.count("`") % 2 == 0 for paragraph in page.split("\n\n"))

@@ -1,0 +1,343 @@
+"""What the administrator types: verbs, forms, and exit codes that mean something."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from backupready import __version__, cli, probes, report
+from backupready.model import Access, CannotTell, Unreachable, Verdict
+from fake import FakeMachine, answer, configuration, healthy
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Path:
+    """A configuration file that sets nothing."""
+    path = tmp_path / "empty.conf"
+    path.touch()
+    return path
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A captured tree of which the agent's library, and little else, was captured."""
+    root = tmp_path / "root"
+    (root / "etc").mkdir(parents=True)
+    (root / "etc/waagent.conf").write_text("Extensions.Enabled=n\n")
+    (root / "var/lib/waagent").mkdir(parents=True)
+    return root
+
+
+def exit_of(*arguments: str) -> int:
+    """The exit status, whether it is returned or raised."""
+    try:
+        return cli.main(arguments)
+    except SystemExit as stop:
+        assert isinstance(stop.code, int)
+        return stop.code
+
+
+# ------------------------------------------------------------------------------------------------------- usage
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("sing",),
+        ("check", "--json", "--nagios"),
+        ("check", "--at", "2026-11-23T00:30:00Z"),
+        ("check", "--root", "/tmp", "--demo"),
+        ("check", "extra"),
+        ("config",),
+        ("config", "destroy"),
+        ("check", "--root", "/nonexistent/tree"),
+        ("explain", "AGENT_SINGS"),
+    ],
+)
+def test_wrong_usage_is_64(arguments: tuple[str, ...], capsys: Capture) -> None:
+    """Said on standard error, with nothing on standard output."""
+    assert exit_of(*arguments) == 64
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err
+
+
+def test_a_moment_that_is_none_is_wrong_usage(tree: Path, empty: Path, capsys: Capture) -> None:
+    """With the form that is meant."""
+    assert exit_of("--config", str(empty), "check", "--root", str(tree), "--at", "yesterday") == 64
+    assert capsys.readouterr().err == "backupready check: 'yesterday' is no time; write 2026-11-23T00:30:00Z\n"
+
+
+def test_the_version_and_the_help_are_told(capsys: Capture) -> None:
+    """With success, on standard output."""
+    assert exit_of("--version") == 0
+    assert capsys.readouterr().out == f"backupready {__version__}\n"
+    assert exit_of("--help") == 0
+    assert "0 ready, 1 at risk or degraded, 2 blocked, 3 unknown" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("verb", [("config", "check"), ("config", "show"), ("check",), ("status",), ("run",)])
+def test_a_wrong_configuration_is_78(verb: tuple[str, ...], tmp_path: Path, capsys: Capture) -> None:
+    """All mistakes on standard error, and nothing is done."""
+    path = tmp_path / "x.conf"
+    path.write_text("[look]\ndeadlin = 1\n[web]\nlisten_address = here\n")
+    assert exit_of("--config", str(path), *verb) == 78
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert [line.split(": ")[0] for line in captured.err.splitlines()] == [f"{path}:2", f"{path}:4"]
+
+
+# ------------------------------------------------------------------------------------------------------ config
+
+
+def test_config_check_says_that_all_is_right(empty: Path, capsys: Capture) -> None:
+    """And so does the exit status."""
+    assert exit_of("--config", str(empty), "config", "check") == 0
+    assert capsys.readouterr().out == "the configuration is right\n"
+
+
+def test_config_show_says_what_is_in_force_and_where_from(tmp_path: Path, capsys: Capture) -> None:
+    """Every setting, its text, and its origin."""
+    path = tmp_path / "x.conf"
+    path.write_text("[look]\ndeadline = 1 min\n")
+    assert exit_of("--config", str(path), "config", "show") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert f"look.deadline = 1 min  # {path}:2" in lines
+    assert "look.door = auto  # default" in lines
+    assert len(lines) == len(configuration().values)
+
+
+# ----------------------------------------------------------------------------------------------------- explain
+
+
+@pytest.mark.parametrize("code", ["AGENT_STOPPED", "agent_stopped", "agent-stopped"])
+def test_a_problem_is_explained(code: str, capsys: Capture) -> None:
+    """In whatever way its code is typed."""
+    assert exit_of("explain", code) == 0
+    assert capsys.readouterr().out == report.explain(probes.problem("AGENT_STOPPED")) + "\n"
+
+
+def test_without_a_code_all_problems_are_listed(capsys: Capture) -> None:
+    """Sorted, one line each."""
+    assert exit_of("explain") == 0
+    codes = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert codes == sorted(problem.code for problem in probes.PROBLEMS)
+
+
+# ------------------------------------------------------------------------------------------------------- check
+
+
+def test_a_captured_tree_is_judged_as_json(tree: Path, empty: Path, capsys: Capture) -> None:
+    """One document, whose verdict is the exit status; what was not captured is unknown."""
+    assert exit_of("--config", str(empty), "check", "--json", "--root", str(tree), "--at", "2026-11-23T00:30:00Z") == 2
+    document = json.loads(capsys.readouterr().out)
+    assert document["verdict"] == "blocked"
+    assert [reason["problem"] for reason in document["reasons"]] == ["EXTENSIONS_SWITCHED_OFF"]
+    assert document["machine"] == {"name": "captured tree", "root": str(tree)}
+    assert {"probe": "unit", "why": "a captured tree cannot say what the service manager knows"} in document["unknown"]
+
+
+def test_the_same_tree_as_text_and_for_nagios(tree: Path, empty: Path, capsys: Capture) -> None:
+    """One form at a time, the same exit status."""
+    assert exit_of("--config", str(empty), "check", "--root", str(tree)) == 2
+    assert capsys.readouterr().out.startswith("BLOCKED · the next backup will fail · EXTENSIONS_SWITCHED_OFF since ")
+    assert exit_of("--config", str(empty), "check", "--nagios", "--root", str(tree)) == 2
+    assert capsys.readouterr().out == ("BACKUPREADY CRITICAL - the next backup will fail: EXTENSIONS_SWITCHED_OFF\n")
+
+
+def test_a_healthy_machine_is_ready() -> None:
+    """The first look tells; nothing has to be confirmed."""
+    machine = healthy()
+    snapshot = cli.check(configuration(), lambda memory: machine, {"name": "vm1"}, changes=False)
+    assert (snapshot.verdict, snapshot.reasons, snapshot.notices) == (Verdict.READY, (), ())
+    assert len(machine.asked) == 2
+
+
+def test_what_was_seen_once_is_looked_at_again_until_it_is_believed() -> None:
+    """A wire server that refuses is blocked after two looks, and only the probe that saw it looks again."""
+    machine = healthy()
+    refused = Unreachable("refused", "Connection refused", 3)
+    machine.http = dict.fromkeys(machine.http, refused)
+    snapshot = cli.check(configuration(), lambda memory: machine, {}, changes=False)
+    assert [reason.problem.code for reason in snapshot.reasons] == ["WIRE_SERVER_UNREACHABLE"]
+    assert len(machine.asked) == 4
+
+
+def test_a_blink_is_not_believed() -> None:
+    """What the second look does not see any more is clear."""
+    machine = healthy()
+    good = dict(machine.http)
+    looks = []
+
+    def machine_for(memory: object) -> FakeMachine:
+        looks.append(memory)
+        late = len(looks) > len(probes.PROBES)
+        machine.http = good if late else {url: Unreachable("timed_out", "no answer", 3) for url in good}
+        return machine
+
+    snapshot = cli.check(configuration(), machine_for, {}, changes=False)
+    assert snapshot.verdict is Verdict.READY
+
+
+def test_an_impostor_needs_sightings_apart_and_a_captured_machine_is_not_waited_for() -> None:
+    """The time between the looks is counted although nobody waits."""
+    machine = healthy()
+    machine.http[next(iter(machine.http))] = answer(b"<html>log in</html>")
+    snapshot = cli.check(configuration(), lambda memory: machine, {}, changes=False)
+    assert [reason.problem.code for reason in snapshot.reasons] == ["WIRE_SERVER_IMPOSTOR"]
+
+
+def test_what_cannot_be_told_makes_the_verdict_unknown() -> None:
+    """An unreachable service manager alone keeps it from being ready."""
+    machine = healthy()
+    machine.units = CannotTell("cannot ask the service manager")
+    snapshot = cli.check(configuration(), lambda memory: machine, {}, changes=False)
+    assert (snapshot.verdict, snapshot.reasons) == (Verdict.UNKNOWN, ())
+
+
+def test_a_probe_that_is_switched_off_is_told_and_not_judged() -> None:
+    """The verdict says what it does not speak of."""
+    machine = healthy()
+    machine.units = CannotTell("cannot ask the service manager")
+    snapshot = cli.check(configuration(unit__enabled="no"), lambda memory: machine, {"name": "x"}, changes=False)
+    assert snapshot.verdict is Verdict.READY
+    assert snapshot.machine == {"name": "x", "switched_off": "unit"}
+    bus = [probe.name for probe in probes.PROBES if probe.access is Access.BUS]
+    assert bus == ["unit"]
+    assert "unit" not in [run.name for run in snapshot.probes]
+    assert report.text(snapshot).endswith("Not looked at, since switched off: unit")
+
+
+# ------------------------------------------------------------------------------------------------------ status
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[tuple[Path, dict[str, bytes]]]:
+    """A configuration, and what answers at its address (an integration test's real server)."""
+    said = {"body": b""}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:  # noqa: N802 - the name is the library's
+            self.send_response(200 if self.path == "/api/v1/status" else 404)
+            self.send_header("Content-Length", str(len(said["body"])))
+            self.end_headers()
+            self.wfile.write(said["body"])
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    path = tmp_path / "status.conf"
+    path.write_text(f"[web]\nlisten_address = 0.0.0.0:{server.server_port}\n")
+    yield path, said
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def _document() -> dict[str, object]:
+    machine = healthy()
+    machine.table = ()
+    return report.document(cli.check(configuration(), lambda memory: machine, {"name": "vm1"}, changes=False))
+
+
+@pytest.mark.integration
+def test_status_tells_what_the_daemon_believes(daemon: tuple[Path, dict[str, bytes]], capsys: Capture) -> None:
+    """As text and as the document itself, with the verdict's exit status; 0.0.0.0 is asked at the loopback."""
+    path, said = daemon
+    document = _document()
+    said["body"] = json.dumps(document).encode()
+    assert exit_of("--config", str(path), "status") == 2
+    assert capsys.readouterr().out == report.told(document) + "\n"
+    assert exit_of("--config", str(path), "status", "--json") == 2
+    assert json.loads(capsys.readouterr().out) == document
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"hello", b"{}", b'{"verdict": "fine"}', b'{"verdict": null}', b"\xff", b"3", b'"x"']
+)
+def test_whatever_else_answers_is_not_the_daemon(
+    daemon: tuple[Path, dict[str, bytes]], body: bytes, capsys: Capture
+) -> None:
+    """Unknown, with one line that says so."""
+    path, said = daemon
+    said["body"] = body
+    assert exit_of("--config", str(path), "status") == 3
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert re.fullmatch(r"backupready: what answers at 127\.0\.0\.1:\d+ is not the daemon: .*\n", captured.err)
+
+
+@pytest.mark.integration
+def test_half_a_document_is_not_the_daemon(daemon: tuple[Path, dict[str, bytes]], capsys: Capture) -> None:
+    """A document of another schema that has a verdict is told to be none of ours."""
+    path, said = daemon
+    said["body"] = b'{"schema": 2, "verdict": "ready"}'
+    assert exit_of("--config", str(path), "status") == 3
+
+
+@pytest.mark.integration
+def test_a_daemon_that_does_not_run_is_unknown(tmp_path: Path, capsys: Capture) -> None:
+    """With the question whether it runs."""
+    path = tmp_path / "x.conf"
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        path.write_text(f"[web]\nlisten_address = 127.0.0.1:{holder.getsockname()[1]}\n")
+        assert exit_of("--config", str(path), "status") == 3
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.endswith("Connection refused; does it run?\n")
+
+
+# ------------------------------------------------------------------------------------------------- real processes
+
+
+@pytest.mark.integration
+def test_the_module_is_the_command(tree: Path, empty: Path) -> None:
+    """`python -m backupready` gives the exit status of the verdict."""
+    command = [sys.executable, "-m", "backupready", "--config", str(empty), "check", "--nagios", "--root", str(tree)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (2, "")
+    assert done.stdout.startswith("BACKUPREADY CRITICAL - ")
+
+
+@pytest.mark.integration
+def test_a_reader_that_goes_away_is_no_crash() -> None:
+    """`backupready explain | head -0` ends without a traceback."""
+    command = [sys.executable, "-m", "backupready", "explain"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()
+        errors = process.stderr.read()
+    assert "Traceback" not in errors
+    assert "BrokenPipeError" not in errors
+
+
+@pytest.mark.integration
+def test_an_address_that_is_taken_stops_the_daemon_with_a_word(tmp_path: Path) -> None:
+    """It does not run without its listener."""
+    path = tmp_path / "x.conf"
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        path.write_text(f"[web]\nlisten_address = 127.0.0.1:{taken.getsockname()[1]}\n")
+        command = [sys.executable, "-m", "backupready", "--config", str(path), "run"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "cannot listen on 127.0.0.1:" in done.stderr
+    assert "Traceback" not in done.stderr
