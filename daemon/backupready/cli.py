@@ -79,7 +79,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.verb == "check" and options.root and options.demo:
         parser.error("--demo does not go with --root")
     try:
-        return int(_VERBS[options.verb](options))
+        status = int(_VERBS[options.verb](options))
+        sys.stdout.flush()  # here, where a reader that has gone is no surprise
+        return status
     except ConfigError as error:
         print(error, file=sys.stderr)
         return config.EXIT_CONFIG
