@@ -79,7 +79,8 @@ class Supply(enum.Enum):
     """Whether the package storage has the packages."""
 
     UP = "up"
-    MISSING = "missing"
+    MISSING = "missing"  # the manifests name packages that are not there
+    UNLISTED = "unlisted"  # nor are the manifests there
 
 
 class TargetState(enum.Enum):
@@ -705,18 +706,18 @@ class FabricServer:
     def _artifact(self, name: str) -> Answer:
         with self._lock:
             switches, versions = self._switches, list(self._versions)
-        if switches.packages is Supply.MISSING:
-            return Answer(404, b"<Error><Code>BlobNotFound</Code></Error>")
-        if name == "agent.manifest.xml":
-            return _xml(manifest_document(self._base(), "agent", []))
-        if name == f"{HANDLER}.manifest.xml":
-            return _xml(manifest_document(self._base(), HANDLER, versions))
-        if name == f"{OTHER_HANDLER}.manifest.xml":
-            return _xml(manifest_document(self._base(), OTHER_HANDLER, [OTHER_HANDLER_VERSION]))
-        if name in {f"{HANDLER}__{version}.zip" for version in versions}:
-            return Answer(200, handler_package(switches.handler_exit_code), "application/octet-stream")
-        if name == f"{OTHER_HANDLER}__{OTHER_HANDLER_VERSION}.zip":
-            return Answer(200, other_package(), "application/octet-stream")
+        manifests = {
+            "agent.manifest.xml": ("agent", []),
+            f"{HANDLER}.manifest.xml": (HANDLER, versions),
+            f"{OTHER_HANDLER}.manifest.xml": (OTHER_HANDLER, [OTHER_HANDLER_VERSION]),
+        }
+        if name in manifests and switches.packages is not Supply.UNLISTED:
+            return _xml(manifest_document(self._base(), *manifests[name]))
+        if switches.packages is Supply.UP:
+            if name in {f"{HANDLER}__{version}.zip" for version in versions}:
+                return Answer(200, handler_package(switches.handler_exit_code), "application/octet-stream")
+            if name == f"{OTHER_HANDLER}__{OTHER_HANDLER_VERSION}.zip":
+                return Answer(200, other_package(), "application/octet-stream")
         return Answer(404, b"<Error><Code>BlobNotFound</Code></Error>")
 
     def _host_plugin(self, call: Call) -> Answer:

@@ -196,18 +196,19 @@ def image() -> Path:
     place.parent.mkdir(parents=True, exist_ok=True)
     if place.exists():
         return place
-    with _locked(cache() / "lock"):
+    with _locked(cache() / "lock") as lock:
         if place.exists():
             return place
         for abandoned in cache().glob("*.building"):
             _remove_tree(abandoned)
         building = place.with_suffix(".building")
-        _build(building)
+        _build(building, lock)
         building.rename(place)
     return place
 
 
-def _build(root: Path) -> None:
+def _build(root: Path, lock: int) -> None:
+    """Run mmdebstrap, which inherits the lock: should we be killed, the next builder waits until it has ended."""
     arguments = ["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase"]
     arguments += [f"--include={','.join(IMAGE_PACKAGES)}", '--aptopt=APT::Install-Recommends "false"']
     arguments += [f"--aptopt={option}" for option in _apt_options()]
@@ -217,7 +218,7 @@ def _build(root: Path) -> None:
     if sources:
         arguments.append("-")
     listed = "\n".join(sources) + "\n"
-    built = subprocess.run(arguments, input=listed, capture_output=True, text=True, check=False)
+    built = subprocess.run(arguments, input=listed, capture_output=True, text=True, check=False, pass_fds=(lock,))
     if built.returncode != 0:
         _remove_tree(root)
         raise LabError(f"cannot build the guest's root with mmdebstrap: {built.stderr.strip()[-2000:]}")
@@ -866,10 +867,10 @@ def _tool(*argv: str) -> None:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(path: Path) -> Iterator[int]:
     with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        yield lock.fileno()
 
 
 __all__ = [
