@@ -13,6 +13,10 @@ from pathlib import Path
 from .fabric import PARSERS, FabricError, State, TargetState
 from .guest import Guest, LabError, entry, fabric_of, image, leader_of, missing, packages, running, sweep
 
+INSTALLED = """  backupready check; backupready explain AGENT_STOPPED; backupready run &
+  backupready status; python3 -c 'import urllib.request as r; print(r.urlopen("http://127.0.0.1:10168/metrics").read().decode())'
+
+"""
 TO_TRY = """
 This is a shell in the guest {name}; leaving it takes everything down.
 
@@ -21,7 +25,7 @@ This is a shell in the guest {name}; leaving it takes everything down.
   systemctl stop walinuxagent                        the agent is stopped
   echo exit=3 >/etc/azure/backupready-lab-handler    the extension fails from the next restart of the agent on
 
-In a second terminal (root, same directory): {lab} followed by
+{installed}In a second terminal (root, same directory): {lab} followed by
 
   set wire_server refused    also silent, error, impostor, up; host_plugin and metadata take the same
   set packages missing       the extension cannot be downloaded
@@ -52,7 +56,7 @@ def _up(wheel: Path | None) -> int:
         if wheel is not None:
             guest.install_wheel(wheel)
         guest.path("/etc/azure").mkdir(exist_ok=True)
-        print(TO_TRY.format(name=guest.name, lab=lab), flush=True)
+        print(TO_TRY.format(name=guest.name, lab=lab, installed=INSTALLED if wheel is not None else ""), flush=True)
         return _shell(guest.command())
 
 
