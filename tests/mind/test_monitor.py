@@ -53,6 +53,9 @@ class Mind:
             assert time.monotonic() < deadline, report.text(self.monitor.snapshot)
             self.monitor.turn()
 
+    def last_run(self, probe: str) -> float | None:
+        return next(run.last_run for run in self.monitor.snapshot.probes if run.name == probe)
+
     def state(self, code: str) -> BeliefState:
         return next(b.state for b in self.monitor.snapshot.beliefs if b.problem.code == code)
 
@@ -156,6 +159,28 @@ def test_the_whole_story_on_an_emulated_guest(mind: Callable[..., Mind]) -> None
         assert [reason.problem.code for reason in it.monitor.snapshot.reasons] == ["AGENT_STOPPED"]
         guest.start_agent()
         it.until(lambda: it.monitor.snapshot.verdict is Verdict.READY, 20)
+
+
+def test_a_death_does_not_wait_for_a_look_that_hangs(mind: Callable[..., Mind]) -> None:
+    """While a look waits for a dead network, the agent's death is seen all the same; the late look changes nothing."""
+    with EmulatedGuest() as guest, socket.socket() as silent:
+        it = mind(path=guest.config_path)
+        it.until(lambda: it.monitor.snapshot.verdict is Verdict.READY)
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        text = guest.config_path.read_text()
+        place = text.index("wire_server = ")
+        text = text[:place] + f"wire_server = 127.0.0.1:{silent.getsockname()[1]}" + text[text.index("\n", place) :]
+        guest.config_path.write_text(text)
+        it.monitor.request_reload()
+        looks = it.monitor.snapshot.counters["looks"]
+        it.until(lambda: it.monitor.snapshot.counters["looks"] > looks)  # and it hangs for seconds
+        before = it.last_run("wire")
+        guest.stop_agent()
+        it.until(lambda: it.state("AGENT_STOPPED") is BeliefState.ACTIVE)
+        assert it.last_run("wire") == before  # that look is still under way
+        it.until(lambda: it.state("WIRE_SERVER_UNREACHABLE") is BeliefState.ACTIVE, 40)
+        assert it.state("AGENT_STOPPED") is BeliefState.ACTIVE
 
 
 def test_every_declared_problem_has_its_series_before_the_first_look(mind: Callable[..., Mind]) -> None:

@@ -36,6 +36,7 @@ _BURST_DOUBLINGS = 6
 _BURST_LONGEST = 15.0  # s between the looks of a burst
 # Looks that were given up but whose process is still there (it hangs in the kernel).
 _MOST_LINGERING = 3
+_MOST_LOOKS = 4  # at the same time
 _IDLE_TURN = 10.0  # s; the loop turns at least this often, and so feeds the watchdog
 _SLACK = 0.2  # of an interval: a probe that is due within it joins the look
 # What is looked at when one of the agent's processes dies, and for how long it is followed what comes of it: an agent
@@ -79,6 +80,7 @@ class Monitor:
         self._memory: dict[str, Mapping[str, Any]] = {}
         self._asked: dict[wire.Exchange, tuple[Probe, ...]] = {}
         self._lingering: list[wire.Exchange] = []
+        self._seen_at: dict[str, float] = {}  # monotonic: when the newest look of a probe that answered began
         self._pidfds: dict[int, tuple[int, str]] = {}  # pid → descriptor, role
         self._known_defects: set[str] = set()
         self._signals: socket.socket | None = None
@@ -151,10 +153,9 @@ class Monitor:
 
     def _wait(self, now: float) -> None:
         moments = [now + _IDLE_TURN, *(exchange.deadline for exchange in self._asked)]
-        if not self._asked:
-            moments += self._due.values()
-            if self._again is not None:
-                moments.append(self._again)
+        moments += [self._due[name] for name in self._free(now)]
+        if self._again is not None:
+            moments.append(self._again)
         for key, _ in self._selector.select(max(0.0, min(moments) - now)):
             if isinstance(key.data, wire.Exchange):
                 key.data.advance()
@@ -170,27 +171,34 @@ class Monitor:
     # ---- looks
 
     def _start_looks(self, now: float) -> None:
-        """One look at a time: what is due, or will be soon, together."""
-        if self._asked:
-            return
+        """What is due, or will be soon, together."""
         if self._again is not None and now >= self._again:
             self._again = None
             self._urgent = True
             for name in (*self._judge.pending(), *(_ON_DEATH if now < self._followed_until else ())):
                 if name in self._due:
                     self._due[name] = now
-        if not any(due <= now for due in self._due.values()):
+        free = self._free(now)
+        if not any(self._due[name] <= now for name in free):
             return
         due = [
             p
             for p in self._probes
-            if self._due[p.name] <= now + (0.0 if self._urgent else _SLACK * self._intervals[p.name])
+            if p.name in free and self._due[p.name] <= now + (0.0 if self._urgent else _SLACK * self._intervals[p.name])
         ]
         self._urgent = False
         for access in Access:
             probes = tuple(probe for probe in due if probe.access is access)
             if probes:
                 self._ask(access, probes, now)
+
+    def _free(self, now: float) -> set[str]:
+        """The probes that may be asked: those that are not looking now. What a death is followed with does not wait
+        for a look from before it, which may hang on a dead network for long."""
+        looking = {probe.name for probes in self._asked.values() for probe in probes}
+        if now < self._followed_until and len(self._asked) < _MOST_LOOKS:
+            looking -= set(_ON_DEATH)
+        return set(self._due) - looking
 
     def _ask(self, access: Access, probes: tuple[Probe, ...], now: float) -> None:
         for probe in probes:
@@ -235,7 +243,7 @@ class Monitor:
             if exchange.done:
                 self._take_answer(exchange, self._asked.pop(exchange))
                 ended = True
-        if ended and not self._asked:
+        if ended:
             self._after_look()
         self._publish()
 
@@ -253,6 +261,9 @@ class Monitor:
             self._miss(probes, f"the look's answer cannot be used: {error}", seconds)
             return
         for look in looks:
+            if exchange.started < self._seen_at.get(look.probe, 0.0):
+                continue  # a look that began later has answered already
+            self._seen_at[look.probe] = exchange.started
             self._judge.saw(look, time.monotonic(), time.time())
             if look.state is not ProbeState.CANNOT_TELL:
                 self._memory[look.probe] = look.memory
