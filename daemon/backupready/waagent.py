@@ -41,15 +41,21 @@ def version_of(text: str) -> tuple[int, ...]:
     return tuple(int(number) for number in numbers)
 
 
+_TIMESTAMP = re.compile(r"(\d{4})[-/](\d\d)[-/](\d\d)[T ](\d\d):(\d\d):(\d\d)(?:\.(\d{1,6}))?Z?", re.ASCII)
+
+
 def timestamp(text: object) -> float | None:
     """`2026-11-23T00:08:28.096237Z`, and the old log's `2018/03/05 14:31:57.742721`, as seconds since the epoch."""
-    if not isinstance(text, str):
+    match = _TIMESTAMP.fullmatch(text.strip()) if isinstance(text, str) else None
+    if match is None:
         return None
+    *whole, fraction = match.groups()
+    year, month, day, hour, minute, second = (int(number) for number in whole)
     try:
-        plain = text.strip().rstrip("Z").replace("/", "-").replace(" ", "T")
-        return datetime.fromisoformat(plain).replace(tzinfo=timezone.utc).timestamp()
-    except (ValueError, OverflowError):
+        moment = datetime(year, month, day, hour, minute, second, tzinfo=timezone.utc)
+    except ValueError:
         return None
+    return moment.timestamp() + float(f"0.{fraction or 0}")
 
 
 # --------------------------------------------------------------------------------------------------- processes

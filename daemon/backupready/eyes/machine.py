@@ -158,10 +158,13 @@ class _Tree:
             usual = psutil.PROCFS_PATH
             psutil.PROCFS_PATH = str(table)
             try:
+                psutil.boot_time()  # older versions keep what they read first, which may be another machine's
                 for pid in psutil.pids():
                     process = self._process(pid)
                     if process is not None:
                         found.append(process)
+            except RuntimeError as error:
+                raise CannotTell(f"cannot read the process table: {error}") from None
             finally:
                 psutil.PROCFS_PATH = usual
         return tuple(found)
