@@ -87,6 +87,9 @@ PROBLEMS = (
             "CONFIG_MISSING",
             "EXTENSION_VANISHED",
         ),
+        sightings=2,
+        apart=timedelta(seconds=5),
+        patience="an upgrade of the package replaces the program",
     ),
     Problem(
         "AGENT_STOPPED",

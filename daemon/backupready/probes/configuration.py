@@ -33,6 +33,9 @@ PROBLEMS = (
         fix="Restore waagent.conf from the distribution's package, then restart the agent.",
         source=_AGENT_SOURCE,
         explains=("AGENT_STOPPED", "AGENT_WORKER_MISSING", "AGENT_START_SKIPPED", "AGENT_START_LIMIT"),
+        sightings=2,
+        apart=timedelta(seconds=2),
+        patience="an editor may empty the file for a moment while it writes it anew",
     ),
     Problem(
         "EXTENSIONS_SWITCHED_OFF",
