@@ -269,7 +269,7 @@ def test_a_captured_library(version: str, tmp_path: Path) -> None:
     handler = report.handler(waagent.VMSNAPSHOT)
     assert handler is not None
     assert (handler.status, handler.code, handler.sequence) == ("Ready", 0, 1)
-    (wanted,) = waagent.wanted_handlers(machine)
+    _, (wanted,) = waagent.wanted_handlers(machine)
     assert wanted == waagent.WantedHandler(waagent.VMSNAPSHOT, "1.0.9220.0", "enabled")
     (directory,) = waagent.handler_directories(machine.names(waagent.LIB_DIR))
     assert (directory.name, directory.version) == (waagent.VMSNAPSHOT, "1.0.9220.0")

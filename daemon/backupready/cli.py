@@ -103,27 +103,32 @@ def _run(options: argparse.Namespace) -> int:
     from backupready.mind.monitor import Monitor, look_command
 
     settings = _load(options.config)
-    service.log_to_journal()
+    listener = service.log_to_journal()
     try:
         monitor = Monitor(
             settings,
             lambda: _load(options.config),
             probes.PROBES,
             probes.METRICS,
-            look_command(options.config),
+            look_command(),
         )
     except OSError as error:
         print(f"backupready: {error.strerror or error}", file=sys.stderr)
         return 1
     for address in monitor.web.addresses:
         service.LOG.info("serving http://%s/", address)
-    return monitor.run()
+    try:
+        return monitor.run()
+    finally:
+        listener.stop()
 
 
 def _look(options: argparse.Namespace) -> int:
     from backupready.eyes import look
 
-    return look.serve({probe.name: probe for probe in probes.PROBES}, lambda: _load(options.config))
+    look.serve({probe.name: probe for probe in probes.PROBES}, catalogue.SETTINGS)
+    print("backupready look: this is for the daemon, which asks through a socket on standard input", file=sys.stderr)
+    return EXIT_USAGE
 
 
 # ------------------------------------------------------------------------------------------------------- check
@@ -187,7 +192,6 @@ def check(settings: Config, machine_for: MachineFor, facts: Mapping[str, str], c
     intervals = {probe.name: settings[f"{probe.name}.interval"].total_seconds() for probe in enabled}
     judge = Judge(enabled, intervals, settings["look.deadline"].total_seconds())
     started, skipped = time.monotonic(), 0.0
-    wait = settings["look.confirm_after"].total_seconds()
     due: Sequence[Probe] = enabled
     while True:
         for looked in look.look(due, machine_for, settings):
@@ -196,13 +200,14 @@ def check(settings: Config, machine_for: MachineFor, facts: Mapping[str, str], c
             if looked.traceback:
                 print(f"backupready: a defect in probe {looked.probe}:\n{looked.traceback}", file=sys.stderr)
         due = [probe for probe in enabled if probe.name in judge.pending()]
-        if not due or now > _CONFIRM_TOTAL:
+        now = time.monotonic() - started + skipped
+        wait = max(settings["look.confirm_after"].total_seconds(), judge.confirm_at() - now)
+        if not due or now + wait > _CONFIRM_TOTAL:
             break
         if changes:
             time.sleep(wait)
         else:
             skipped += wait
-        wait *= 2
     if switched_off := [probe.name for probe in probes.PROBES if probe not in enabled]:
         facts = {**facts, "switched_off": " ".join(switched_off)}
     return judge.snapshot(now, time.time(), facts, {})

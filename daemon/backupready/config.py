@@ -262,6 +262,10 @@ class Config:
     def __getitem__(self, name: str) -> Any:
         return self.values[name].value
 
+    def changed(self) -> dict[str, str]:
+        """What is not left at its default, as text: enough for `from_texts` to make the same again."""
+        return {name: value.text for name, value in self.values.items() if value.origin != "default"}
+
     def section(self, name: str) -> dict[str, Any]:
         """The values of one section by key."""
         return {value.setting.key: value.value for value in self.values.values() if value.setting.section == name}
@@ -296,6 +300,24 @@ def load(settings: Sequence[Setting], path: Path | None = None) -> Config:
         found, wrong = _parse(text, str(file), settings)
         values.update(found)
         mistakes += wrong
+    if mistakes:
+        raise ConfigError(mistakes)
+    return Config(values)
+
+
+def from_texts(settings: Sequence[Setting], texts: Mapping[str, str], origin: str) -> Config:
+    """The defaults, changed by texts by setting name. Raises ConfigError."""
+    known = {setting.name: setting for setting in settings}
+    values = {s.name: Value(s, s.default, s.parse(s.default), "default") for s in settings}
+    mistakes = []
+    for name, text in texts.items():
+        try:
+            setting = known[name]
+            values[name] = Value(setting, text, setting.parse(text), origin)
+        except KeyError:
+            mistakes.append(Mistake(origin, 0, f"there is no setting {name[:80]!r}"))
+        except ValueError as error:
+            mistakes.append(Mistake(origin, 0, f"{name}: {error}"))
     if mistakes:
         raise ConfigError(mistakes)
     return Config(values)

@@ -132,6 +132,13 @@ class Setting:
         return f"{self.section}.{self.key}"
 
 
+def whole_minutes(text: str) -> timedelta:
+    """How settings in minutes are read."""
+    if not (text.isascii() and text.isdigit() and len(text) < 7) or int(text) < 1:
+        raise ValueError(f"{text!r} is no number of minutes")
+    return timedelta(minutes=int(text))
+
+
 class Settings(Protocol):
     """What a probe may ask of the configuration: its own section, parsed."""
 
@@ -256,7 +263,7 @@ class Unreachable(Exception):
 
 @dataclass(frozen=True)
 class FileStatus:
-    """`kind` is one of file, directory, link, other; `modified` is seconds since the epoch."""
+    """`kind` is one of file, directory, other; `modified` is seconds since the epoch."""
 
     kind: str
     size: int

@@ -6,6 +6,7 @@ exception is CannotTell. Facts about the formats were measured with agents 2.7.3
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import xml.etree.ElementTree as ElementTree
@@ -80,7 +81,10 @@ def agent_processes(processes: tuple[Process, ...]) -> AgentProcesses:
             daemon = process
         elif "-run-exthandlers" in process.argv[1:5]:
             worker = process
-    busy = worker is not None and any(process.parent == worker.pid for process in processes)
+    busy = worker is not None and any(
+        process.parent == worker.pid and process.state != "Z" and "-collect-logs" not in process.argv
+        for process in processes
+    )
     return AgentProcesses(daemon, worker, busy)
 
 
@@ -108,17 +112,25 @@ _RECORD = re.compile(
 
 
 def records(data: bytes) -> Iterator[Record]:
-    """The records of a piece of log. What stands before the first record's beginning is left out."""
+    """The records of a piece of log. What stands before the first record's beginning is left out.
+
+    What an extension printed stands between lines `[stdout]` and `[stderr]` of a record and may look like records of
+    the agent's; the agent cuts it well below the bound of a record's text.
+    """
     current: Record | None = None
+    printed = False
     for line in data.decode("utf-8", "replace").split("\n"):
         match = _RECORD.match(line)
         moment = timestamp(match.group(1) or match.group(4)) if match else None
-        if match and moment is not None:
+        inside = printed and current is not None and len(current.text) < _MOST_RECORD_TEXT
+        if match and moment is not None and not inside:
             if current is not None:
                 yield current
             level, thread = match.group(2) or match.group(5), match.group(3) or ""
             current = Record(moment, level, thread, line[match.end() :][:_MOST_RECORD_TEXT])
+            printed = False
         elif current is not None and len(current.text) < _MOST_RECORD_TEXT:
+            printed = line == "[stdout]" or (printed and line != "[stderr]")
             current = replace(current, text=f"{current.text}\n{line}"[:_MOST_RECORD_TEXT])
     if current is not None:
         yield current
@@ -140,6 +152,8 @@ class LogFacts:
     worker_failure: str | None = None
     heartbeat: float | None = None
     heartbeat_goal_state_errors: int = 0
+    heartbeat_errors_stand: bool = False  # it counted errors, and no recovery was logged since the one before it
+    good_since_heartbeat: bool = False
     goal_state_error: float | None = None
     goal_state_error_text: str | None = None
     goal_state_good: float | None = None
@@ -147,13 +161,13 @@ class LogFacts:
     status_error: float | None = None
     status_error_text: str | None = None
     certificate_error: float | None = None
+    certificate_error_in_fetch: bool = False
     certificate_error_text: str | None = None
     provisioning_waits: float | None = None
     provisioning_text: str | None = None
     protocol_retries: int = 0
     package_error: float | None = None
     package_error_text: str | None = None
-    package_good: float | None = None
     newest: float | None = None
 
     @property
@@ -181,24 +195,28 @@ _FACTS = re.compile(
             r"|WALinuxAgent-(?P<worker_3>\S+) running as process",
             "worker_failed": r"^(?:Daemon )?Agent \S+ launched with command '[^']*' failed with return code: -?\d+",
             "worker_exception": r"Agent WALinuxAgent-\S+ failed with exception: (?P<exception>[^\n]*)",
-            "certificate_error": r"Error fetching the goal state certificates[^\n]*"
-            r"|Error in transport decryption[^\n]*|Failed to decrypt [^\n]*",
+            "certificate_error": r"Error fetching the goal state certificates.*"
+            r"|Error in transport decryption.*|Failed to decrypt /var/lib/waagent/.*",
+            "certificate_good": r"Downloaded certificate ",
+            "fetch_start": r"Fetching (?:full )?goal state (?:from the WireServer )?\[incarnation",
+            # Said whether the fetch succeeded or not.
+            "fetch_end": r"Fetch goal state (?:from WireServer )?completed",
             "goal_state_error": r"Error fetching the goal state:[^\n]*"
             r"|Fetching the goal state is still failing[^\n]*|Fetching the goal state failed[^\n]*"
             r"|An error occurred while retrieving the goal state[^\n]*"
             r"|Attempts to retrieve the goal state are failing[^\n]*",
             "goal_state_good": r"goal state recovered from previous errors"
-            r"|Fetch goal state (?:from WireServer )?completed|Fetched new vmSettings"
+            r"|Fetched new vmSettings"
             r"|ProcessExtensions(?:In)?GoalState started",
             "status_error": r"Failed to report vm agent status[^\n]*",
             "provisioning": r"Waiting for cloud-init to copy ovf-env\.xml[^\n]*|[Ww]aiting for ssh host key[^\n]*"
             r"|Waiting for ssh host key be generated[^\n]*",
             "protocol_retry": r"Retry detect protocol: retry=(?P<retry>\d{1,6})",
-            "package_error": r"Failed to download artifacts:[^\n]*"
-            r"|Error downloading extension package:[^\n]*"
-            r"|Failed to download the extension package from all uris[^\n]*"
-            r"|Failed to retrieve extension manifest[^\n]*",
-            "package_good": r"Initializing extension \S+",
+            # Of our extension alone: another's failure is in the agent's report.
+            "package_error": rf"(?=.*{re.escape(VMSNAPSHOT)}).*(?:Failed to download artifacts:"
+            r"|Error downloading extension package:|Failed to download the extension package from all uris"
+            r"|Failed to retrieve extension manifest).*",
+            "package_good": rf"Initializing extension {re.escape(VMSNAPSHOT)}",
         }.items()
     )
 )
@@ -207,7 +225,8 @@ _FACTS = re.compile(
 def fold(facts: LogFacts, record: Record) -> LogFacts:
     """The facts, with one more record known."""
     newest = max(facts.newest or record.time, record.time)
-    match = _FACTS.search(record.text)
+    # The first line alone is the agent's own; the rest may be what an extension has printed.
+    match = _FACTS.search(record.text.partition("\n")[0])
     if match is None:
         return replace(facts, newest=newest)
     kind, time, text = match.lastgroup, record.time, match.group(0)
@@ -225,20 +244,36 @@ def fold(facts: LogFacts, record: Record) -> LogFacts:
             "worker_version": group("heartbeat_version"),
             "heartbeat": time,
             "heartbeat_goal_state_errors": int(group("heartbeat_errors")),
+            "heartbeat_errors_stand": int(group("heartbeat_errors")) > 0 and not facts.good_since_heartbeat,
+            "good_since_heartbeat": False,
         }
     elif "worker_start" in found:
         version = group("worker_1") or group("worker_2") or group("worker_3")
-        change = {"worker_version": version, "worker_started": time}
+        change = {"worker_version": version, "worker_started": time, "protocol_retries": 0}
     elif "worker_failed" in found:
         change = {"worker_failures": (*facts.worker_failures, time)[-_MOST_FAILURES:]}
     elif "worker_exception" in found:
         change = {"worker_failure": group("exception")}
     elif "certificate_error" in found:
-        change = {"certificate_error": time, "certificate_error_text": text}
+        change = {"certificate_error": time, "certificate_error_text": text, "certificate_error_in_fetch": True}
+    elif "certificate_good" in found:
+        change = {"certificate_error": None, "certificate_error_text": None}
+    elif "fetch_start" in found:
+        change = {"certificate_error_in_fetch": False}
+    elif "fetch_end" in found:
+        if not facts.certificate_error_in_fetch:
+            change = {"certificate_error": None, "certificate_error_text": None}
     elif "goal_state_error" in found:
         change = {"goal_state_error": time, "goal_state_error_text": text}
     elif "goal_state_good" in found:
-        change = {"goal_state_good": time, "protocol_retries": 0}
+        # The order of the lines counts, not their times: the clock may have been set back in between.
+        change = {
+            "goal_state_error": None,
+            "goal_state_error_text": None,
+            "goal_state_good": time,
+            "heartbeat_errors_stand": False,
+            "good_since_heartbeat": True,
+        }
     elif "status_error" in found:
         lasting = facts.status_error is not None and time - facts.status_error <= _STATUS_ERROR_GAP
         since = facts.status_errors_since if lasting else time
@@ -250,7 +285,7 @@ def fold(facts: LogFacts, record: Record) -> LogFacts:
     elif "package_error" in found:
         change = {"package_error": time, "package_error_text": text}
     elif "package_good" in found:
-        change = {"package_good": time}
+        change = {"package_error": None, "package_error_text": None}
     else:
         raise AssertionError(f"the fact {kind} has no meaning here")
     return replace(facts, newest=newest, **change)
@@ -286,6 +321,8 @@ def _recall(memory: Mapping[str, Any]) -> tuple[Cursor | None, LogFacts]:
         elif row.type in ("str | None", "float | None"):
             wanted = str if row.type.startswith("str") else (int, float)
             values[row.name] = value if isinstance(value, wanted) and type(value) is not bool else None
+        elif row.type == "bool":
+            values[row.name] = value is True
         else:
             values[row.name] = value if type(value) is int else 0
     return Cursor(inode, offset), LogFacts(**values)
@@ -373,35 +410,40 @@ def _handler_report(entry: Any) -> HandlerReport:
 
 _ROOT_REPORT = re.compile(r"waagent_status(\.\d+)?\.json")
 _NEWEST_HISTORY = 3  # directories; only the newest holds a report that is still written
+_MOST_HISTORY = 60
 
 
 def newest_report(machine: Machine) -> Report:
     """The report that the agent wrote last, in either layout. Raises Absent if there is none, or CannotTell."""
     paths = [f"{LIB_DIR}/{name}" for name in machine.names(LIB_DIR) if _ROOT_REPORT.fullmatch(name)]
-    paths += [f"{directory}/waagent_status.json" for directory in _history(machine)]
-    reports: list[Report] = []
-    trouble: CannotTell | None = None
+    paths += [f"{directory}/waagent_status.json" for directory in _history(machine)[-_NEWEST_HISTORY:]]
+    reports: list[tuple[float, Report]] = []  # with the time of the file
+    broken: list[tuple[float, CannotTell]] = []
     for path in paths:
         try:
-            reports.append(parse_report(machine.read(path), path))
+            modified = machine.status(path).modified
+            try:
+                reports.append((modified, parse_report(machine.read(path), path)))
+            except CannotTell as error:
+                broken.append((modified, error))
         except Absent:
             continue
-        except CannotTell as error:
-            trouble = error
-    if reports:
-        return max(reports, key=lambda report: report.written)
-    if trouble is not None:
-        raise trouble
-    raise Absent(f"{LIB_DIR}/waagent_status.json")
+    best = max(reports, key=lambda entry: entry[1].written, default=None)
+    worst = max(broken, key=lambda entry: entry[0], default=None)
+    if worst is not None and (best is None or worst[0] > best[0]):
+        raise worst[1]
+    if best is None:
+        raise Absent(f"{LIB_DIR}/waagent_status.json")
+    return best[1]
 
 
 def _history(machine: Machine) -> list[str]:
+    """The directories of goal states, oldest first; the agent keeps at most 50."""
     try:
         names = machine.names(f"{LIB_DIR}/history")
     except Absent:
         return []
-    directories = [name for name in names if not name.endswith(".zip")]
-    return [f"{LIB_DIR}/history/{name}" for name in directories[-_NEWEST_HISTORY:]]
+    return [f"{LIB_DIR}/history/{name}" for name in names if not name.endswith(".zip")][-_MOST_HISTORY:]
 
 
 # ------------------------------------------------------------------------------------------------- goal state
@@ -419,23 +461,39 @@ class WantedHandler:
 _ROOT_EXTENSIONS_CONFIG = re.compile(r"ExtensionsConfig\.(\d{1,9})\.xml")
 
 
-def wanted_handlers(machine: Machine) -> tuple[WantedHandler, ...]:
-    """The handlers in the newest goal state that the agent kept, in either layout. Raises Absent or CannotTell."""
+def wanted_handlers(machine: Machine) -> tuple[str, tuple[WantedHandler, ...]]:
+    """The path and the handlers of the newest goal state that the agent kept, in either layout.
+
+    Raises Absent or CannotTell.
+    """
     numbered = [
         (int(match.group(1)), name)
         for name in machine.names(LIB_DIR)
         for match in [_ROOT_EXTENSIONS_CONFIG.fullmatch(name)]
         if match
     ]
-    paths = [f"{directory}/ExtensionsConfig.xml" for directory in reversed(_history(machine))]
+    for directory in reversed(_history(machine)):
+        # A goal state that came by the fast track has no ExtensionsConfig; of one with both these settings count.
+        for name, parse in (("VmSettings.json", parse_vm_settings), ("ExtensionsConfig.xml", parse_extensions_config)):
+            with contextlib.suppress(Absent):
+                path = f"{directory}/{name}"
+                return path, parse(machine.read(path), path)
     if numbered:
-        paths.append(f"{LIB_DIR}/{max(numbered)[1]}")
-    for path in paths:
-        try:
-            return parse_extensions_config(machine.read(path), path)
-        except Absent:
-            continue
+        path = f"{LIB_DIR}/{max(numbered)[1]}"
+        return path, parse_extensions_config(machine.read(path), path)
     raise Absent(f"{LIB_DIR}/ExtensionsConfig.xml")
+
+
+def parse_vm_settings(data: bytes, path: str) -> tuple[WantedHandler, ...]:
+    """The extensionGoalStates of a vmSettings document. Raises CannotTell when it is none."""
+    document = parse_json(data, path)
+    try:
+        return tuple(
+            WantedHandler(str(entry["name"]), str(entry.get("version", "")), str(entry.get("state", "")).lower())
+            for entry in document.get("extensionGoalStates", [])
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CannotTell(f"{path} holds no vmSettings: {error!r}") from None
 
 
 def parse_extensions_config(data: bytes, path: str) -> tuple[WantedHandler, ...]:

@@ -8,13 +8,14 @@ wrong form is Malformed, with the reason; nothing of it is used.
 from __future__ import annotations
 
 import json
+import math
 import selectors
 import socket
 import struct
 import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from backupready.model import (
@@ -30,6 +31,7 @@ from backupready.model import (
 SCHEMA = 1
 REQUEST_LIMIT = 256 << 10  # bytes: a few names, and what the probes remember
 ANSWER_LIMIT = 1 << 20  # bytes
+_LONGEST_TEXT = 10_000  # characters; a traceback is the longest
 _MOST_ITEMS = 2000  # findings, readings or watches of one probe
 
 
@@ -42,14 +44,17 @@ class Malformed(Exception):
 
 @dataclass(frozen=True)
 class LookRequest:
-    """Which probes are to look, and what each remembers from its last look."""
+    """Which probes are to look, what each remembers from its last look, and the settings that are in force (those
+    that differ from their defaults, as text)."""
 
     probes: tuple[str, ...]
     memory: Mapping[str, Mapping[str, Any]]
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 def encode_request(request: LookRequest) -> bytes:
-    return _encode({"schema": SCHEMA, "probes": list(request.probes), "memory": dict(request.memory)})
+    document = {"probes": list(request.probes), "memory": dict(request.memory), "settings": dict(request.settings)}
+    return _encode({"schema": SCHEMA, **document})
 
 
 def decode_request(data: bytes, known: Iterable[str]) -> LookRequest:
@@ -63,7 +68,10 @@ def decode_request(data: bytes, known: Iterable[str]) -> LookRequest:
         raise Malformed(f"there is no probe {strangers[0][:40]!r}")
     if not isinstance(memory, dict) or not all(isinstance(value, dict) for value in memory.values()):
         raise Malformed("the memory in the request is no table")
-    return LookRequest(tuple(dict.fromkeys(names)), memory)
+    settings = document.get("settings", {})
+    if not isinstance(settings, dict) or not all(isinstance(text, str) for text in settings.values()):
+        raise Malformed("the settings in the request are no table of texts")
+    return LookRequest(tuple(dict.fromkeys(names)), memory, settings)
 
 
 def encode_answer(looks: Sequence[Looked]) -> bytes:
@@ -155,8 +163,8 @@ def _table(value: Any) -> dict[str, Any]:
 
 
 def _whole(value: Any) -> int:
-    if type(value) is not int or value < 0:
-        raise ValueError(f"{value!r} is no count")
+    if type(value) is not int or not 0 <= value < 1 << 31:
+        raise ValueError("no count")
     return value
 
 
@@ -169,24 +177,34 @@ def _in(value: Any, declared: Iterable[str]) -> str:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is no text")
+    if len(value) > _LONGEST_TEXT:
+        raise ValueError(f"a text of more than {_LONGEST_TEXT} characters")
+    value.encode()  # half a surrogate pair can be shown nowhere; UnicodeEncodeError is a ValueError
     return value
 
 
 def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{value!r} is no number")
-    return float(value)
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{value!r} is no finite number")
+    return number
 
 
 def _pid(value: Any) -> int:
-    if type(value) is not int or value <= 0:
-        raise ValueError(f"{value!r} is no process")
+    if type(value) is not int or not 0 < value < 1 << 31:
+        raise ValueError("no process")
     return value
 
 
 def _flat(value: Any) -> dict[str, Any]:
-    if not all(fact is None or isinstance(fact, (str, int, float)) for fact in _table(value).values()):
-        raise TypeError("evidence is not flat")
+    for name, fact in _table(value).items():
+        _text(name)
+        if isinstance(fact, str):
+            _text(fact)
+        elif fact is not None and not isinstance(fact, bool):
+            _number(fact)
     return _table(value)
 
 

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backupready import probes, wire
+from backupready import catalogue, config, probes, wire
 from backupready.eyes import look
 from backupready.eyes.machine import CapturedMachine, LiveMachine
 from backupready.model import (
@@ -303,6 +303,11 @@ def guest(tmp_path: Path) -> Path:
     return path
 
 
+def settings_of(path: Path) -> dict[str, str]:
+    """What the mind would send along."""
+    return config.load(catalogue.SETTINGS, path).changed()
+
+
 def ask(guest: Path, request: bytes) -> wire.Exchange:
     """Let a real look process answer."""
     command = [sys.executable, "-m", "backupready", "--config", str(guest), "look"]
@@ -322,7 +327,7 @@ ASKED = {one.name: one for one in probes.PROBES if one.name in ("configuration",
 @pytest.mark.integration
 def test_a_look_process_answers_a_good_request(guest: Path) -> None:
     """Through a real child process: the probes that were asked for looked at the configured machine."""
-    exchange = ask(guest, wire.encode_request(wire.LookRequest(tuple(ASKED), {"wire": {"x": 1}})))
+    exchange = ask(guest, wire.encode_request(wire.LookRequest(tuple(ASKED), {"wire": {"x": 1}}, settings_of(guest))))
     assert exchange.failure == ""
     found = {one.probe: one for one in wire.decode_answer(exchange.answer, ASKED)}
     assert {one.state for one in found.values()} == {ProbeState.OK}
@@ -355,11 +360,27 @@ def test_a_look_process_refuses_a_bad_request(guest: Path, what: str) -> None:
 
 
 @pytest.mark.integration
-def test_a_look_process_with_a_wrong_configuration_says_so(guest: Path) -> None:
-    """The mind learns of it; nothing is looked at by half a configuration."""
-    guest.write_text("[machine]\nroot = nowhere\n")
-    exchange = ask(guest, wire.encode_request(wire.LookRequest(("wire",), {})))
-    assert json.loads(exchange.answer)["error"].startswith(f"cannot look: {guest}:2: machine.root: 'nowhere' is not")
+def test_a_look_process_with_a_wrong_setting_says_so(guest: Path) -> None:
+    """The mind learns of it; nothing is looked at by half a configuration, nor by a setting that does not exist."""
+    for settings, why in (
+        ({"machine.root": "nowhere"}, "machine.root: 'nowhere' is not"),
+        ({"machine.shell": "/bin/sh"}, "there is no setting 'machine.shell'"),
+    ):
+        exchange = ask(guest, wire.encode_request(wire.LookRequest(("wire",), {}, settings)))
+        assert why in json.loads(exchange.answer)["error"]
+
+
+def test_another_user_cannot_say_where_to_look() -> None:
+    """Thresholds are taken from the mind; where the files and the fabric are is not, but from ourselves."""
+    settings = {"machine.root": "/tmp/x", "wire.slow_seconds": "9"}
+    assert look._allowed(settings, os.getuid()) == settings
+    assert look._allowed(settings, os.getuid() + 1) == {"wire.slow_seconds": "9"}
+
+
+@pytest.mark.parametrize("word", ["a" * 1_000_000, "-" * 1_000_000, "token" * 200_000], ids=["a", "dashes", "token"])
+def test_a_word_without_end_is_cleaned_like_a_short_one(word: str) -> None:
+    """What is not shown is not searched."""
+    assert len(look.clean(word)) == 500
 
 
 @pytest.mark.integration

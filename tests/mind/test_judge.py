@@ -232,14 +232,14 @@ def test_an_old_look_makes_unknown_and_drops_readings() -> None:
 
 
 def test_a_whole_look_that_came_to_nothing_makes_its_probes_unknown() -> None:
-    """Each of them says why, and its readings and watches are gone."""
+    """Each of them says why, and its readings are gone; that its processes are, is not said."""
     here = court(problem("BROKEN"))
     here.saw(readings=(Reading("backupready_x", 1),), watches=(Watch("daemon", 7),))
     here.judge.missed(["thing"], "the look died of signal 9", 2.0, WALL + 2, 0.5)
     snapshot = here.snapshot()
     assert snapshot.verdict is Verdict.UNKNOWN
     assert snapshot.readings == ()
-    assert here.judge.watches() == ()
+    assert here.judge.watches() == (Watch("daemon", 7),)
     (run,) = snapshot.probes
     assert (run.state, run.seconds, run.last_run) == (ProbeState.CANNOT_TELL, 0.5, WALL + 2)
     assert run.why == here.belief().why == "the look died of signal 9"

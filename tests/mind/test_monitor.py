@@ -69,7 +69,7 @@ def mind(tmp_path: Path) -> Iterator[Callable[..., Mind]]:
         file = path or tmp_path / "backupready.conf"
         if path is None:
             file.write_text(f"[web]\nlisten_address = 127.0.0.1:0\n[look]\n{settings}")
-        command = look_command(str(file)) if script is None else [sys.executable, "-c", script]
+        command = look_command() if script is None else [sys.executable, "-c", script]
 
         def load() -> config.Config:
             return config.load(catalogue.SETTINGS, file)
@@ -281,7 +281,7 @@ from backupready.mind.monitor import Monitor, look_command
 path = Path({str(tmp_path / "b.conf")!r})
 path.write_text("[web]\\nlisten_address = 127.0.0.1:0\\n[look]\\ndoor = child\\n")
 load = lambda: config.load(catalogue.SETTINGS, path)
-monitor = Monitor(load(), load, probes.PROBES, probes.METRICS, look_command(str(path)))
+monitor = Monitor(load(), load, probes.PROBES, probes.METRICS, look_command())
 while any(run.last_run is None for run in monitor.snapshot.probes):
     monitor.turn()
 found = sorted({{"requests", "dns", "tenacity", "urllib3", "backupready.eyes"}} & set(sys.modules))
@@ -292,9 +292,9 @@ sys.exit(f"imported: {{found}}" if found else 0)
 
 
 def test_jitter_is_the_machines_own() -> None:
-    """A part of the interval, the same each time."""
-    assert 0 <= jitter(300.0) < 300.0
-    assert jitter(300.0) == jitter(300.0)
+    """A share, the same each time."""
+    assert 0 <= jitter() < 1
+    assert jitter() == jitter()
 
 
 def test_a_request_is_bounded() -> None:

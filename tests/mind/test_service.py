@@ -109,7 +109,7 @@ def test_every_line_has_its_priority_for_the_journal(
 ) -> None:
     """Also each line of a traceback, so that the journal does not make news of it."""
     monkeypatch.setenv("JOURNAL_STREAM", "8:1")
-    service.log_to_journal()
+    listener = service.log_to_journal()
     log.debug("not told")
     log.info("all is well")
     log.warning("two\nlines")
@@ -118,6 +118,7 @@ def test_every_line_has_its_priority_for_the_journal(
     except ValueError as error:
         log.error("a page broke", exc_info=error)
     log.critical("the end")
+    listener.stop()
     lines = capsys.readouterr().err.splitlines()
     assert lines[:4] == ["<6>all is well", "<4>two", "<4>lines", "<3>a page broke"]
     assert lines[-2:] == ["<3>ValueError: broken", "<2>the end"]
@@ -126,8 +127,9 @@ def test_every_line_has_its_priority_for_the_journal(
 
 def test_a_terminal_gets_time_and_level(log: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
     """No priorities where no journal reads."""
-    service.log_to_journal()
+    listener = service.log_to_journal()
     log.warning("look: %s", "here")
+    listener.stop()
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} WARNING look: here\n", capsys.readouterr().err)
 
 

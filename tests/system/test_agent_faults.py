@@ -240,6 +240,8 @@ def test_reload_and_stop(inside: Inside) -> None:
         guest.run("systemctl", "reload", "backupready.service")
         guest.wait_for("the reload to be refused", lambda: reloaded() == "0.0", 10)
         assert "did you mean interval?" in guest.journal("backupready.service")
+        time.sleep(4)  # more than one look later
+        assert json.loads(inside.get("/api/v1/status"))["verdict"] == "ready"
         guest.write("/etc/backupready/conf.d/10-test.conf", "[wire]\ninterval = 7s\n")
         guest.run("systemctl", "reload", "backupready.service")
         guest.wait_for("the reload to be taken over", lambda: reloaded() == "1.0", 10)

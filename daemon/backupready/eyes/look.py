@@ -11,6 +11,7 @@ import os
 import pwd
 import re
 import socket
+import stat
 import sys
 import threading
 import time
@@ -19,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
 from backupready import wire
-from backupready.config import Config, ConfigError
+from backupready.config import Config, ConfigError, from_texts
 from backupready.eyes.machine import CapturedMachine, LiveMachine
 from backupready.model import (
     Absent,
@@ -33,6 +34,7 @@ from backupready.model import (
     Reading,
     Remember,
     Scalar,
+    Setting,
     Unreachable,
     Watch,
 )
@@ -43,7 +45,7 @@ _MIND_USER = "backupready"
 
 # The signature of a shared access address, and whatever calls itself a key, a token, a password or a secret.
 _SECRET = re.compile(
-    r"((?:(?<![a-z])sig|[\w-]*(?:token|key|passw(?:or)?d|secret|signature|authorization))[\"']?\s*[=:]\s*[\"']?"
+    r"((?:(?<![a-z])sig|[\w-]{0,40}(?:token|key|passw(?:or)?d|secret|signature|authorization))[\"']?\s*[=:]\s*[\"']?"
     r"(?:(?:Bearer|Basic|SharedKey(?:Lite)?)\s+)?)[^\s&\"',;]+",
     re.IGNORECASE,
 )
@@ -161,7 +163,8 @@ def _look(probe: Probe, machine: Any, config: Config) -> Looked:
 
 def clean(text: str, longest: int = _LONGEST_EVIDENCE) -> str:
     """Text from the machine, fit to travel: no secret, no control character, not too long."""
-    safe = _SECRET.sub(r"\1[redacted]", text.encode("utf-8", "replace").decode())
+    # Cut first: a document of megabytes is not searched for secrets that nobody will see.
+    safe = _SECRET.sub(r"\1[redacted]", text[: 2 * longest].encode("utf-8", "replace").decode())
     safe = "".join(c if c.isprintable() or (c == "\n" and longest > _LONGEST_EVIDENCE) else " " for c in safe)
     return safe if len(safe) <= longest else safe[: longest - 1] + "…"
 
@@ -183,12 +186,14 @@ def _clean_memory(memory: Mapping[str, Any]) -> dict[str, Any]:
     return {name: cleaned(value) for name, value in memory.items()}
 
 
-def serve(known: Mapping[str, Probe], load: Callable[[], Config]) -> int:
+def serve(known: Mapping[str, Probe], table: Sequence[Setting]) -> int:
     """What the socket unit and the child door start: one request on standard input, one answer, and out.
 
     The peer must be the mind's user, root, or whoever runs this. Ends the process at once when the answer is
-    written, since a thread may hang in the kernel.
+    written, since a thread may hang in the kernel. Returns only where standard input is no socket.
     """
+    if not stat.S_ISSOCK(os.fstat(sys.stdin.fileno()).st_mode):
+        return -1
     connection = socket.socket(fileno=os.dup(sys.stdin.fileno()))
     uid = wire.peer_uid(connection)
     if uid not in _welcome():
@@ -196,9 +201,9 @@ def serve(known: Mapping[str, Probe], load: Callable[[], Config]) -> int:
     else:
         try:
             request = wire.decode_request(wire.receive(connection, wire.REQUEST_LIMIT, _REQUEST_TIMEOUT), known)
-            config = load()
+            settings = from_texts(table, _allowed(request.settings, uid), "the request")
             probes = [known[name] for name in request.probes]
-            answer = wire.encode_answer(look(probes, live(config), config, request.memory))
+            answer = wire.encode_answer(look(probes, live(settings), settings, request.memory))
         except (wire.Malformed, ConfigError) as error:
             answer = wire.encode_error(f"cannot look: {error}")
     connection.settimeout(_REQUEST_TIMEOUT)
@@ -208,6 +213,14 @@ def serve(known: Mapping[str, Probe], load: Callable[[], Config]) -> int:
     connection.close()
     sys.stderr.flush()
     os._exit(0)
+
+
+def _allowed(settings: Mapping[str, str], uid: int) -> dict[str, str]:
+    """The settings that are taken from whoever asks. Where and what to read is no matter for another user: with more
+    rights than the asker we look at this machine, as it is."""
+    if uid == os.getuid():
+        return dict(settings)
+    return {name: text for name, text in settings.items() if not name.startswith("machine.")}
 
 
 def _welcome() -> set[int]:

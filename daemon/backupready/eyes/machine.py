@@ -106,7 +106,7 @@ class _Tree:
             found = self._locate(path).stat()
         except OSError as error:
             raise self._trouble("look at", path, error) from None
-        kinds = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
+        kinds = {stat.S_IFREG: "file", stat.S_IFDIR: "directory"}
         return FileStatus(
             kind=kinds.get(stat.S_IFMT(found.st_mode), "other"),
             size=found.st_size,
@@ -253,9 +253,11 @@ class LiveMachine(_Tree):
             started = time.monotonic()
             with requests.Session() as session:
                 session.trust_env = False  # no proxy, no netrc: the fabric is always asked directly
+                # Nobody here needs compression, and a few hundred compressed bytes can be hundreds of megabytes.
+                headers_sent = {"Connection": "close", "Accept-Encoding": "identity"}
                 options: Any = {"timeout": timeout, "stream": True, "allow_redirects": False}
-                with session.get(url, headers={"Connection": "close"}, **options) as response:
-                    body = response.raw.read(BODY_LIMIT, decode_content=True) or b""
+                with session.get(url, headers=headers_sent, **options) as response:
+                    body = response.raw.read(BODY_LIMIT) or b""
                     headers = {name.lower(): value for name, value in response.headers.items()}
                     return Answer(response.status_code, headers, body, time.monotonic() - started, attempts)
 

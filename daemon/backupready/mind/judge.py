@@ -81,7 +81,9 @@ class Judge:
     def saw(self, look: Looked, monotonic: float, wall: float) -> None:
         """Take one probe's look."""
         run = ProbeRun(look.probe, look.state, look.seconds, look.attempts, wall, look.why or _first(look))
-        self._newest[look.probe] = _Newest(run, monotonic, look.readings, look.watches)
+        # A look that came to nothing does not say that the processes are gone.
+        watches = look.watches if look.state is ProbeState.OK else self._newest[look.probe].watches
+        self._newest[look.probe] = _Newest(run, monotonic, look.readings, watches)
         for track in self._tracks.values():
             if track.probe == look.probe:
                 self._see(track, look, monotonic, wall)
@@ -128,6 +130,19 @@ class Judge:
             and any(sighting.count < track.problem.sightings for sighting in track.sightings.values())
         }
         return tuple(name for name in self._probes if name in waiting)
+
+    def confirm_at(self) -> float:
+        """When a sighting that is awaited would count, monotonic; in the past if at once."""
+        return min(
+            (
+                track.counted[key] + track.problem.apart.total_seconds()
+                for track in self._tracks.values()
+                if not track.cannot
+                for key, sighting in track.sightings.items()
+                if sighting.count < track.problem.sightings
+            ),
+            default=0.0,
+        )
 
     def watches(self) -> tuple[Watch, ...]:
         """The processes whose death is worth a look at once."""

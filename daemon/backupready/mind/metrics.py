@@ -16,7 +16,12 @@ from backupready.model import Metric, ProbeState, Snapshot, Verdict
 # Name, kind, help and labels of everything that does not come from a probe: the metric list is rendered from this.
 OWN: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     ("backupready_build_info", "gauge", "What runs here.", ("version", "python")),
-    ("backupready_verdict", "stateset", "Whether the next backup will succeed.", ("verdict",)),
+    (
+        "backupready_verdict",
+        "gauge",
+        "Whether the next backup will succeed: 1 for the verdict that holds.",
+        ("verdict",),
+    ),
     (
         "backupready_verdict_since_timestamp_seconds",
         "gauge",
@@ -146,5 +151,9 @@ class Exposition:
 
     def render(self, accept: str) -> tuple[str, bytes]:
         """The content type and the body for an Accept header."""
-        encode, content_type = exposition.choose_encoder(accept)
+        try:
+            encode, content_type = exposition.choose_encoder(accept)
+        except (TypeError, ValueError, LookupError):
+            # The library stumbles over some headers; whoever sends them gets what everybody understands.
+            encode, content_type = exposition.choose_encoder("")
         return content_type, encode(self._registry)

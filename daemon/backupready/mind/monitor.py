@@ -43,6 +43,7 @@ _SLACK = 0.2  # of an interval: a probe that is due within it joins the look
 # that is restarted has its new worker within seconds.
 _ON_DEATH = ("agent", "unit")
 _FOLLOW_DEATH = 30.0  # s
+_FOLLOW_LOOP = 2.0  # s
 
 
 def machine_facts(root: str) -> dict[str, str]:
@@ -50,14 +51,13 @@ def machine_facts(root: str) -> dict[str, str]:
     return {"name": platform.node(), "system": platform.system(), "kernel": platform.release(), "root": root}
 
 
-def jitter(interval: float) -> float:
-    """A part of the interval that is this machine's own, so that a fleet does not look all at once."""
+def jitter() -> float:
+    """A share, 0 to 1, that is this machine's own, so that a fleet does not look all at once."""
     identity = b""
     with contextlib.suppress(OSError):
         identity = Path("/etc/machine-id").read_bytes()
     identity = identity or platform.node().encode()
-    share = int.from_bytes(hashlib.sha256(b"backupready" + identity).digest()[:4], "big") / 2**32
-    return interval * share
+    return int.from_bytes(hashlib.sha256(b"backupready" + identity).digest()[:4], "big") / 2**32
 
 
 class Monitor:
@@ -82,9 +82,11 @@ class Monitor:
         self._lingering: list[wire.Exchange] = []
         self._seen_at: dict[str, float] = {}  # monotonic: when the newest look of a probe that answered began
         self._pidfds: dict[int, tuple[int, str]] = {}  # pid → descriptor, role
+        self._missed: dict[str, str] = {}  # the probes whose newest look came to nothing, and why
         self._known_defects: set[str] = set()
         self._signals: socket.socket | None = None
         self._stopping = self._reload_wanted = False
+        self._jitter = jitter()
         self._turned = time.monotonic()
         self._followed_until = 0.0  # monotonic: until then it is followed what comes of a death
         self._urgent = False  # only what is due now, without what would soon be
@@ -110,6 +112,7 @@ class Monitor:
         if switched_off:
             self._machine["switched_off"] = " ".join(switched_off)
         self._due = {p.name: now for p in self._probes}
+        self._missed = {name: why for name, why in self._missed.items() if name in self._due}
 
     # ---- the loop
 
@@ -175,7 +178,8 @@ class Monitor:
         if self._again is not None and now >= self._again:
             self._again = None
             self._urgent = True
-            for name in (*self._judge.pending(), *(_ON_DEATH if now < self._followed_until else ())):
+            followed = _ON_DEATH if now < self._followed_until else ()
+            for name in (*self._judge.pending(), *self._missed, *followed):
                 if name in self._due:
                     self._due[name] = now
         free = self._free(now)
@@ -202,28 +206,29 @@ class Monitor:
 
     def _ask(self, access: Access, probes: tuple[Probe, ...], now: float) -> None:
         for probe in probes:
-            self._due[probe.name] = now + self._intervals[probe.name] * 0.9 + 0.1 * jitter(self._intervals[probe.name])
+            self._due[probe.name] = now + self._intervals[probe.name] * (0.9 + 0.1 * self._jitter)
         self._count("looks")
         self._lingering = [e for e in self._lingering if e.child is not None and e.child.poll() is None]
         if len(self._lingering) >= _MOST_LINGERING:
             self._miss(probes, f"{len(self._lingering)} earlier looks still hang in the kernel", 0.0)
+            self._after_look()
             self._publish()
             return
         request = wire.encode_request(
             wire.LookRequest(
                 tuple(probe.name for probe in probes),
                 {probe.name: self._memory.get(probe.name, {}) for probe in probes},
+                self._config.changed(),
             )
         )
         try:
             exchange = self._open_door(access, request)
         except OSError as error:
             self._miss(probes, f"cannot start a look: {error.strerror or error}", 0.0)
+            self._after_look()
             self._publish()
             return
         self._asked[exchange] = probes
-        if exchange.done:
-            return
         self._selector.register(exchange, exchange.events, exchange)
 
     def _open_door(self, access: Access, request: bytes) -> wire.Exchange:
@@ -252,18 +257,24 @@ class Monitor:
         if exchange.child is not None and exchange.child.poll() is None:
             self._lingering.append(exchange)
         seconds = time.monotonic() - exchange.started
+        # A look that began later may have answered for some of them already.
+        asked = probes
+        probes = tuple(p for p in probes if exchange.started >= self._seen_at.get(p.name, 0.0))
+        if not probes:
+            return
         if exchange.failure:
             self._miss(probes, f"the look {exchange.failure}", seconds)
             return
         try:
-            looks = wire.decode_answer(exchange.answer, {probe.name: probe for probe in probes})
+            looks = wire.decode_answer(exchange.answer, {probe.name: probe for probe in asked})
         except wire.Malformed as error:
             self._miss(probes, f"the look's answer cannot be used: {error}", seconds)
             return
         for look in looks:
-            if exchange.started < self._seen_at.get(look.probe, 0.0):
-                continue  # a look that began later has answered already
+            if look.probe not in {probe.name for probe in probes}:
+                continue
             self._seen_at[look.probe] = exchange.started
+            self._missed.pop(look.probe, None)
             self._judge.saw(look, time.monotonic(), time.time())
             if look.state is not ProbeState.CANNOT_TELL:
                 self._memory[look.probe] = look.memory
@@ -274,9 +285,13 @@ class Monitor:
             self._selector.unregister(exchange)
 
     def _miss(self, probes: Sequence[Probe], why: str, seconds: float) -> None:
+        """A look came to nothing: it is tried again soon, and each new reason is told once."""
         self._count("looks_failed")
         names = [probe.name for probe in probes]
-        LOG.warning("cannot look: %s (%s)", why, " ".join(names), extra={"MESSAGE_ID": service.MESSAGE_LOOK_FAILED})
+        if any(self._missed.get(name) != why for name in names):
+            extra = {"MESSAGE_ID": service.MESSAGE_LOOK_FAILED}
+            LOG.warning("cannot look: %s (%s)", why, " ".join(names), extra=extra)
+        self._missed.update(dict.fromkeys(names, why))
         self._judge.missed(names, why, time.monotonic(), time.time(), seconds)
 
     def _note_defect(self, look: Looked) -> None:
@@ -289,16 +304,22 @@ class Monitor:
             LOG.error("defect in probe %s: %s\n%s", look.probe, look.why, look.traceback)
 
     def _after_look(self) -> None:
-        """Follow the agent's processes, and look again soon while something is not believed yet."""
+        """Follow the agent's processes, and look again: when what was seen can be confirmed, and sooner and then
+        later after a death or a look that came to nothing."""
         self._follow_processes()
         if self._again is not None:
             return
-        if not self._judge.pending() and time.monotonic() >= self._followed_until:
-            self._burst = 0
-            return
+        now = time.monotonic()
         first = self._config["look.confirm_after"].total_seconds()
-        self._again = time.monotonic() + min(first * 2 ** min(self._burst, _BURST_DOUBLINGS), _BURST_LONGEST)
-        self._burst += 1
+        moments = []
+        if self._judge.pending():
+            moments.append(max(now + first, self._judge.confirm_at()))
+        if self._missed or now < self._followed_until:
+            moments.append(now + min(first * 2 ** min(self._burst, _BURST_DOUBLINGS), _BURST_LONGEST))
+            self._burst += 1
+        else:
+            self._burst = 0
+        self._again = min(moments, default=None)
 
     # ---- processes
 
@@ -334,7 +355,10 @@ class Monitor:
 
     def _look_after_death(self) -> None:
         now = time.monotonic()
-        self._again, self._burst, self._followed_until = now, 0, now + _FOLLOW_DEATH
+        # In a crash loop the next death is near anyway.
+        looping = any(b.active for b in self.snapshot.beliefs if b.problem.code == "AGENT_CRASH_LOOPING")
+        self._again, self._burst = now, 0
+        self._followed_until = now + (_FOLLOW_LOOP if looping else _FOLLOW_DEATH)
 
     # ---- publishing
 
@@ -343,7 +367,7 @@ class Monitor:
         self.snapshot = self._judge.snapshot(time.monotonic(), time.time(), self._machine, self._counters)
         line = report.headline(self.snapshot)
         if line != report.headline(before):
-            service.notify(f"STATUS={line}")
+            service.notify(f"STATUS={' '.join(line.split())}")
         if before.verdict is not self.snapshot.verdict:
             LOG.log(
                 logging.INFO if self.snapshot.verdict.exit_code == 0 else logging.WARNING,
@@ -410,10 +434,7 @@ class Monitor:
         service.notify("READY=1")
 
 
-def look_command(config_path: str | None) -> list[str]:
-    """How the child door starts a look with the same program and configuration."""
-    command = [sys.executable, "-P"] if sys.version_info >= (3, 11) else [sys.executable]
-    command += ["-m", "backupready"]
-    if config_path:
-        command += ["--config", config_path]
-    return [*command, "look"]
+def look_command() -> list[str]:
+    """How the child door starts a look with the same program."""
+    isolated = ["-P"] if sys.version_info >= (3, 11) else []
+    return [sys.executable, *isolated, "-m", "backupready", "look"]

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import logging.handlers
 import os
+import queue
 import socket
 import time
 
@@ -21,6 +23,7 @@ MESSAGE_PROBLEM_CLEAR = "8f4b9d3e2a6148b7a0c5e9d41b7f3a31"
 MESSAGE_LOOK_FAILED = "b3a1c6e87d0f4e52bd9c2f60a4e8d741"
 MESSAGE_CONFIG_REFUSED = "e7d5f0a93c1b4286a9f8b6d2c0e4a151"
 
+_LOG_QUEUE = 1000  # records
 _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 
 
@@ -67,8 +70,22 @@ class _PriorityFormatter(logging.Formatter):
         return "\n".join(prefix + line for line in super().format(record).splitlines())
 
 
-def log_to_journal() -> None:
-    """Structured into the journal when our standard error goes there, else as plain lines."""
+class _Queue(logging.handlers.QueueHandler):
+    """Hands records over and never waits: while the disks are frozen the journal may not read. What does not fit is
+    dropped, and counted."""
+
+    dropped = 0
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        try:
+            self.queue.put_nowait(record)
+        except queue.Full:
+            self.dropped += 1
+
+
+def log_to_journal() -> logging.handlers.QueueListener:
+    """Structured into the journal when our standard error goes there, else as plain lines; written on a thread of its
+    own. Stop the listener to have everything written."""
     handler: logging.Handler = logging.StreamHandler()
     if "JOURNAL_STREAM" in os.environ:
         try:
@@ -79,6 +96,10 @@ def log_to_journal() -> None:
             handler = journal.JournalHandler(SYSLOG_IDENTIFIER="backupready")
     else:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    LOG.addHandler(handler)
+    records: queue.Queue[logging.LogRecord] = queue.Queue(_LOG_QUEUE)
+    LOG.addHandler(_Queue(records))
     LOG.setLevel(logging.INFO)
     LOG.propagate = False
+    listener = logging.handlers.QueueListener(records, handler)
+    listener.start()
+    return listener

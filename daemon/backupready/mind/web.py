@@ -122,7 +122,11 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         if not self._places.acquire(blocking=False):
             self.shutdown_request(request)
             return
-        super().process_request(request, client_address)
+        try:
+            super().process_request(request, client_address)
+        except BaseException:
+            self._places.release()  # no thread could be started, which would have done it
+            raise
 
     def process_request_thread(self, request: socket.socket, client_address: object) -> None:  # type: ignore[override]
         self._open[request] = time.monotonic()

@@ -29,6 +29,7 @@ from backupready.model import (
     Setting,
     Settings,
     Watch,
+    whole_minutes,
 )
 from backupready.waagent import AgentProcesses, LogFacts
 
@@ -40,6 +41,7 @@ _AGENT_SOURCE = "https://github.com/Azure/WALinuxAgent"
 _BUSY_REPORT_LIMIT = timedelta(minutes=90).total_seconds()
 # The worker is there within seconds of the daemon, unless the daemon waits for something.
 _WORKER_GRACE = 30.0  # s
+_PROVISIONING_GRACE = 240.0  # s
 # A worker that starts over this often is in a loop …
 _LOOP_FAILURES = 3
 _LOOP_SPAN = 300.0  # s
@@ -48,6 +50,7 @@ _LOOP_CALM = 60.0  # s
 _STATUS_ERRORS_LAST = 60.0  # s
 _STATUS_ERRORS_OLD = 300.0  # s
 _MINIMUM_VERSION = (2, 2, 53, 1)
+_REPORTS_SINCE = (2, 2, 34)
 # The packages that the agent calls for in normal operation, and where they may be.
 _TOOLS = ("openssl", "ip")
 _TOOL_DIRECTORIES = ("/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/local/bin", "/usr/local/sbin")
@@ -105,6 +108,7 @@ PROBLEMS = (
         remedy="restart-agent",
         explains=(*_DOWN, "AGENT_CRASH_LOOPING"),
         sightings=2,
+        apart=timedelta(seconds=1),
         patience="a restart leaves no daemon for a moment",
     ),
     Problem(
@@ -120,6 +124,7 @@ PROBLEMS = (
         remedy="restart-agent",
         explains=("AGENT_HUNG", "AGENT_CANNOT_FETCH_GOAL_STATE", "AGENT_STATUS_NOT_UPLOADED"),
         sightings=4,
+        apart=timedelta(seconds=1),
         patience="a worker that died is back within 2 s, and one in a crash loop is gone for moments only",
     ),
     Problem(
@@ -321,13 +326,6 @@ METRICS = (
 )
 
 
-def _minutes(text: str) -> timedelta:
-    """Whole minutes."""
-    if not (text.isascii() and text.isdigit()) or int(text) < 1:
-        raise ValueError(f"{text!r} is no number of minutes")
-    return timedelta(minutes=int(text))
-
-
 SETTINGS = (
     Setting(
         "agent",
@@ -335,7 +333,7 @@ SETTINGS = (
         "15",
         "How old the agent's newest report may be. The agent writes it every 6 s, every 300 s when extensions are"
         " switched off, and not at all while an extension's command runs.",
-        _minutes,
+        whole_minutes,
         "a number of minutes",
     ),
 )
@@ -376,7 +374,7 @@ def look(machine: Machine, settings: Settings) -> Iterator[Observation]:
         if processes is not None:
             yield CannotTell(error.why, ("AGENT_HUNG",))
     if processes is not None and processes.worker is not None:
-        yield from _progress(machine, processes, processes.worker, report, settings)
+        yield from _progress(machine, processes, processes.worker, report, facts, settings)
     if facts is not None:
         yield from _log(machine, facts, processes)
     yield from _versions(facts, report)
@@ -406,7 +404,12 @@ def _presence(machine: Machine, processes: AgentProcesses, facts: LogFacts | Non
         since = machine.now() - daemon.started
         waits = facts is not None and facts.provisioning_waits is not None and facts.worker_started is None
         if waits and facts is not None and not _exists(machine, f"{waagent.LIB_DIR}/provisioned"):
-            yield Finding("AGENT_NOT_PROVISIONED", evidence={"log": facts.provisioning_text})
+            if since > _PROVISIONING_GRACE:
+                yield Finding("AGENT_NOT_PROVISIONED", evidence={"log": facts.provisioning_text})
+            else:
+                why = "the agent waits for provisioning, as at every first boot"
+                yield CannotTell(why, ("AGENT_NOT_PROVISIONED", "AGENT_WORKER_MISSING"))
+                return
         if since > _WORKER_GRACE:
             evidence = {
                 "daemon_pid": daemon.pid,
@@ -443,6 +446,7 @@ def _progress(
     processes: AgentProcesses,
     worker: Process,
     report: waagent.Report | None,
+    facts: LogFacts | None,
     settings: Settings,
 ) -> Iterator[Observation]:
     """Does the worker move? A fresh report proves it; a stopped process disproves it."""
@@ -457,6 +461,10 @@ def _progress(
     if age < -limit:
         yield CannotTell(f"the newest report is {-age:.0f} s ahead of the clock", ("AGENT_HUNG",))
     elif age > (_BUSY_REPORT_LIMIT if processes.busy else limit):
+        version = waagent.version_key((facts.version if facts else None) or "")
+        if report is None and version < _REPORTS_SINCE:
+            yield CannotTell("there is no report, and this agent may be too old to write one", ("AGENT_HUNG",))
+            return
         evidence: dict[str, Scalar] = {
             "pid": worker.pid,
             "state": worker.state,
@@ -476,18 +484,18 @@ def _log(machine: Machine, facts: LogFacts, processes: AgentProcesses | None) ->
             yield from _timed(facts, machine.now())
         except CannotTell as error:
             yield CannotTell(error.why, ("AGENT_CRASH_LOOPING", "AGENT_STATUS_NOT_UPLOADED"))
-    if facts.goal_state_error is not None and facts.goal_state_error > (facts.goal_state_good or 0.0):
+    if facts.goal_state_error is not None:
         yield Finding(
             "AGENT_CANNOT_FETCH_GOAL_STATE",
             evidence={"log": facts.goal_state_error_text, "errors_in_heartbeat": facts.heartbeat_goal_state_errors},
         )
-    elif facts.heartbeat_goal_state_errors and facts.goal_state_error is None and facts.goal_state_good is None:
+    elif facts.heartbeat_errors_stand:
         # Counted in the heartbeat, but neither the errors nor a recovery are in what we have read of the log.
         yield Finding(
             "AGENT_CANNOT_FETCH_GOAL_STATE",
             evidence={"log": None, "errors_in_heartbeat": facts.heartbeat_goal_state_errors},
         )
-    if facts.certificate_error is not None and facts.certificate_error > (facts.goal_state_good or 0.0):
+    if facts.certificate_error is not None:
         yield Finding("AGENT_CERTIFICATES_FAIL", evidence={"log": facts.certificate_error_text})
 
 
@@ -495,7 +503,7 @@ def _timed(facts: LogFacts, now: float) -> Iterator[Observation]:
     failures = facts.worker_failures[-_LOOP_FAILURES:]
     if len(failures) == _LOOP_FAILURES and failures[-1] - failures[0] <= _LOOP_SPAN:
         beat = max(later - earlier for earlier, later in zip(failures, failures[1:]))
-        if now - failures[-1] <= max(2 * beat, _LOOP_CALM):
+        if 0 <= now - failures[-1] <= max(2 * beat, _LOOP_CALM):
             evidence: dict[str, Scalar] = {
                 "failures": sum(now - time <= _LOOP_SPAN for time in facts.worker_failures),
                 "last_failure_seconds_ago": round(now - failures[-1]),
@@ -504,7 +512,7 @@ def _timed(facts: LogFacts, now: float) -> Iterator[Observation]:
             yield Finding("AGENT_CRASH_LOOPING", evidence=evidence)
     if facts.status_error is not None and facts.status_errors_since is not None:
         lasting = facts.status_error - facts.status_errors_since >= _STATUS_ERRORS_LAST
-        if lasting and now - facts.status_error <= _STATUS_ERRORS_OLD:
+        if lasting and 0 <= now - facts.status_error <= _STATUS_ERRORS_OLD:
             yield Finding("AGENT_STATUS_NOT_UPLOADED", evidence={"log": facts.status_error_text})
 
 

@@ -29,6 +29,7 @@ from backupready.model import (
     Scalar,
     Setting,
     Settings,
+    whole_minutes,
 )
 from backupready.waagent import HandlerDirectory, Report, WantedHandler
 
@@ -43,7 +44,6 @@ _REPORTED_WITHIN = 30.0  # s after it is enabled; a loop takes 6 s
 _TRANSITIONAL = 4  # its status code while a snapshot runs
 _STATES = ("NotInstalled", "Installed", "Enabled", "FailedUpgrade")
 _PACKAGE_CODES = (1001, 1004, 1005)
-_FILES_CODES = (1002, 1003)
 _LAYOUT_CHANGED = (2, 8)  # from this agent on no goal state is kept beside the handlers
 _PRODUCT_UUID = "/sys/class/dmi/id/product_uuid"
 
@@ -165,6 +165,9 @@ PROBLEMS = (
         fix="Restart the agent, which enables the extension with that request again.",
         source=_EXTENSION_SOURCE,
         remedy="reload-extension",
+        sightings=2,
+        apart=timedelta(seconds=20),
+        patience="after a suspension or a step of the clock everything looks old for a moment",
     ),
     Problem(
         "EXTENSION_STUCK",
@@ -178,6 +181,9 @@ PROBLEMS = (
         " portal.",
         source=_EXTENSION_SOURCE,
         remedy="clear-stale-snapshot-config",
+        sightings=2,
+        apart=timedelta(seconds=20),
+        patience="after a suspension or a step of the clock everything looks old for a moment",
     ),
     Problem(
         "EXTENSION_STATE_FOREIGN",
@@ -225,7 +231,6 @@ PROBLEMS = (
             "EXTENSION_STATE_WRONG",
             "EXTENSION_VANISHED",
             "EXTENSION_FILES_MISSING",
-            "AGENT_HUNG",
         ),
         sightings=2,
         apart=timedelta(seconds=10),
@@ -268,20 +273,13 @@ METRICS = (
 )
 
 
-def _minutes(text: str) -> timedelta:
-    """Whole minutes."""
-    if not (text.isascii() and text.isdigit()) or int(text) < 1:
-        raise ValueError(f"{text!r} is no number of minutes")
-    return timedelta(minutes=int(text))
-
-
 SETTINGS = (
     Setting(
         "extension",
         "settle_minutes",
         "15",
         "How long an installation or a request may be under way before it counts as failed.",
-        _minutes,
+        whole_minutes,
         "a number of minutes",
     ),
 )
@@ -294,13 +292,15 @@ class _Sources:
     directories: tuple[HandlerDirectory, ...]
     wanted: WantedHandler | None
     report: Report | None
+    goal_state_kept: bool
+    goal_state_since: float  # seconds since the epoch
 
 
 def look(machine: Machine, settings: Settings) -> Iterator[Observation]:
     """Hold the three sources against each other."""
     names = machine.names(waagent.LIB_DIR)
     directories = tuple(d for d in waagent.handler_directories(names) if d.name == waagent.VMSNAPSHOT)
-    report, wanted = None, None
+    report, wanted, goal_state_kept, since = None, None, True, 0.0
     try:
         report = waagent.newest_report(machine)
     except Absent:
@@ -308,13 +308,16 @@ def look(machine: Machine, settings: Settings) -> Iterator[Observation]:
     except CannotTell as error:
         yield CannotTell(error.why, ("EXTENSION_NOT_READY", "EXTENSION_VANISHED", "OTHER_EXTENSION_FAILED"))
     try:
-        wanted = next((h for h in waagent.wanted_handlers(machine) if h.name == waagent.VMSNAPSHOT), None)
+        path, handlers = waagent.wanted_handlers(machine)
+        wanted = next((handler for handler in handlers if handler.name == waagent.VMSNAPSHOT), None)
+        since = machine.status(path).modified
     except Absent:
-        pass
+        goal_state_kept = False
+        yield CannotTell("the agent has kept no goal state", ("EXTENSION_VANISHED",))
     except CannotTell as error:
         yield CannotTell(error.why, ("EXTENSION_VANISHED",))
-    sources = _Sources(directories, wanted, report)
-    yield from _presence(machine, sources)
+    sources = _Sources(directories, wanted, report, goal_state_kept, since)
+    yield from _presence(machine, sources, settings)
     yield from _reported(sources)
     states: dict[HandlerDirectory, str | None] = {}
     for directory in directories:
@@ -346,19 +349,34 @@ def look(machine: Machine, settings: Settings) -> Iterator[Observation]:
     yield from _stale_cache(machine, names, report)
 
 
-def _presence(machine: Machine, sources: _Sources) -> Iterator[Observation]:
+def _presence(machine: Machine, sources: _Sources, settings: Settings) -> Iterator[Observation]:
     """Is it there at all, and is that meant?"""
     asked_for = sources.wanted is not None and sources.wanted.state == "enabled"
     if not sources.directories:
         if asked_for and sources.wanted is not None:
-            yield Finding("EXTENSION_VANISHED", evidence={"asked_for": sources.wanted.version, "directory": None})
+            # It may still be waiting behind another extension's installation.
+            try:
+                waited = machine.now() - sources.goal_state_since
+            except CannotTell as error:
+                yield CannotTell(error.why, ("EXTENSION_VANISHED",))
+                return
+            if waited > settings["settle_minutes"].total_seconds():
+                yield Finding("EXTENSION_VANISHED", evidence={"asked_for": sources.wanted.version, "directory": None})
+            else:
+                why = f"the goal state of {waited:.0f} s ago asks for the extension, which is not installed yet"
+                yield CannotTell(why, ("EXTENSION_VANISHED",))
             return
         try:
             traces = _is_directory(machine, f"{waagent.EXTENSION_LOGS}/{waagent.VMSNAPSHOT}")
         except CannotTell as error:
             yield CannotTell(error.why, ("EXTENSION_NEVER_INSTALLED", "EXTENSION_UNINSTALLED"))
             return
-        yield Finding("EXTENSION_UNINSTALLED" if traces else "EXTENSION_NEVER_INSTALLED")
+        if not traces:
+            yield Finding("EXTENSION_NEVER_INSTALLED")
+        elif sources.goal_state_kept:
+            yield Finding("EXTENSION_UNINSTALLED")
+        else:
+            yield CannotTell("the agent has kept no goal state", ("EXTENSION_UNINSTALLED",))
         return
     if asked_for and sources.report is not None and sources.report.handler(waagent.VMSNAPSHOT) is None:
         newest = sources.directories[-1]
@@ -387,12 +405,11 @@ def _reported(sources: _Sources) -> Iterator[Observation]:
         }
         if handler.name == waagent.VMSNAPSHOT:
             yield Reading("backupready_extension_code", code)
-            if failed and code not in (*_PACKAGE_CODES, *_FILES_CODES):
-                yield Finding("EXTENSION_NOT_READY", evidence=evidence)
-            elif code in _PACKAGE_CODES:
+            if code in _PACKAGE_CODES:
                 yield Finding("EXTENSION_PACKAGE_UNAVAILABLE", evidence=evidence)
-            elif code in _FILES_CODES:
-                yield Finding("EXTENSION_FILES_MISSING", evidence=evidence)
+            elif failed:
+                # For lost files there is a more precise finding, which explains this one.
+                yield Finding("EXTENSION_NOT_READY", evidence=evidence)
         elif failed or handler.settings_status == "error":
             yield Finding("OTHER_EXTENSION_FAILED", handler.name, {**evidence, "result": handler.settings_status})
 
@@ -492,14 +509,17 @@ def _requests(machine: Machine, directory: HandlerDirectory, settings: Settings)
     try:
         newest = _highest(machine, f"{directory.path}/status", ".status")
         if newest is not None:
-            yield from _stuck(machine, f"{directory.path}/status/{newest}.status")
+            yield from _stuck(machine, directory, newest)
     except Absent:
         pass
     except CannotTell as error:
         yield CannotTell(error.why, ("EXTENSION_STUCK",))
 
 
-def _stuck(machine: Machine, path: str) -> Iterator[Observation]:
+def _stuck(machine: Machine, directory: HandlerDirectory, newest: int) -> Iterator[Observation]:
+    """A run that says it is under way, for too long, and whose process lives: one that died with the machine leaves the
+    same status, and is in nobody's way."""
+    path = f"{directory.path}/status/{newest}.status"
     document = waagent.parse_json(machine.read(path), path)
     try:
         code, since = document[0]["status"]["code"], waagent.timestamp(document[0]["timestampUTC"])
@@ -509,8 +529,18 @@ def _stuck(machine: Machine, path: str) -> Iterator[Observation]:
         return
     if since is None:
         raise CannotTell(f"{path} has no time")
-    if machine.now() - since > _STUCK_AFTER:
-        yield Finding("EXTENSION_STUCK", evidence={"file": path, "since_seconds": round(machine.now() - since)})
+    age = machine.now() - since
+    if age <= _STUCK_AFTER:
+        return
+    for process in machine.processes():
+        words = " ".join(process.argv)
+        if process.state != "Z" and _RUNS.search(words):
+            yield Finding("EXTENSION_STUCK", evidence={"file": path, "since_seconds": round(age), "pid": process.pid})
+            return
+
+
+# The extension's own process of one run, and its freeze binary.
+_RUNS = re.compile(r"main/handle\.(?:py|sh)\b.* -?daemon\b|\bsafefreeze\b")
 
 
 def _highest(machine: Machine, path: str, suffix: str) -> int | None:
@@ -544,14 +574,19 @@ def _package(machine: Machine, sources: _Sources) -> Iterator[Observation]:
         yield CannotTell(error.why, ("EXTENSION_PACKAGE_UNAVAILABLE",))
         return
     yield Remember(memory)
-    if facts.package_error is not None and facts.package_error > (facts.package_good or 0.0):
-        wanted = sources.wanted.version if sources.wanted else None
-        if not sources.directories or wanted not in [directory.version for directory in sources.directories]:
-            yield Finding("EXTENSION_PACKAGE_UNAVAILABLE", evidence={"log": facts.package_error_text})
-        else:
-            for directory in sources.directories:
-                if directory.version == wanted and _state(machine, directory) in (None, "NotInstalled"):
-                    yield Finding("EXTENSION_PACKAGE_UNAVAILABLE", evidence={"log": facts.package_error_text})
+    if facts.package_error is None or sources.wanted is None or sources.wanted.state != "enabled":
+        return
+    # The agent keeps no package that it could not download or unpack; one that is installed is not in need of it.
+    for directory in sources.directories:
+        if directory.version == sources.wanted.version:
+            try:
+                installed = _state(machine, directory) not in (None, "NotInstalled")
+            except CannotTell as error:
+                yield CannotTell(error.why, ("EXTENSION_PACKAGE_UNAVAILABLE",))
+                return
+            if installed:
+                return
+    yield Finding("EXTENSION_PACKAGE_UNAVAILABLE", evidence={"log": facts.package_error_text})
 
 
 def _log_path(machine: Machine) -> Iterator[Observation]:

@@ -26,7 +26,6 @@ from backupready.model import (
 # Ubuntu and Debian have the first, everybody else the second.
 _UNITS = ("walinuxagent.service", "waagent.service")
 _PROPERTIES = (
-    "Id",
     "LoadState",
     "ActiveState",
     "SubState",
@@ -36,12 +35,10 @@ _PROPERTIES = (
     "NRestarts",
     "ConditionResult",
     "ConditionTimestampMonotonic",
-    "FragmentPath",
-    "TriggeredBy",
 )
 # What starts by itself at boot, or through something else that does.
-_STARTS = ("enabled", "enabled-runtime", "static", "indirect", "generated", "alias", "linked", "linked-runtime")
-_RESTARTS = ("always", "on-failure", "on-abnormal", "on-abort")
+_STARTS = ("enabled", "static", "indirect", "generated", "alias", "linked")
+_RESTARTS = ("always", "on-failure")
 _SYSTEMD = "https://www.freedesktop.org/software/systemd/man/systemd.service.html"
 _TROUBLESHOOTING = "https://learn.microsoft.com/azure/backup/backup-azure-troubleshoot-vm-backup-fails-snapshot-timeout"
 

@@ -32,6 +32,7 @@ from backupready.model import (
 _TIMEOUT = 2.0  # s for each step of a request; the fabric answers in milliseconds
 _REQUEST_BUDGET = 7.0  # s for all tries of one request
 _SLOW = 3.0  # s
+_THROTTLED = 429
 _NETWORK = "https://learn.microsoft.com/azure/virtual-network/what-is-ip-address-168-63-129-16"
 _VERSION_NEEDED = b"2012-11-30"  # the protocol that every agent speaks
 _PLUGIN_VERSION_NEEDED = b"2015-09-01"
@@ -58,7 +59,8 @@ PROBLEMS = (
             "EXTENSION_PACKAGE_UNAVAILABLE",
         ),
         sightings=2,
-        patience="each sighting is three failed tries; a second one tells an outage from a hiccup",
+        apart=timedelta(seconds=5),
+        patience="a network that is set up anew, or a host that is serviced, refuses for a moment",
     ),
     Problem(
         "WIRE_SERVER_IMPOSTOR",
@@ -78,7 +80,7 @@ PROBLEMS = (
             "EXTENSION_PACKAGE_UNAVAILABLE",
         ),
         sightings=2,
-        apart=timedelta(seconds=2),
+        apart=timedelta(seconds=5),
         patience="the host answers oddly for a moment while it is serviced",
     ),
     Problem(
@@ -107,7 +109,8 @@ PROBLEMS = (
         source=_NETWORK,
         explains=("AGENT_STATUS_NOT_UPLOADED", "EXTENSION_PACKAGE_UNAVAILABLE"),
         sightings=2,
-        patience="each sighting is three failed tries; a second one tells an outage from a hiccup",
+        apart=timedelta(seconds=5),
+        patience="a network that is set up anew, or a host that is serviced, refuses for a moment",
     ),
 )
 
@@ -152,7 +155,9 @@ def look(machine: Machine, settings: Settings) -> Iterator[Observation]:
         yield _unreachable(machine, "WIRE_SERVER_UNREACHABLE", error, wire_problems, url)
     else:
         yield Reading("backupready_wire_server_answer_seconds", answer.seconds)
-        if answer.status >= 500:
+        if answer.status == _THROTTLED:
+            yield CannotTell(f"{url} answers that there are too many requests", wire_problems)
+        elif answer.status >= 500:
             yield Finding("WIRE_SERVER_UNREACHABLE", evidence={"url": url, "how": f"answers {answer.status}"})
         elif answer.status != 200 or b"<Versions" not in answer.body or _VERSION_NEEDED not in answer.body:
             yield Finding("WIRE_SERVER_IMPOSTOR", evidence={"url": url, **_looks_like(answer)})
@@ -167,7 +172,9 @@ def look(machine: Machine, settings: Settings) -> Iterator[Observation]:
         yield _unreachable(machine, "HOST_PLUGIN_UNREACHABLE", error, ("HOST_PLUGIN_UNREACHABLE",), url)
     else:
         yield Reading("backupready_host_plugin_answer_seconds", answer.seconds)
-        if answer.status != 200 or _PLUGIN_VERSION_NEEDED not in answer.body:
+        if answer.status == _THROTTLED:
+            yield CannotTell(f"{url} answers that there are too many requests", ("HOST_PLUGIN_UNREACHABLE",))
+        elif answer.status != 200 or _PLUGIN_VERSION_NEEDED not in answer.body:
             yield Finding("HOST_PLUGIN_UNREACHABLE", evidence={"url": url, **_looks_like(answer)})
 
 
