@@ -146,7 +146,6 @@ class LogFacts:
     daemon_version: str | None = None
     worker_version: str | None = None
     python: str | None = None
-    daemon_started: float | None = None
     worker_started: float | None = None
     worker_failures: tuple[float, ...] = ()  # the newest few
     worker_failure: str | None = None
@@ -168,7 +167,6 @@ class LogFacts:
     protocol_retries: int = 0
     package_error: float | None = None
     package_error_text: str | None = None
-    newest: float | None = None
 
     @property
     def version(self) -> str | None:
@@ -224,16 +222,15 @@ _FACTS = re.compile(
 
 def fold(facts: LogFacts, record: Record) -> LogFacts:
     """The facts, with one more record known."""
-    newest = max(facts.newest or record.time, record.time)
     # The first line alone is the agent's own; the rest may be what an extension has printed.
     match = _FACTS.search(record.text.partition("\n")[0])
     if match is None:
-        return replace(facts, newest=newest)
+        return facts
     kind, time, text = match.lastgroup, record.time, match.group(0)
     found = {name for name, value in match.groupdict().items() if value is not None}
     group = match.group
     if "daemon_start" in found:
-        return LogFacts(daemon_version=facts.daemon_version, python=facts.python, daemon_started=time, newest=newest)
+        return LogFacts(daemon_version=facts.daemon_version, python=facts.python)
     change: dict[str, Any] = {}
     if "daemon_version" in found:
         change = {"daemon_version": group("daemon")}
@@ -288,7 +285,7 @@ def fold(facts: LogFacts, record: Record) -> LogFacts:
         change = {"package_error": None, "package_error_text": None}
     else:
         raise AssertionError(f"the fact {kind} has no meaning here")
-    return replace(facts, newest=newest, **change)
+    return replace(facts, **change)
 
 
 def follow_log(machine: Machine) -> tuple[LogFacts, Mapping[str, Any]]:

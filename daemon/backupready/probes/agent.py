@@ -376,7 +376,7 @@ def look(machine: Machine, settings: Settings) -> Iterator[Observation]:
     if processes is not None and processes.worker is not None:
         yield from _progress(machine, processes, processes.worker, report, facts, settings)
     if facts is not None:
-        yield from _log(machine, facts, processes)
+        yield from _log(machine, facts)
     yield from _versions(facts, report)
     yield from _given_up(machine)
     yield from _tools(machine)
@@ -474,7 +474,7 @@ def _progress(
         yield Finding("AGENT_HUNG", evidence=evidence)
 
 
-def _log(machine: Machine, facts: LogFacts, processes: AgentProcesses | None) -> Iterator[Observation]:
+def _log(machine: Machine, facts: LogFacts) -> Iterator[Observation]:
     """What the log complains of and has not taken back."""
     if facts.heartbeat is not None:
         yield Reading("backupready_agent_heartbeat_timestamp_seconds", facts.heartbeat)
