@@ -200,3 +200,9 @@ def test_a_reading_that_is_seen_twice_is_exposed_once() -> None:
     assert [line for line in text.splitlines() if line.startswith("backupready_thing{")] == [
         'backupready_thing{name="a"} 2.0'
     ]
+
+
+@pytest.mark.parametrize("accept", ["text/plain;version=x", "application/openmetrics-text;version=", ";;q=", "*/*;q=x"])
+def test_a_strange_accept_header_gets_a_scrape(accept: str) -> None:
+    """Whoever asks strangely is answered all the same."""
+    assert "backupready_verdict" in render(stopped(), accept)

@@ -107,6 +107,13 @@ def test_a_bad_look_is_unknown_with_its_reason(script: str, why: str, mind: Call
     assert why in run.why
 
 
+@pytest.mark.parametrize("door", ["", "door = socket\nsocket = /nonexistent/look.sock\n"], ids=["ends", "cannot start"])
+def test_a_look_that_came_to_nothing_is_tried_again_soon(door: str, mind: Callable[..., Mind]) -> None:
+    """Not only when the next look is due, which may be long."""
+    it = mind(EXITS, f"{door}[wire]\ninterval = 1h\n")
+    it.until(lambda: it.monitor.snapshot.counters.get("looks_failed", 0) >= 3)
+
+
 def test_looks_that_hang_in_a_row_do_not_pile_up(mind: Callable[..., Mind]) -> None:
     """A look that is given up is killed; there is never more than one of them."""
     it = mind(HANGS, "deadline = 100ms\n[wire]\ninterval = 100ms\n")
