@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import faulthandler
 import http.client
+import io
 import json
 import os
 import sys
@@ -101,7 +103,10 @@ def _load(path: str | None) -> Config:
 def _run(options: argparse.Namespace) -> int:
     from backupready.mind import service
     from backupready.mind.monitor import Monitor, look_command
+    from backupready.mind.state import StateFile
 
+    with contextlib.suppress(io.UnsupportedOperation):  # where standard error is no file
+        faulthandler.enable()  # the watchdog's SIGABRT then says where every thread stood
     settings = _load(options.config)
     listener = service.log_to_journal()
     try:
@@ -111,6 +116,7 @@ def _run(options: argparse.Namespace) -> int:
             probes.PROBES,
             probes.METRICS,
             look_command(),
+            StateFile(settings["state.directory"]),
         )
     except OSError as error:
         print(f"backupready: {error.strerror or error}", file=sys.stderr)

@@ -157,6 +157,14 @@ CORE: tuple[Setting, ...] = (
         "a time span",
     ),
     Setting(
+        "state",
+        "directory",
+        "/var/lib/backupready",
+        "Where the daemon keeps what outlives a restart.",
+        absolute_path,
+        "a path",
+    ),
+    Setting(
         "web",
         "listen_address",
         "127.0.0.1:10168",

@@ -147,6 +147,8 @@ class EmulatedGuest:
             host_plugin = 127.0.0.1:{self._plugin.server_port}
             [look]
             door = child
+            [state]
+            directory = {self.root}
             [web]
             listen_address = 127.0.0.1:{self.port}
             # The emulated guest has no service manager.

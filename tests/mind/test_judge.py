@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backupready.mind.judge import Judge, verdict_of
+from backupready.mind.judge import Judge, Kept, verdict_of
 from backupready.model import (
     Belief,
     BeliefState,
@@ -530,3 +530,73 @@ def test_the_processes_to_watch_are_those_of_the_newest_looks() -> None:
     assert here.judge.watches() == (watch,)
     here.saw()
     assert here.judge.watches() == ()
+
+
+# ------------------------------------------------------------------------------------------------ after a restart
+
+
+def kept_after(here: Court) -> Kept:
+    """What the judge would leave behind now."""
+    return here.judge.keep(here.snapshot(), WALL + here.now)
+
+
+def restarted(kept: Kept, at: float, *problems: Problem) -> Court:
+    """Another run, which begins at `at`."""
+    here = Court(probe("thing", problems), at=at)
+    here.judge.recall(kept)
+    here.snapshot()
+    return here
+
+
+@pytest.mark.parametrize("needed", [1, 2])
+def test_a_restart_does_not_forget_since_when(needed: int) -> None:
+    """What is still there has been there since before: the problem, each key of it, and the verdict."""
+    before = court(problem("BROKEN", sightings=needed))
+    for _ in range(needed):
+        before.saw(BROKEN)
+    first = before.snapshot()
+    after = restarted(kept_after(before), 600.0, problem("BROKEN", sightings=needed))
+    for _ in range(needed):
+        after.saw(BROKEN)
+    then = after.snapshot()
+    assert (then.verdict, then.since) == (Verdict.BLOCKED, first.since)
+    assert then.since < WALL + 10
+    assert after.belief().since == before.belief().since
+    assert [r.since for r in then.reasons] == [r.since for r in first.reasons]
+    # A key that was not there before begins now.
+    for _ in range(needed):
+        after.saw(BROKEN, Finding("BROKEN", "other"))
+    assert max(sighting.since for sighting in after.belief().sightings) > WALL + 600
+
+
+def test_what_was_over_or_is_new_after_a_restart_begins_anew() -> None:
+    """Once this run has seen it clear, what was kept is of no more use."""
+    before = court(problem("BROKEN"))
+    before.saw(BROKEN)
+    after = restarted(kept_after(before), 60.0, problem("BROKEN"))
+    after.saw()
+    assert after.snapshot().since == WALL + after.now
+    after.saw(BROKEN)
+    assert after.belief().since == after.snapshot().since == WALL + after.now
+
+
+@pytest.mark.parametrize("at", [1.0 + STALE + 1.0, -100.0], ids=["too long ago", "the clock was set back"])
+def test_what_was_known_too_long_ago_is_not_gone_on_from(at: float) -> None:
+    """As little as a look that old would be believed."""
+    before = court(problem("BROKEN"))
+    before.saw(BROKEN)
+    after = restarted(kept_after(before), at, problem("BROKEN"))
+    after.saw(BROKEN)
+    assert after.belief().since == after.snapshot().since == WALL + after.now
+
+
+def test_a_run_that_saw_nothing_keeps_what_was_known() -> None:
+    """Two restarts in a row, the first ended before it had looked: since when is still known, and how fresh that is."""
+    before = court(problem("BROKEN"))
+    before.saw(BROKEN)
+    kept = kept_after(before)
+    idle = restarted(kept, 60.0, problem("BROKEN"))
+    assert kept_after(idle) == kept
+    after = restarted(kept_after(idle), 120.0, problem("BROKEN"))
+    after.saw(BROKEN)
+    assert after.belief().since == after.snapshot().since == before.belief().since

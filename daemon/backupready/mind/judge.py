@@ -32,6 +32,26 @@ _STALE_INTERVALS = 3
 _NOT_YET = "not looked at yet"
 
 
+@dataclass(frozen=True)
+class KeptProblem:
+    """Since when a problem, and each key of it, was active, and `at` which moment that was known last."""
+
+    since: float
+    at: float
+    keys: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What outlives a restart: since when things are as they are, and when that was known last. All times are wall
+    clock, seconds since the epoch; the verdict is UNKNOWN where none was known."""
+
+    verdict: Verdict = Verdict.UNKNOWN
+    since: float = 0.0
+    at: float = 0.0
+    problems: Mapping[str, KeptProblem] = field(default_factory=dict)
+
+
 @dataclass
 class _Track:
     """What is remembered of one problem."""
@@ -72,11 +92,34 @@ class Judge:
         self._tracks = {problem.code: _Track(problem, probe.name) for probe in probes for problem in probe.problems}
         self._newest = {p.name: _Newest(ProbeRun(p.name, None, 0.0, 0, None, _NOT_YET)) for p in probes}
         self._verdict: tuple[Verdict, float] | None = None
+        self._kept = Kept()
+        self._sure = False  # whether this run has had a verdict that is not unknown
 
         if before is not None:
             self._tracks.update({c: t for c, t in before._tracks.items() if c in self._tracks})
             self._newest.update({name: n for name, n in before._newest.items() if name in self._probes})
             self._verdict = before._verdict
+            self._kept, self._sure = before._kept, before._sure
+
+    def recall(self, kept: Kept) -> None:
+        """Go on from what an earlier run kept: what this one finds as it was has been so since then, if that was known
+        so recently that a look would still be trusted."""
+        self._kept = kept
+
+    def keep(self, snapshot: Snapshot, wall: float) -> Kept:
+        """What another run should know. Of what is unknown now, that is what was known before."""
+        problems = {}
+        for belief in snapshot.beliefs:
+            code = belief.problem.code
+            if belief.state is BeliefState.ACTIVE:
+                problems[code] = KeptProblem(belief.since, wall, {s.key: s.since for s in belief.sightings})
+            elif belief.state is BeliefState.UNKNOWN and code in self._kept.problems:
+                problems[code] = self._kept.problems[code]
+        known = snapshot.verdict is not Verdict.UNKNOWN
+        self._kept = (
+            Kept(snapshot.verdict, snapshot.since, wall, problems) if known else replace(self._kept, problems=problems)
+        )
+        return self._kept
 
     def saw(self, look: Looked, monotonic: float, wall: float) -> None:
         """Take one probe's look."""
@@ -88,8 +131,7 @@ class Judge:
             if track.probe == look.probe:
                 self._see(track, look, monotonic, wall)
 
-    @staticmethod
-    def _see(track: _Track, look: Looked, monotonic: float, wall: float) -> None:
+    def _see(self, track: _Track, look: Looked, monotonic: float, wall: float) -> None:
         code = track.problem.code
         found = {finding.key: finding for finding in look.findings if finding.problem == code}
         reasons = [u.why for u in look.unknown if not u.problems or code in u.problems]
@@ -99,7 +141,7 @@ class Judge:
         for key, finding in found.items():
             before = track.sightings.get(key)
             if before is None:
-                kept[key] = Sighting(key, 1, wall, finding.evidence)
+                kept[key] = Sighting(key, 1, self._since(track, wall, key), finding.evidence)
                 track.counted[key] = monotonic
             elif monotonic - track.counted[key] >= track.problem.apart.total_seconds():
                 kept[key] = replace(before, count=before.count + 1, evidence=finding.evidence)
@@ -112,9 +154,21 @@ class Judge:
         if track.cannot:
             return
         if any(sighting.count >= track.problem.sightings for sighting in kept.values()):
-            _settle(track, BeliefState.ACTIVE, wall)
+            _settle(track, BeliefState.ACTIVE, self._since(track, wall))
         elif not kept:
             _settle(track, BeliefState.CLEAR, wall)
+
+    def _since(self, track: _Track, wall: float, key: str | None = None) -> float:
+        """Since when a problem that is seen now is there. What an earlier run kept counts until this one has made up
+        its own mind about the problem."""
+        kept = self._kept.problems.get(track.problem.code)
+        if kept is None or track.since is not None or not 0 <= wall - kept.at <= self._stale(track.probe):
+            return wall
+        return min(wall, kept.since if key is None else kept.keys.get(key, wall))
+
+    def _stale(self, probe: str) -> float:
+        """From how many seconds on a look is too old."""
+        return _STALE_INTERVALS * self._intervals[probe] + self._deadline
 
     def missed(self, probes: Iterable[str], why: str, monotonic: float, wall: float, seconds: float) -> None:
         """A whole look came to nothing: its probes cannot tell, and nothing else changes."""
@@ -178,7 +232,7 @@ class Judge:
 
     def _belief(self, track: _Track, monotonic: float, wall: float) -> Belief:
         told = self._newest[track.probe].told
-        stale = _STALE_INTERVALS * self._intervals[track.probe] + self._deadline
+        stale = self._stale(track.probe)
         state, why = track.settled, ""
         if told is not None and monotonic - told > stale:
             state, why = BeliefState.UNKNOWN, f"the newest look is older than {stale:.0f} s"
@@ -200,7 +254,8 @@ class Judge:
         beliefs = self.beliefs(monotonic, wall)
         verdict = verdict_of(beliefs)
         if self._verdict is None or self._verdict[0] is not verdict:
-            self._verdict = (verdict, wall)
+            self._verdict = (verdict, self._verdict_since(verdict, wall))
+            self._sure = self._sure or verdict is not Verdict.UNKNOWN
         reasons = [reason for belief in beliefs if belief.active for reason in _reasons(belief, beliefs)]
         runs = [newest.run for newest in self._newest.values()]
         return Snapshot(
@@ -216,11 +271,16 @@ class Judge:
             counters=dict(counters),
         )
 
+    def _verdict_since(self, verdict: Verdict, wall: float) -> float:
+        """Since when a verdict that is new to this run holds: its first one may go on from an earlier run's."""
+        longest = max((self._stale(name) for name in self._probes), default=0.0)
+        goes_on = not self._sure and verdict is self._kept.verdict is not Verdict.UNKNOWN
+        return min(self._kept.since, wall) if goes_on and 0 <= wall - self._kept.at <= longest else wall
+
     def _fresh_readings(self, name: str, monotonic: float) -> tuple[Reading, ...]:
         """A stale reading is dropped, not repeated."""
-        stale = _STALE_INTERVALS * self._intervals[name] + self._deadline
         newest = self._newest[name]
-        fresh = newest.told is not None and monotonic - newest.told <= stale
+        fresh = newest.told is not None and monotonic - newest.told <= self._stale(name)
         return newest.readings if fresh else ()
 
 

@@ -59,6 +59,18 @@ OWN: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     ("backupready_probe_defects_total", "counter", "Looks of a probe that ended in a defect of this program.", ()),
     ("backupready_process_deaths_total", "counter", "Deaths of the agent's processes that were seen at once.", ()),
     (
+        "backupready_log_records_dropped_total",
+        "counter",
+        "Log records that were dropped, since the journal did not take them.",
+        (),
+    ),
+    (
+        "backupready_state_writes_failed_total",
+        "counter",
+        "Writes to the state directory that failed.",
+        (),
+    ),
+    (
         "backupready_config_last_reload_successful",
         "gauge",
         "1 if the newest reload of the configuration was taken over.",
@@ -70,6 +82,8 @@ _COUNTERS = {
     "backupready_looks_failed_total": "looks_failed",
     "backupready_probe_defects_total": "probe_defects",
     "backupready_process_deaths_total": "process_deaths",
+    "backupready_log_records_dropped_total": "log_records_dropped",
+    "backupready_state_writes_failed_total": "state_writes_failed",
 }
 _HELP = {name: help_ for name, _, help_, _ in OWN}
 

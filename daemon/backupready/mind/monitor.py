@@ -28,6 +28,7 @@ from backupready.mind import service
 from backupready.mind.judge import Judge
 from backupready.mind.metrics import Exposition
 from backupready.mind.service import LOG
+from backupready.mind.state import StateFile
 from backupready.mind.web import Site, WebServer
 from backupready.model import Access, BeliefState, Looked, Metric, Probe, ProbeState, Snapshot
 
@@ -44,6 +45,7 @@ _SLACK = 0.2  # of an interval: a probe that is due within it joins the look
 _ON_DEATH = ("agent", "unit")
 _FOLLOW_DEATH = 30.0  # s
 _FOLLOW_LOOP = 2.0  # s
+_KEEP_AGAIN = 300.0  # s; so often what is kept is written although nothing has changed, to tell that it still holds
 
 
 def machine_facts(root: str) -> dict[str, str]:
@@ -61,7 +63,8 @@ def jitter() -> float:
 
 
 class Monitor:
-    """The mind's loop. `load` reads the configuration anew for a reload."""
+    """The mind's loop. `load` reads the configuration anew for a reload; `state` is what outlives a restart, None where
+    nothing does."""
 
     def __init__(
         self,
@@ -70,6 +73,7 @@ class Monitor:
         probes: Sequence[Probe],
         metrics: Sequence[Metric],
         look_command: Sequence[str],
+        state: StateFile | None = None,
     ) -> None:
         self._config = config
         self._load = load
@@ -92,8 +96,12 @@ class Monitor:
         self._urgent = False  # only what is due now, without what would soon be
         self._burst = 0
         self._again: float | None = None  # when the next look of a burst is due
+        self._state = state
+        self._kept_at = -_KEEP_AGAIN  # monotonic
         self._judge = Judge((), {}, 0.0)
         self._take(config)
+        if state is not None and (kept := state.load()) is not None:
+            self._judge.recall(kept)
         self.snapshot: Snapshot = self._judge.snapshot(time.monotonic(), time.time(), self._machine, self._counters)
         exposition = Exposition(lambda: self.snapshot, metrics)
         site = Site(lambda: self.snapshot, exposition, lambda: time.monotonic() - self._turned)
@@ -136,6 +144,9 @@ class Monitor:
         self._asked.clear()
         for pid in list(self._pidfds):
             self._unfollow(pid)
+        if self._state is not None:
+            self._state.save(self._judge.keep(self.snapshot, time.time()))
+            self._state.close()
         self.web.close()
         self._selector.close()
 
@@ -364,6 +375,9 @@ class Monitor:
 
     def _publish(self) -> None:
         before = self.snapshot
+        self._counters["log_records_dropped"] = float(service.dropped_records())
+        if self._state is not None:
+            self._counters["state_writes_failed"] = float(self._state.failures)
         self.snapshot = self._judge.snapshot(time.monotonic(), time.time(), self._machine, self._counters)
         line = report.headline(self.snapshot)
         if line != report.headline(before):
@@ -387,6 +401,18 @@ class Monitor:
             elif earlier and earlier.active and belief.state is BeliefState.CLEAR:
                 fields["MESSAGE_ID"] = service.MESSAGE_PROBLEM_CLEAR
                 LOG.info("%s is over", belief.problem.code, extra=fields)
+        self._keep(before)
+
+    def _keep(self, before: Snapshot) -> None:
+        """Hand over what outlives a restart: when it changes, and now and then."""
+        if self._state is None:
+            return
+        now = time.monotonic()
+        since = [(b.problem.code, b.state, b.since) for b in self.snapshot.beliefs]
+        changed = since != [(b.problem.code, b.state, b.since) for b in before.beliefs]
+        if changed or now - self._kept_at >= _KEEP_AGAIN:
+            self._kept_at = now
+            self._state.save(self._judge.keep(self.snapshot, time.time()))
 
     def _count(self, name: str) -> None:
         self._counters[name] = self._counters.get(name, 0.0) + 1
@@ -435,6 +461,7 @@ class Monitor:
 
 
 def look_command() -> list[str]:
-    """How the child door starts a look with the same program."""
-    isolated = ["-P"] if sys.version_info >= (3, 11) else []
-    return [sys.executable, *isolated, "-m", "backupready", "look"]
+    """How the child door starts a look with the same program, wherever that lies and whatever the environment says."""
+    tree = str(Path(__file__).parents[2])
+    start = f"import sys; {tree!r} in sys.path or sys.path.insert(0, {tree!r}); from backupready.cli import main; "
+    return [sys.executable, "-I", "-c", f"{start}sys.exit(main())", "look"]
