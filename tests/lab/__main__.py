@@ -13,8 +13,8 @@ from pathlib import Path
 from .fabric import PARSERS, FabricError, State, TargetState
 from .guest import Guest, LabError, entry, fabric_of, image, leader_of, missing, packages, running, sweep
 
-INSTALLED = """  backupready check; backupready explain AGENT_STOPPED; backupready run &
-  backupready status; python3 -c 'import urllib.request as r; print(r.urlopen("http://127.0.0.1:10168/metrics").read().decode())'
+INSTALLED = """  backupready status; backupready check; backupready explain AGENT_STOPPED; journalctl -u backupready
+  systemctl status backupready; python3 -c 'import urllib.request as r; print(r.urlopen("http://127.0.0.1:10168/metrics").read().decode())'
 
 """
 TO_TRY = """
@@ -45,7 +45,7 @@ def _the_guest(name: str | None) -> str:
     return names[-1]
 
 
-def _up(wheel: Path | None) -> int:
+def _up(package: Path | None) -> int:
     path = os.environ.get("PYTHONPATH")
     lab = f"PYTHONPATH={shlex.quote(path)} " if path else ""
     lab += f"python3 -m {__package__}"
@@ -53,10 +53,10 @@ def _up(wheel: Path | None) -> int:
     with Guest() as guest:
         print(f"It booted in {guest.boot_seconds:.1f} s; waiting for its agent …", flush=True)
         guest.wait_agent_ready()
-        if wheel is not None:
-            guest.install_wheel(wheel)
+        if package is not None:
+            guest.install_deb(package)
         guest.path("/etc/azure").mkdir(exist_ok=True)
-        print(TO_TRY.format(name=guest.name, lab=lab, installed=INSTALLED if wheel is not None else ""), flush=True)
+        print(TO_TRY.format(name=guest.name, lab=lab, installed=INSTALLED if package is not None else ""), flush=True)
         return _shell(guest.command())
 
 
@@ -85,7 +85,7 @@ def _print_state(state: State) -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(prog=f"python3 -m {__package__}", description="The laboratory, by hand.")
     parser.add_argument("--guest", metavar="NAME", help="which guest; the newest unless given")
-    parser.add_argument("--wheel", type=Path, metavar="PATH", help="install this wheel in the new guest")
+    parser.add_argument("--deb", type=Path, metavar="PATH", help="install this package in the new guest")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.add_parser("up", help="boot a guest and open a shell in it (the default)")
     turn = commands.add_parser("set", help="turn a switch of the fabric")
@@ -115,7 +115,7 @@ def main() -> int:
 def _do(chosen: argparse.Namespace) -> int:
     command = chosen.command or "up"
     if command == "up":
-        return _up(chosen.wheel)
+        return _up(chosen.deb)
     if command == "missing":
         lacks = missing()
         print("\n".join(lacks) or "nothing")

@@ -22,7 +22,6 @@ import signal
 import subprocess
 import sys
 import time
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -30,7 +29,6 @@ from typing import IO, Any, TypeVar
 
 from .fabric import HANDLER, HANDLER_VERSION, Fabric, FabricError
 
-SUITE = "bookworm"
 AGENT_UNIT = "walinuxagent.service"
 AGENT_LOG = "/var/log/waagent.log"
 LIBRARY = "/var/lib/waagent"
@@ -49,15 +47,13 @@ POWER_OFF_SECONDS = 20
 NSPAWN_ASKS_FOR_RESTART = 133  # its exit status after a reboot under --keep-unit
 NSPAWN_CAPABILITIES = "CAP_NET_ADMIN"  # the agent's firewall needs it; the network is the guest's own
 
-IMAGE_PACKAGES = (
+# What systemd, the daemon's dependencies and the tests need; the agent's are its own.
+_PLATFORM = (
     "systemd",
     "systemd-sysv",
     "dbus",
-    "waagent",
     "ca-certificates",
     "iproute2",
-    "iptables",
-    "openssl",
     "procps",
     "python3",
     "python3-dnspython",
@@ -67,12 +63,36 @@ IMAGE_PACKAGES = (
     "python3-systemd",
     "python3-tenacity",
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class Release:
+    """A release that a guest can be of: where it comes from, and what is installed besides the platform."""
+
+    suite: str
+    mirror: str
+    components: str
+    packages: tuple[str, ...] = ()
+
+
+_DEBIAN, _UBUNTU = "http://deb.debian.org/debian", "http://archive.ubuntu.com/ubuntu"
+# The guest that everything is tried in, with the agent.
+BOOKWORM = Release("bookworm", _DEBIAN, "main", ("waagent", "iptables", "openssl", "rpm"))
+# The others are for trying whether the package runs there; they have no agent. Debian 13 brings the keys that Ubuntu's
+# archive is signed with.
+TRIXIE = Release("trixie", _DEBIAN, "main", ("ubuntu-keyring",))
+OTHER_RELEASES = (
+    Release("bullseye", _DEBIAN, "main"),
+    TRIXIE,
+    Release("jammy", _UBUNTU, "main universe"),
+    Release("noble", _UBUNTU, "main universe"),
+)
 AGENT_SETTINGS: Mapping[str, str] = {
     "Provisioning.Agent": "disabled",  # nothing provisions the guest: it would wait for an ovf-env.xml
     "Provisioning.MonitorHostName": "n",
     "ResourceDisk.Format": "n",  # never let it format a disk
     "Logs.Collect": "n",
-    "OS.EnableFirewall": "n",
+    "OS.EnableFirewall": "y",  # as by default: only root reaches the wire server
 }
 IMAGE_FILES: Mapping[str, str] = {
     "etc/hostname": "labvm\n",
@@ -93,8 +113,6 @@ MASKED_UNITS = (
     "fstrim.timer",
     "systemd-pstore.service",
 )
-SERVICE_USER = "backupready"
-
 T = TypeVar("T")
 _serial = itertools.count(1)
 
@@ -189,34 +207,36 @@ def cache() -> Path:
     return Path(os.environ.get("BACKUPREADY_LAB_CACHE") or "/var/cache/backupready-lab")
 
 
-def image() -> Path:
+def image(release: Release = BOOKWORM) -> Path:
     """The guest's root directory, built once per recipe (about a minute) and never written to afterwards."""
-    recipe = json.dumps([SUITE, IMAGE_PACKAGES, dict(AGENT_SETTINGS), dict(IMAGE_FILES), MASKED_UNITS, SERVICE_USER, 1])
+    recipe = json.dumps(
+        [dataclasses.astuple(release), _PLATFORM, dict(AGENT_SETTINGS), dict(IMAGE_FILES), MASKED_UNITS, 2]
+    )
     place = cache() / hashlib.sha256(recipe.encode()).hexdigest()[:16]
     place.parent.mkdir(parents=True, exist_ok=True)
     if place.exists():
         return place
+    keyring = image(TRIXIE) / "usr/share/keyrings/ubuntu-archive-keyring.gpg" if release.mirror == _UBUNTU else None
     with _locked(cache() / "lock") as lock:
         if place.exists():
             return place
         for abandoned in cache().glob("*.building"):
             _remove_tree(abandoned)
         building = place.with_suffix(".building")
-        _build(building, lock)
+        _build(release, keyring, building, lock)
         building.rename(place)
     return place
 
 
-def _build(root: Path, lock: int) -> None:
+def _build(release: Release, keyring: Path | None, root: Path, lock: int) -> None:
     """Run mmdebstrap, which inherits the lock: should we be killed, the next builder waits until it has ended."""
-    arguments = ["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase"]
-    arguments += [f"--include={','.join(IMAGE_PACKAGES)}", '--aptopt=APT::Install-Recommends "false"']
-    arguments += [f"--aptopt={option}" for option in _apt_options()]
-    arguments += [f'--customize-hook=chroot "$1" useradd --system --shell /usr/sbin/nologin {SERVICE_USER}']
-    arguments += [SUITE, str(root)]
-    sources = _apt_sources()
-    if sources:
-        arguments.append("-")
+    included = ",".join((*_PLATFORM, *release.packages))
+    arguments = ["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", f"--include={included}"]
+    arguments += ['--aptopt=APT::Install-Recommends "false"', *(f"--aptopt={option}" for option in _apt_options())]
+    arguments += [f"--keyring={keyring}"] if keyring is not None else []
+    arguments += [f"--components={release.components.replace(' ', ',')}", release.suite, str(root)]
+    sources = _apt_sources(release)
+    arguments.append("-" if sources else release.mirror)
     listed = "\n".join(sources) + "\n"
     built = subprocess.run(arguments, input=listed, capture_output=True, text=True, check=False, pass_fds=(lock,))
     if built.returncode != 0:
@@ -230,6 +250,8 @@ def _build(root: Path, lock: int) -> None:
     for unit in MASKED_UNITS:
         (root / "etc/systemd/system" / unit).symlink_to("/dev/null")
     configuration = root / "etc/waagent.conf"
+    if not configuration.exists():
+        return
     text = configuration.read_text()
     for key, value in AGENT_SETTINGS.items():
         text, found = re.subn(rf"^{re.escape(key)}=.*$", f"{key}={value}", text, flags=re.MULTILINE)
@@ -238,8 +260,8 @@ def _build(root: Path, lock: int) -> None:
     configuration.write_text(text)
 
 
-def _apt_sources() -> list[str]:
-    """Where this machine itself gets the suite from; empty leaves the choice to mmdebstrap."""
+def _apt_sources(release: Release) -> list[str]:
+    """Where this machine itself gets the release from, if it does."""
     asked = subprocess.run(
         ["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)", "Created-By: Packages"]
         + ["Origin: Debian"],
@@ -252,7 +274,7 @@ def _apt_sources() -> list[str]:
     found = {
         f"deb {line}"
         for line in asked.stdout.splitlines()
-        if re.fullmatch(rf"\S+ {SUITE}(-updates|-security)? main", line)
+        if re.fullmatch(rf"\S+ {release.suite}(-updates|-security)? main", line)
     }
     return sorted(found)
 
@@ -270,7 +292,8 @@ def _apt_options() -> list[str]:
 class Guest:
     """A booted guest and its fabric, from `with Guest() as guest:` until the end of the block."""
 
-    def __init__(self, *, disk_size: str = "4G") -> None:
+    def __init__(self, release: Release = BOOKWORM, *, disk_size: str = "4G") -> None:
+        self.release = release
         self.name = f"brl{os.getpid()}-{next(_serial)}"
         self.directory = RUNS / self.name
         self.namespace = f"{self.name}-guest"
@@ -302,7 +325,7 @@ class Guest:
         lacks = missing()
         if lacks:
             raise LabError("cannot run the lab on this machine: " + "; ".join(lacks))
-        lower = image()
+        lower = image(self.release)
         sweep()
         began = time.monotonic()
         atexit.register(self.close)
@@ -401,19 +424,15 @@ class Guest:
         """The unit's lines in the guest's journal, all boots."""
         return self.run("journalctl", "--quiet", "--all", "--output=short-iso", "--unit", unit).stdout
 
-    def install_wheel(self, wheel: Path) -> None:
-        """Install a pure wheel for the guest's python3, with /usr/local/bin/backupready to start it."""
-        interpreter = max(self.root.glob("usr/lib/python3.[0-9]*")).name
-        site = self.path(f"/usr/local/lib/{interpreter}/dist-packages")
-        for old in site.glob("backupready*"):
-            shutil.rmtree(old)
-        site.mkdir(parents=True, exist_ok=True)
-        with zipfile.ZipFile(wheel) as archive:
-            archive.extractall(site)
-        for data in site.glob("backupready-*.data/data"):
-            shutil.copytree(data, self.path("/usr/local"), dirs_exist_ok=True)
-        start = '#!/bin/sh\nexec /usr/bin/python3 -P -m backupready "$@"\n'
-        self.write("/usr/local/bin/backupready", start, 0o755)
+    def take(self, file: Path, directory: str = "/root") -> str:
+        """Copy a file of this machine into the guest; its path there."""
+        inside = f"{directory}/{file.name}"
+        shutil.copyfile(file, self.path(inside))
+        return inside
+
+    def install_deb(self, deb: Path) -> None:
+        """Install a Debian package with apt. The guest's network leads to no archive: it must have what that needs."""
+        self.run("apt-get", "install", "--yes", "--quiet", self.take(deb), timeout=120)
 
     # The agent.
 
@@ -876,12 +895,14 @@ def _locked(path: Path) -> Iterator[int]:
 __all__ = [
     "AGENT_LOG",
     "AGENT_UNIT",
+    "BOOKWORM",
     "HANDLER",
     "HANDLER_CONTROL",
     "HANDLER_DIRECTORY",
     "HANDLER_LOGS",
     "HANDLER_VERSION",
     "LIBRARY",
+    "OTHER_RELEASES",
     "AgentPids",
     "AgentReport",
     "Fabric",
@@ -889,6 +910,7 @@ __all__ = [
     "Guest",
     "HandlerReport",
     "LabError",
+    "Release",
     "cache",
     "entry",
     "fabric_of",
