@@ -5,7 +5,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: demo test lint unit system lab render clean
+.PHONY: demo test lint unit pythons system lab render deb rpm clean
 
 demo: $(VENV)/.ready
 	@$(PYTHON) -m backupready.demo
@@ -13,6 +13,7 @@ demo: $(VENV)/.ready
 test: $(VENV)/.ready-for-tests
 	@packaging/dev/setup.sh lab
 	@$(PYTHON) -m pytest
+	@$(MAKE) --no-print-directory pythons
 
 # Parts of the tests.
 lint: $(VENV)/.ready-for-tests
@@ -21,18 +22,27 @@ lint: $(VENV)/.ready-for-tests
 unit: $(VENV)/.ready-for-tests
 	@$(PYTHON) -m pytest -m 'not system'
 
+# The unit tests on every Python that is supported and can be found here.
+pythons: $(VENV)/.ready-for-tests
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PYTHON) -m nox
+
 system: $(VENV)/.ready-for-tests
 	@packaging/dev/setup.sh lab
 	@$(PYTHON) -m pytest -s tests/system
 
-# A booted guest with the real agent and this checkout in it, and you in front of it. Needs root.
-lab: $(VENV)/.ready-for-tests
+# A booted guest with the real agent and this checkout's package in it, and you in front of it. Needs root.
+lab: $(VENV)/.ready-for-tests deb
 	@packaging/dev/setup.sh lab
-	@$(PYTHON) -m pip --quiet wheel --no-deps --wheel-dir build/wheel .
-	@PYTHONPATH=tests $(PYTHON) -m lab --wheel build/wheel/backupready-*.whl
+	@PYTHONPATH=tests $(PYTHON) -m lab --deb build/deb/backupready_*.deb
 
-# Write what is rendered from the declarations: sample configuration, metric list, runbook.
-render: $(VENV)/.ready
+# The packages, in build/deb and build/rpm.
+deb rpm:
+	@packaging/dev/setup.sh $@
+	@python3 packaging/build.py $@
+
+# Write what is rendered from the declarations: sample configuration, manual, completions, journal catalogue, metric
+# list, runbook.
+render: $(VENV)/.ready-for-tests
 	@$(PYTHON) -m backupready.catalogue .
 
 $(VENV)/.ready: pyproject.toml packaging/dev/setup.sh
@@ -44,4 +54,4 @@ $(VENV)/.ready-for-tests: pyproject.toml packaging/dev/setup.sh
 	@touch $(VENV)/.ready $@
 
 clean:
-	rm -rf $(VENV) build dist daemon/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .nox build dist daemon/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import importlib
+import importlib.metadata
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Callable
+from typing import Callable, NoReturn
 
 import pytest
 
-from backupready import catalogue, probes
-from backupready.mind import metrics
-from backupready.model import Problem
+from backupready import catalogue, cli, config, probes
+from backupready.catalogue import completions, journal, manual, rendered, runbook
+from backupready.mind import metrics, service
+from backupready.model import Problem, Verdict
 
 SOURCE = Path(__file__).parents[1]
 MODULES = {
@@ -208,27 +212,52 @@ def _one(machine, code):
 # ------------------------------------------------------------------------------------------------------- rendered
 
 
-@pytest.mark.parametrize("path", catalogue.rendered())
+@pytest.mark.parametrize("path", rendered.FILES)
 def test_what_is_rendered_is_what_is_shipped(path: str, golden: Callable[[Path, str], None]) -> None:
     """The file in the tree is the one that the declarations give."""
-    golden(SOURCE / path, catalogue.rendered()[path])
+    if path.startswith("packaging/completions/"):
+        need_shtab()
+    golden(SOURCE / path, rendered.FILES[path]())
 
 
-def test_no_page_of_the_runbook_is_left_over() -> None:
-    """A page for every problem, and none without one."""
-    shipped = {file.name for file in (SOURCE / "packaging/runbook").iterdir()}
-    assert shipped == set(catalogue.runbook())
+def need_shtab() -> None:
+    """Only the pinned release of the generator gives the scripts that are shipped."""
+    try:
+        version = importlib.metadata.version("shtab")
+    except importlib.metadata.PackageNotFoundError:
+        version = "missing"
+    if version != completions.SHTAB:
+        lacking(f"shtab {completions.SHTAB} is needed, it is {version}")
+
+
+def lacking(what: str) -> NoReturn:
+    """What this machine lacks is told, and where it must not lack anything it is a failure."""
+    if os.environ.get("BACKUPREADY_REQUIRE_SYSTEM"):
+        pytest.fail(what)
+    pytest.skip(what)
+
+
+def test_the_generator_of_completions_is_pinned_once() -> None:
+    """The test extra installs the release that the scripts are made with."""
+    extra = re.findall(r'"shtab==([^"]+)"', (SOURCE / "pyproject.toml").read_text())
+    assert extra == [completions.SHTAB]
+
+
+@pytest.mark.parametrize("folder", ["packaging/runbook", "packaging/man", "packaging/completions"])
+def test_nothing_rendered_is_left_over(folder: str) -> None:
+    """In the folders that are rendered nothing lies that the declarations do not give any more."""
+    shipped = {str(file.relative_to(SOURCE)) for file in (SOURCE / folder).iterdir()}
+    assert shipped == {path for path in rendered.FILES if path.startswith(f"{folder}/")}
 
 
 def test_the_runbook_and_the_metric_list_name_everything() -> None:
     """Every problem has its page and its line in the index, every metric its row."""
-    pages = catalogue.runbook()
     for problem in probes.PROBLEMS:
-        page = pages[f"{problem.code.lower()}.md"]
+        page = runbook.page(problem)
         for words in (problem.code, problem.title, problem.meaning, problem.diagnosis, problem.fix, problem.source):
             assert words in page
-        assert f"]({problem.code.lower()}.md)" in pages["README.md"]
-    listed = catalogue.metric_list()
+        assert f"]({problem.code.lower()}.md)" in runbook.index()
+    listed = runbook.metric_list()
     for name in [row[0] for row in metrics.OWN] + [metric.name for metric in probes.METRICS]:
         assert f"| `{name}` |" in listed
 
@@ -236,5 +265,90 @@ def test_the_runbook_and_the_metric_list_name_everything() -> None:
 @pytest.mark.parametrize("problem", probes.PROBLEMS, ids=lambda problem: problem.code)
 def test_a_page_is_right_markdown(problem: Problem) -> None:
     """Code spans are closed, so that nothing after them is swallowed."""
-    page = catalogue.runbook()[f"{problem.code.lower()}.md"]
-    assert all(paragraph.count("`") % 2 == 0 for paragraph in page.split("\n\n"))
+    assert all(paragraph.count("`") % 2 == 0 for paragraph in runbook.page(problem).split("\n\n"))
+
+
+# --------------------------------------------------------------------------------------------------------- manual
+
+
+def test_the_manual_of_the_command_tells_every_verb_and_option() -> None:
+    """What the parser takes is in the page, with its help, and so are the problems, the files and the exit codes."""
+    page = manual.command()
+    parser = cli.command_line()
+    verbs = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction)).choices
+    assert {"run", "check", "explain"} <= set(verbs)
+    for verb, inner in verbs.items():
+        assert f"\\fBbackupready {verb}\\fR" in page
+        for option in (name for action in inner._actions[1:] for name in action.option_strings):
+            assert f"\\fB{manual.escape(option)}\\fR" in page
+    assert "[\\fB\\-\\-json\\fR|\\fB\\-\\-nagios\\fR]" in page
+    for problem in probes.PROBLEMS:
+        assert f".TP\n\\fB{problem.code}\\fR\n{manual.escape(problem.title)}" in page
+    for verdict in Verdict:
+        assert f".TP\n\\fB{verdict.exit_code}\\fR" in page
+    for name in ("web.listen_address", "state.directory", "look.socket"):
+        assert manual.escape(next(s.default for s in catalogue.SETTINGS if s.name == name)) in page
+
+
+def test_the_manual_of_the_configuration_tells_every_setting() -> None:
+    """Each stands in its section with its default, and every unit of a time span is named."""
+    page = manual.configuration()
+    for section in {setting.section for setting in catalogue.SETTINGS}:
+        told = page.partition(f".SS [{section}]\n")[2].partition("\n.SS ")[0]
+        for setting in (s for s in catalogue.SETTINGS if s.section == section):
+            item = told.partition(f".TP\n\\fB{setting.key} =\\fR\n")[2].partition("\n.TP")[0].replace("\n", " ")
+            assert f"The default is \\fB{manual.escape(setting.default)}\\fR." in item, setting.name
+            assert manual.escape(setting.form) in item, setting.name
+    units = next(text for form, text in manual.FORMS if form == "a time span")
+    assert all(re.search(rf"\b{unit}\b", units) for unit in config._UNITS)
+
+
+def test_text_cannot_become_a_request_of_roff() -> None:
+    """Backslashes, dots and quotes at the beginning of a line and hyphens are shown as they are."""
+    assert manual.escape("\\fB a-b 'c' ·") == "\\efB a\\-b \\(aqc\\(aq \\[u00B7]"
+    assert manual._prose(".conf `.d` x") == "\\&.conf \\fB.d\\fR x"
+    long = manual._prose("`" + "word " * 40 + "` .end")
+    assert all(line.count("\\fB") == line.count("\\fR") == 1 for line in long.splitlines())
+
+
+# -------------------------------------------------------------------------------------------- journal's catalogue
+
+IDS = {name: value for name, value in vars(service).items() if name.startswith("MESSAGE_")}
+
+
+def test_the_table_of_messages_has_every_id_once() -> None:
+    """128 bits in hexadecimal, all different, each with a row, and no row without one."""
+    ids = [message.id for message in service.MESSAGES]
+    assert sorted(ids) == sorted(set(ids)) == sorted(IDS.values())
+    assert [id_ for id_ in ids if not re.fullmatch(r"[0-9a-f]{32}", id_)] == []
+
+
+def test_every_message_is_logged_with_its_fields() -> None:
+    """What the code logs is in the table and the reverse, and the texts use only fields that are set."""
+    rows = {message.id: message for message in service.MESSAGES}
+    logged = set()
+    for file in (SOURCE / "daemon/backupready").rglob("*.py"):
+        for function in ast.walk(ast.parse(file.read_text())):
+            if isinstance(function, ast.FunctionDef):
+                inside = list(ast.walk(function))
+                constants = {node.value for node in inside if isinstance(node, ast.Constant)}
+                for node in inside:
+                    if isinstance(node, ast.Attribute) and node.attr in IDS:
+                        logged.add(node.attr)
+                        assert set(rows[IDS[node.attr]].fields) <= constants, f"{file.name}: {function.name}"
+    assert logged == set(IDS)
+    for message in service.MESSAGES:
+        assert set(re.findall(r"@(\w+)@", message.subject + message.explanation)) == set(message.fields)
+    verdict = rows[service.MESSAGE_VERDICT].explanation
+    assert all(f" {word.value}, " in verdict for word in Verdict)
+
+
+def test_the_catalogue_has_an_entry_for_each_message() -> None:
+    """The id after two hyphens, the headers, a blank line, and the explanation in short lines."""
+    entries = re.split(r"^-- ", journal.catalog(), flags=re.MULTILINE)[1:]
+    for message, entry in zip(service.MESSAGES, entries):
+        head, _, text = entry.partition("\n\n")
+        assert head.splitlines()[:3] == [message.id, f"Subject: {message.subject}", "Defined-By: backupready"]
+        assert " ".join(text.split()) == " ".join(message.explanation.split())
+        assert max(map(len, text.splitlines())) < 80
+    assert len(entries) == len(service.MESSAGES)

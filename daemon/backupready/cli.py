@@ -38,7 +38,8 @@ class _Parser(argparse.ArgumentParser):
         self.exit(EXIT_USAGE, f"{self.prog}: {message}\n")
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
+    """The verbs and their options; the manual and the completions are rendered from it too."""
     parser = _Parser(
         prog="backupready",
         description="Says hours ahead whether the next Azure Backup of this Linux VM will succeed, and why not.",
@@ -74,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The console script."""
-    parser = _parser()
+    parser = command_line()
     options = parser.parse_args(arguments)
     if options.verb == "check" and options.at and not options.root:
         parser.error("--at goes with --root")

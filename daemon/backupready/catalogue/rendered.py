@@ -1,0 +1,21 @@
+"""Which files are rendered from the declarations?"""
+
+from __future__ import annotations
+
+from typing import Callable
+
+from backupready import config
+from backupready.catalogue import SETTINGS, completions, journal, manual, runbook
+
+# By path in the source tree. Each is rendered only when it is asked for: some need what others do not.
+FILES: dict[str, Callable[[], str]] = {
+    "config/backupready.conf": lambda: config.sample(SETTINGS),
+    "packaging/doc/metrics.md": runbook.metric_list,
+    **{f"packaging/runbook/{name}": render for name, render in runbook.PAGES.items()},
+    "packaging/man/backupready.8": manual.command,
+    "packaging/man/backupready.conf.5": manual.configuration,
+    "packaging/completions/backupready.bash": lambda: completions.script("bash"),
+    "packaging/completions/_backupready": lambda: completions.script("zsh"),
+    "packaging/completions/backupready.fish": lambda: completions.script("fish"),
+    "systemd/backupready.catalog": journal.catalog,
+}

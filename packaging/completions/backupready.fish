@@ -1,0 +1,72 @@
+# Rendered by shtab from the command line of backupready; `make render` does it again.
+
+function _shtab_backupready_scan
+  set -g _shtab_backupready_cmdpath ''
+  set -g _shtab_backupready_npos 0
+  set -l tokens (commandline -opc)
+  set -e tokens[1]
+  set -l expect_value 0
+  for t in $tokens
+    if test $expect_value -eq 1
+      set expect_value 0
+      continue
+    end
+    switch "$t"
+      case '--*=*'
+        continue
+      case '-*'
+        if contains -- $t $_shtab_backupready_opts_with_value
+          set expect_value 1
+        end
+        continue
+      case '*'
+        if test $_shtab_backupready_npos -eq 0
+          set -l candidate $t
+          if test -n "$_shtab_backupready_cmdpath"
+            set candidate "$_shtab_backupready_cmdpath $t"
+          end
+          if contains -- $candidate $_shtab_backupready_commands
+            set -g _shtab_backupready_cmdpath $candidate
+            continue
+          end
+        end
+        set -g _shtab_backupready_npos (math $_shtab_backupready_npos + 1)
+    end
+  end
+end
+
+# Condition helper: true if the current (sub)command path equals the given one.
+function _shtab_backupready_using
+  _shtab_backupready_scan
+  test "$_shtab_backupready_cmdpath" = "$argv"
+end
+
+set -g _shtab_backupready_commands run check status explain config look
+set -g _shtab_backupready_opts_with_value --at --config --root
+
+complete -c backupready -e
+complete -c backupready -f
+
+complete -c backupready -n _shtab_backupready_using -s h -l help -d 'show this help message and exit'
+complete -c backupready -n _shtab_backupready_using -l version -d 'show program'"'"'s version number and exit'
+complete -c backupready -n _shtab_backupready_using -l config -xka "(__fish_complete_path (commandline -ct))" -d 'instead of /etc/backupready/backupready.conf'
+complete -c backupready -n '_shtab_backupready_using; and test $_shtab_backupready_npos -eq 0' -a run -d 'the resident daemon'
+complete -c backupready -n '_shtab_backupready_using run' -s h -l help -d 'show this help message and exit'
+complete -c backupready -n '_shtab_backupready_using; and test $_shtab_backupready_npos -eq 0' -a check -d 'one look now'
+complete -c backupready -n '_shtab_backupready_using check' -s h -l help -d 'show this help message and exit'
+complete -c backupready -n '_shtab_backupready_using check' -l json -d 'one JSON document'
+complete -c backupready -n '_shtab_backupready_using check' -l nagios -d 'one line, as monitoring plugins print it'
+complete -c backupready -n '_shtab_backupready_using check' -l root -xka "(__fish_complete_directories)" -d 'judge a captured tree (etc, var, run, proc below DIR)'
+complete -c backupready -n '_shtab_backupready_using check' -l at -x -d 'with --root: when it was captured, such as 2026-11-23T00:30:00Z'
+complete -c backupready -n '_shtab_backupready_using check' -l demo -d 'judge an emulated guest'
+complete -c backupready -n '_shtab_backupready_using; and test $_shtab_backupready_npos -eq 0' -a status -d 'what the running daemon believes'
+complete -c backupready -n '_shtab_backupready_using status' -s h -l help -d 'show this help message and exit'
+complete -c backupready -n '_shtab_backupready_using status' -l json -d 'one JSON document'
+complete -c backupready -n '_shtab_backupready_using; and test $_shtab_backupready_npos -eq 0' -a explain -d 'meaning, diagnosis, documented fix and source of a problem'
+complete -c backupready -n '_shtab_backupready_using explain' -s h -l help -d 'show this help message and exit'
+complete -c backupready -n '_shtab_backupready_using explain; and test $_shtab_backupready_npos -eq 0' -ka "AGENT_CANNOT_FETCH_GOAL_STATE AGENT_CERTIFICATES_FAIL AGENT_CRASH_LOOPING AGENT_DEFECT_ON_PYTHON AGENT_HUNG AGENT_MASKED AGENT_NOT_ENABLED AGENT_NOT_INSTALLED AGENT_NOT_PROVISIONED AGENT_NO_AUTO_RESTART AGENT_PID_FILE_STALE AGENT_START_LIMIT AGENT_START_SKIPPED AGENT_STATUS_NOT_UPLOADED AGENT_STOPPED AGENT_SWITCHED_OFF AGENT_SWITCH_OFF_PENDING AGENT_TOOL_MISSING AGENT_UNSUPPORTED AGENT_VERSION_BLACKLISTED AGENT_WORKER_MISSING CONFIG_MISSING EXTENSIONS_SWITCHED_OFF EXTENSION_FILES_MISSING EXTENSION_LOG_PATH_BLOCKED EXTENSION_NEVER_INSTALLED EXTENSION_NOT_READY EXTENSION_PACKAGE_UNAVAILABLE EXTENSION_REQUEST_IGNORED EXTENSION_SEVERAL_VERSIONS EXTENSION_STATE_FOREIGN EXTENSION_STATE_WRONG EXTENSION_STUCK EXTENSION_UNINSTALLED EXTENSION_VANISHED GOAL_STATE_CACHE_STALE HOST_PLUGIN_UNREACHABLE OTHER_EXTENSION_FAILED WIRE_SERVER_IMPOSTOR WIRE_SERVER_SLOW WIRE_SERVER_UNREACHABLE" -d problem
+complete -c backupready -n '_shtab_backupready_using; and test $_shtab_backupready_npos -eq 0' -a config -d 'find mistakes in the configuration, or show what is in force'
+complete -c backupready -n '_shtab_backupready_using config' -s h -l help -d 'show this help message and exit'
+complete -c backupready -n '_shtab_backupready_using config; and test $_shtab_backupready_npos -eq 0' -ka "check show" -d action
+complete -c backupready -n '_shtab_backupready_using; and test $_shtab_backupready_npos -eq 0' -a look -d 'what the socket unit of the eyes starts'
+complete -c backupready -n '_shtab_backupready_using look' -s h -l help -d 'show this help message and exit'

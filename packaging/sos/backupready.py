@@ -1,0 +1,25 @@
+"""What does a sos report hold of backupready? Its configuration without keys, its journal, and what it believes."""
+
+from sos.report.plugins import DebianPlugin, IndependentPlugin, Plugin, RedHatPlugin, UbuntuPlugin
+
+
+class Backupready(Plugin, RedHatPlugin, DebianPlugin, UbuntuPlugin, IndependentPlugin):
+    """For sos 4.0 and later."""
+
+    short_desc = "Whether the next Azure Backup of this machine will succeed"
+    plugin_name = "backupready"
+    profiles = ("system", "services", "virt")
+    packages = ("backupready",)
+
+    def setup(self):
+        self.add_forbidden_path(["/etc/backupready/*.key", "/etc/backupready/*/*.key"])
+        self.add_copy_spec("/etc/backupready")
+        self.add_journal(units=["backupready.service", "backupready-look.socket", "backupready-look@*"])
+        self.add_service_status(["backupready.service", "backupready-look.socket"])
+        self.add_cmd_output(
+            [
+                "backupready --version",
+                "backupready status --json",
+                "backupready config show",
+            ]
+        )
