@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from lab.guest import Guest, missing
+from requirement import unavailable
 from system.inside import Inside
 
 SOURCE = Path(__file__).parents[2]
+OLDER = "0.0.9"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -22,28 +23,51 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.system)
 
 
-@pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The package as it would be released."""
-    target = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "pip", "--quiet", "wheel", "--no-deps", "--wheel-dir", str(target), str(SOURCE)]
-    subprocess.run(command, check=True)
-    (built,) = target.glob("backupready-*.whl")
-    return built
+def build(kind: str, output: Path, *options: str) -> Path:
+    """A package as it would be released, of this checkout."""
+    command = [sys.executable, str(SOURCE / "packaging/build.py"), kind, "--output", str(output), *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        unavailable(f"the {kind} cannot be built: {done.stderr.strip()[-2000:]}")
+    return Path(done.stdout.split()[-1])
 
 
 @pytest.fixture(scope="session")
-def booted(wheel: Path) -> Iterator[Inside]:
+def lab() -> None:
+    """This machine can boot guests."""
     lacks = missing()
-    if lacks and os.environ.get("BACKUPREADY_REQUIRE_SYSTEM"):
-        pytest.fail(f"the system tests must run here, and cannot: {'; '.join(lacks)}")
     if lacks:
-        pytest.skip(f"the guest cannot be booted here: {'; '.join(lacks)}")
+        unavailable(f"a guest cannot be booted here: {'; '.join(lacks)}")
+
+
+@pytest.fixture(scope="session")
+def deb(lab: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build("deb", tmp_path_factory.mktemp("deb"))
+
+
+@pytest.fixture(scope="session")
+def older_deb(lab: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with a lower version, to upgrade from."""
+    return build("deb", tmp_path_factory.mktemp("older"), "--version", OLDER)
+
+
+@pytest.fixture(scope="session")
+def rpm(lab: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build("rpm", tmp_path_factory.mktemp("rpm"))
+
+
+@pytest.fixture(scope="session")
+def older_rpm(lab: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with a lower version, to upgrade from."""
+    return build("rpm", tmp_path_factory.mktemp("older-rpm"), "--version", OLDER)
+
+
+@pytest.fixture(scope="session")
+def booted(deb: Path) -> Iterator[Inside]:
     with Guest() as guest:
-        inside = Inside(guest)
-        inside.install(wheel)
         guest.wait_agent_ready()
-        inside.start_daemon()
+        inside = Inside(guest)
+        inside.install(deb)
         yield inside
 
 

@@ -1,8 +1,4 @@
-"""backupready in the booted guest: how the tests install it, ask it, and bring the guest back to health.
-
-The units here are the tests' own and plain; what they show is that the roles work apart: the mind as a user of its own,
-the eyes as root behind a socket of the service manager.
-"""
+"""backupready in the booted guest: how the tests install its package, ask it, and bring the guest back to health."""
 
 from __future__ import annotations
 
@@ -15,36 +11,7 @@ from typing import Any
 from backupready.probes import PROBES
 from lab.guest import AGENT_UNIT, HANDLER_DIRECTORY, Guest
 
-_UNITS = {
-    "backupready.service": """\
-[Unit]
-After=backupready-look.socket
-[Service]
-Type=notify
-NotifyAccess=main
-User=backupready
-ExecStart=/usr/local/bin/backupready run
-ExecReload=kill -HUP $MAINPID
-WatchdogSec=180
-Restart=no
-""",
-    "backupready-look.socket": """\
-[Socket]
-ListenStream=/run/backupready/look.sock
-SocketMode=0600
-SocketUser=backupready
-Accept=yes
-[Install]
-WantedBy=sockets.target
-""",
-    "backupready-look@.service": """\
-[Service]
-ExecStart=/usr/local/bin/backupready look
-StandardInput=socket
-StandardOutput=journal
-StandardError=journal
-""",
-}
+BACKUPREADY = "/usr/bin/backupready"
 _RESTART_DROP_IN = f"/etc/systemd/system/{AGENT_UNIT}.d/50-restart.conf"
 _AGENT_CONFIG = "/etc/waagent.conf"
 # True of Debian 12's agent on its Python, healthy or not.
@@ -74,17 +41,16 @@ class Inside:
         self._drop_in = guest.read(_RESTART_DROP_IN)
         self._manifest = ""
 
-    def install(self, wheel: Path) -> None:
-        self.guest.install_wheel(wheel)
-        for name, text in _UNITS.items():
-            self.guest.write(f"/etc/systemd/system/{name}", text)
+    def install(self, deb: Path) -> None:
+        """The built package, as anybody installs it; only how often it looks is the tests' own."""
+        self.guest.install_deb(deb)
         self.set_intervals("3s")
-        self.guest.run("systemctl", "daemon-reload")
+        self.guest.run("systemctl", "reload", "backupready.service")
 
     def set_intervals(self, span: str) -> None:
         """How often the daemon looks by itself; the tests have less patience than an administrator."""
         text = "".join(f"[{probe.name}]\ninterval = {span}\n" for probe in PROBES)
-        self.guest.write("/etc/backupready/backupready.conf", text)
+        self.guest.write("/etc/backupready/conf.d/50-test.conf", text)
 
     def start_daemon(self) -> None:
         self.guest.run("systemctl", "start", "backupready-look.socket")
@@ -93,7 +59,7 @@ class Inside:
     # ---- asking
 
     def check(self, user: str | None = None) -> Checked:
-        done = self.guest.run("/usr/local/bin/backupready", "check", "--json", check=False, timeout=120, user=user)
+        done = self.guest.run(BACKUPREADY, "check", "--json", check=False, timeout=120, user=user)
         try:
             return Checked(done.returncode, json.loads(done.stdout))
         except ValueError:

@@ -1,0 +1,112 @@
+"""What could whoever has taken over a process of ours do to the machine? Tries it, and prints what came of each.
+
+Runs in the guest, on the standard library alone. Nothing that it tries does harm where it succeeds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+
+def _agent() -> int:
+    """The pid of the agent's daemon; argv is open to everybody, unless processes are hidden."""
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (place / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"-daemon" in words and any(word.endswith(b"waagent") for word in words):
+            return int(place.name)
+    raise FileNotFoundError("the agent is not to be seen")
+
+
+def _write(path: str) -> None:
+    file = Path(path)
+    file.write_text("x")
+    file.unlink()
+
+
+def _connect(path: str) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.connect(path)
+
+
+def _tool(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    if done.returncode != 0:
+        raise PermissionError(done.stderr.strip() or f"exit {done.returncode}")
+
+
+def _again(path: str) -> None:
+    """Write to a file of the kernel what it says already."""
+    file = Path(path)
+    file.write_text(file.read_text())
+
+
+def _wire_server() -> None:
+    with urllib.request.urlopen("http://168.63.129.16/?comp=versions", timeout=3) as answer:
+        answer.read()
+
+
+def _limits() -> None:
+    agent = _agent()
+    resource.prlimit(agent, resource.RLIMIT_NOFILE, resource.prlimit(agent, resource.RLIMIT_NOFILE))
+
+
+ATTEMPTS: dict[str, Callable[[], object]] = {
+    "read the agent's files": lambda: os.listdir("/var/lib/waagent"),  # noqa: PTH208 - a generator would not try
+    "read the passwords": lambda: Path("/etc/shadow").read_bytes(),
+    "reach the wire server": _wire_server,
+    "write to etc": lambda: _write("/etc/attack"),
+    "write to usr": lambda: _write("/usr/bin/attack"),
+    "write to the agent's files": lambda: _write("/var/lib/waagent/attack"),
+    "write to run": lambda: _write("/run/attack"),
+    "write to shared memory": lambda: _write("/dev/shm/attack"),
+    "change a mode": lambda: Path("/etc/waagent.conf").chmod(0o644),
+    "replace the eyes' socket": lambda: _write("/run/backupready/attack"),
+    "signal the agent": lambda: os.kill(_agent(), signal.SIGCONT),
+    "signal PID 1": lambda: os.kill(1, signal.SIGCONT),
+    "change the agent's priority": lambda: os.setpriority(os.PRIO_PROCESS, _agent(), 0),
+    "change the agent's processors": lambda: os.sched_setaffinity(_agent(), os.sched_getaffinity(_agent())),
+    "change the agent's limits": _limits,
+    "offer the agent to the OOM killer": lambda: _again(f"/proc/{_agent()}/oom_score_adj"),
+    "move the agent's control group": lambda: (
+        _write("/sys/fs/cgroup/systemd/attack")
+        if not Path("/sys/fs/cgroup/systemd/cgroup.procs").exists()
+        else Path("/sys/fs/cgroup/systemd/attack").mkdir() or Path("/sys/fs/cgroup/systemd/attack").rmdir()
+    ),
+    "talk to PID 1 directly": lambda: _connect("/run/systemd/private"),
+    "start a unit": lambda: _tool("systemctl", "start", "walinuxagent.service"),
+    "reload the service manager": lambda: _tool("systemctl", "daemon-reload"),
+    "mount": lambda: _tool("mount", "-t", "tmpfs", "attack", "/mnt"),
+    "make a namespace": lambda: _tool("unshare", "--user", "--map-root-user", "--mount", "true"),
+    "trace the agent": lambda: _tool("sh", "-c", f"head -c 1 /proc/{_agent()}/environ"),
+    "open a raw socket": lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP).close(),
+    "become another user": lambda: os.setresuid(1, 1, 1),
+}
+
+
+def attempt() -> dict[str, str]:
+    """Every attempt with what hindered it, empty where nothing did. Becoming somebody else comes last."""
+    told = {}
+    for name, try_it in ATTEMPTS.items():
+        try:
+            try_it()
+        except Exception as error:  # noqa: BLE001 - whatever hinders it
+            told[name] = f"{type(error).__name__}: {error}"[:200]
+        else:
+            told[name] = ""
+    return told
+
+
+if __name__ == "__main__":
+    json.dump(attempt(), sys.stdout)
