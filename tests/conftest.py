@@ -1,4 +1,5 @@
-"""What holds for every test: a guard around the unit tests, one switch for goldens, hypothesis without a stopwatch."""
+"""What holds for every test: a guard around the unit tests, one switch for goldens, hypothesis without a stopwatch, and
+the built packages."""
 
 from __future__ import annotations
 
@@ -10,6 +11,8 @@ from typing import Any, Callable
 
 import pytest
 from hypothesis import settings
+
+from built import OLDER, SOURCE, build
 
 settings.register_profile("backupready", deadline=None, max_examples=60)
 settings.register_profile("ci", deadline=None, max_examples=100, derandomize=True, print_blob=True)
@@ -69,3 +72,29 @@ def golden(request: pytest.FixtureRequest) -> Callable[[Path, str], None]:
         assert path.read_text(encoding="utf-8") == text, f"{path} is not what is rendered now; see --update-goldens"
 
     return compare
+
+
+# The packages, each built once for all tests.
+
+
+@pytest.fixture(scope="session")
+def deb(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(SOURCE, "deb", tmp_path_factory.mktemp("deb"))
+
+
+@pytest.fixture(scope="session")
+def older_deb(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with a lower version, to upgrade from."""
+    return build(SOURCE, "deb", tmp_path_factory.mktemp("older-deb"), "--version", OLDER)
+
+
+@pytest.fixture(scope="session")
+def rpm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For this machine's architecture."""
+    return build(SOURCE, "rpm", tmp_path_factory.mktemp("rpm"))
+
+
+@pytest.fixture(scope="session")
+def older_rpm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with a lower version, to upgrade from."""
+    return build(SOURCE, "rpm", tmp_path_factory.mktemp("older-rpm"), "--version", OLDER)

@@ -6,11 +6,10 @@ import argparse
 import ast
 import importlib
 import importlib.metadata
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Callable, NoReturn
+from typing import Callable
 
 import pytest
 
@@ -18,6 +17,7 @@ from backupready import catalogue, cli, config, probes
 from backupready.catalogue import completions, journal, manual, rendered, runbook
 from backupready.mind import metrics, service
 from backupready.model import Problem, Verdict
+from requirement import unavailable
 
 SOURCE = Path(__file__).parents[1]
 MODULES = {
@@ -227,14 +227,7 @@ def need_shtab() -> None:
     except importlib.metadata.PackageNotFoundError:
         version = "missing"
     if version != completions.SHTAB:
-        lacking(f"shtab {completions.SHTAB} is needed, it is {version}")
-
-
-def lacking(what: str) -> NoReturn:
-    """What this machine lacks is told, and where it must not lack anything it is a failure."""
-    if os.environ.get("BACKUPREADY_REQUIRE_SYSTEM"):
-        pytest.fail(what)
-    pytest.skip(what)
+        unavailable(f"shtab {completions.SHTAB} is needed, it is {version}")
 
 
 def test_the_generator_of_completions_is_pinned_once() -> None:

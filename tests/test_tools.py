@@ -11,9 +11,20 @@ from pathlib import Path
 import pytest
 
 from backupready.mind import service
+from requirement import need, unavailable
 
 SOURCE = Path(__file__).parents[1]
-SCRIPTS = ("packaging/dev/setup.sh", "tests/lab/handler/main/handle.sh")
+SCRIPTS = (
+    "packaging/dev/setup.sh",
+    "packaging/rpm/backupready.sh",
+    "packaging/rpm/interpreter.sh",
+    "tests/lab/handler/main/handle.sh",
+)
+    "packaging/dev/setup.sh",
+    "packaging/rpm/backupready.sh",
+    "packaging/rpm/interpreter.sh",
+    "tests/lab/handler/main/handle.sh",
+)
 
 pytestmark = pytest.mark.integration
 
@@ -36,15 +47,6 @@ def test_shell(script: str) -> None:
     """The shell can parse it."""
     done = subprocess.run(["sh", "-n", str(SOURCE / script)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-
-
-def need(tool: str) -> None:
-    """A tool that this machine lacks is named, and where it must not lack anything it is a failure."""
-    if shutil.which(tool) is None:
-        what = f"{tool} is not installed"
-        if os.environ.get("BACKUPREADY_REQUIRE_SYSTEM"):
-            pytest.fail(what)
-        pytest.skip(what)
 
 
 def output(*command: str | Path, folder: Path = SOURCE) -> str:
@@ -197,9 +199,7 @@ def test_sos_collects_the_configuration_but_no_key(kind: str, tmp_path: Path) ->
         stub = "".join(f"class {name}: pass\n" for name in ("Plugin", *names))
         (tmp_path / "sos/report/plugins.py").write_text(stub)
     elif not has_sos():
-        if os.environ.get("BACKUPREADY_REQUIRE_SYSTEM"):
-            pytest.fail("sos is not installed")
-        pytest.skip("sos is not installed")
+        unavailable("sos is not installed; apt-get install sosreport")
     script = tmp_path / "load.py"
     script.write_text(SOS)
     told = output("/usr/bin/python3", "-B", script, SOURCE / "packaging/sos/backupready.py").splitlines()

@@ -2,7 +2,8 @@
 # Sets a checkout up.
 #   setup.sh run VENV    a virtual environment that runs backupready
 #   setup.sh test VENV   the same, with what the tests need
-#   setup.sh lab         the Debian packages of the booted guest, as root; where they cannot be had, says so and goes on
+#   setup.sh deb|rpm     the Debian packages that the package is built with
+#   setup.sh lab         those, and what the booted guest and the checks need; where they cannot be had, says so and goes on
 # As root on a machine with apt it installs missing Debian packages by itself; otherwise it names them and ends.
 set -eu
 
@@ -54,29 +55,46 @@ virtual_environment() {
     "$venv/bin/python" -m pip --quiet --disable-pip-version-check install --editable "$here$extra"
 }
 
-lab_packages() {
-    if [ "$(id -u)" != 0 ]; then
-        echo "the booted guest needs root; its tests are skipped" >&2
-        return
-    fi
-    if ! command -v apt-get >/dev/null 2>&1; then
-        echo "the booted guest is built with Debian's tools, which are not here; its tests are skipped" >&2
-        return
-    fi
+deb_tools="build-essential dpkg-dev debhelper dh-python pybuild-plugin-pyproject python3-all python3-setuptools"
+rpm_tools="rpm python3-pip"
+checkers="lintian rpmlint rpm2cpio cpio groff man-db zsh fish sosreport e2fsprogs"
+
+# Installs what is missing of the named packages; says what stays missing.
+debian_packages() {
     missing=
-    for package in $(PYTHONPATH="$here/tests" "$(interpreter)" -c 'from lab.guest import packages; print(*packages())'); do
+    for package in "$@"; do
         dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
     done
+    [ -n "$missing" ] || return 0
+    if ! has_apt; then
+        echo "missing:$missing; as root on Debian or Ubuntu: apt-get install$missing" >&2
+        return 0
+    fi
     # shellcheck disable=SC2086 # a list of names
-    [ -z "$missing" ] || apt_install $missing || echo "cannot install$missing; the booted guest's tests are skipped" >&2
+    apt_install $missing || echo "cannot install$missing; what needs them is skipped" >&2
+}
+
+lab_packages() {
+    if ! command -v apt-get >/dev/null 2>&1; then
+        echo "the guest and the packages are built with Debian's tools, which are not here; their tests are skipped" >&2
+        return
+    fi
+    [ "$(id -u)" = 0 ] || echo "the booted guest needs root; its tests are skipped" >&2
+    guest=$(PYTHONPATH="$here/tests" "$(interpreter)" -c 'from lab.guest import packages; print(*packages())')
+    # shellcheck disable=SC2086 # lists of names
+    debian_packages $guest $deb_tools $rpm_tools $checkers
 }
 
 case "${1:-}" in
 run) virtual_environment "$2" "" ;;
 test) virtual_environment "$2" "[test]" ;;
+# shellcheck disable=SC2086 # lists of names
+deb) debian_packages $deb_tools ;;
+# shellcheck disable=SC2086
+rpm) debian_packages $rpm_tools ;;
 lab) lab_packages ;;
 *)
-    sed -n '2,6s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,7s/^# \{0,1\}//p' "$0" >&2
     exit 64
     ;;
 esac

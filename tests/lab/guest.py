@@ -49,6 +49,7 @@ NSPAWN_CAPABILITIES = "CAP_NET_ADMIN"  # the agent's firewall needs it; the netw
 
 # What systemd, the daemon's dependencies and the tests need; the agent's are its own.
 _PLATFORM = (
+    "apt",
     "systemd",
     "systemd-sysv",
     "dbus",
@@ -449,6 +450,17 @@ class Guest:
                     if word in argv:
                         found[word] = int(entry_path.parent.name)
         return AgentPids(found.get("-daemon"), found.get("-run-exthandlers"))
+
+    def host_pid(self, pid: int) -> int:
+        """The number that a process of the guest has on this machine."""
+        namespace = os.readlink(f"/proc/{self.leader}/ns/pid")
+        for place in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                numbers = re.search(r"^NSpid:(.*)$", (place / "status").read_text(), re.MULTILINE)
+                own = numbers is not None and numbers.group(1).split()[-1] == str(pid)
+                if own and os.readlink(place / "ns/pid") == namespace:
+                    return int(place.name)
+        raise LabError(f"cannot find process {pid} of the guest: there is none")
 
     def restart_agent(self) -> None:
         self.run("systemctl", "restart", AGENT_UNIT)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from .conftest import SOURCE, build, require
+from built import SOURCE, build
+from requirement import need
 
 RPM = SOURCE / "packaging/rpm"
 
@@ -36,6 +38,13 @@ COMMON = (
 UNITS = ("backupready.service", "backupready-look.socket", "backupready-look@.service")
 
 pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="session")
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the working tree in another place, which git knows nothing of."""
+    ignored = shutil.ignore_patterns(".git", ".venv", ".nox", "build", "dist", ".*_cache", ".hypothesis", "__pycache__")
+    return Path(shutil.copytree(SOURCE, tmp_path_factory.mktemp("elsewhere") / "a tree", ignore=ignored))
 
 
 def output(*command: str | Path) -> str:
@@ -106,13 +115,13 @@ def test_another_version(deb: Path, tmp_path: Path) -> None:
 
 def test_lintian(deb: Path) -> None:
     """lintian has neither an error nor a warning for the deb."""
-    require("lintian", "lintian")
+    need("lintian", "lintian")
     output("lintian", "--fail-on", "error,warning", "--allow-root", deb)
 
 
 def test_rpmlint(rpm: Path) -> None:
     """rpmlint has nothing to say but what rpmlint.toml gives a reason for."""
-    require("rpmlint", "rpmlint")
+    need("rpmlint", "rpmlint")
     told = output("rpmlint", "--config", RPM / "rpmlint.toml", rpm, RPM / "backupready.spec")
     assert "0 errors, 0 warnings" in told, told
 
@@ -176,8 +185,8 @@ def test_interpreter(interpreters: Sequence[str], link: str | None, chosen: str 
 
 def test_rpm_tree_runs(rpm: Path, tmp_path: Path) -> None:
     """What the rpm installs runs isolated, with the libraries that it carries."""
-    require("rpm2cpio", "rpm2cpio")
-    require("cpio", "cpio")
+    need("rpm2cpio", "rpm2cpio")
+    need("cpio", "cpio")
     output("sh", "-c", f"cd '{tmp_path}' && rpm2cpio '{rpm}' | cpio --quiet -idm")
     tree = tmp_path / "usr/lib64/backupready"
     assert output("/usr/bin/python3", "-I", tree, "--version").startswith("backupready ")

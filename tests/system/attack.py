@@ -57,6 +57,13 @@ def _wire_server() -> None:
         answer.read()
 
 
+def _control_group() -> None:
+    """In the hierarchy that the service manager keeps its units in."""
+    group = Path("/sys/fs/cgroup/systemd" if Path("/sys/fs/cgroup/systemd").exists() else "/sys/fs/cgroup") / "attack"
+    group.mkdir()
+    group.rmdir()
+
+
 def _limits() -> None:
     agent = _agent()
     resource.prlimit(agent, resource.RLIMIT_NOFILE, resource.prlimit(agent, resource.RLIMIT_NOFILE))
@@ -79,11 +86,7 @@ ATTEMPTS: dict[str, Callable[[], object]] = {
     "change the agent's processors": lambda: os.sched_setaffinity(_agent(), os.sched_getaffinity(_agent())),
     "change the agent's limits": _limits,
     "offer the agent to the OOM killer": lambda: _again(f"/proc/{_agent()}/oom_score_adj"),
-    "move the agent's control group": lambda: (
-        _write("/sys/fs/cgroup/systemd/attack")
-        if not Path("/sys/fs/cgroup/systemd/cgroup.procs").exists()
-        else Path("/sys/fs/cgroup/systemd/attack").mkdir() or Path("/sys/fs/cgroup/systemd/attack").rmdir()
-    ),
+    "change the control groups": _control_group,
     "talk to PID 1 directly": lambda: _connect("/run/systemd/private"),
     "start a unit": lambda: _tool("systemctl", "start", "walinuxagent.service"),
     "reload the service manager": lambda: _tool("systemctl", "daemon-reload"),
