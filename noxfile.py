@@ -1,7 +1,7 @@
 """Does the unit suite pass on every supported Python? `nox` runs it on each, `nox -s unit-3.9` on one.
 
 Interpreters are looked up on PATH and among pyenv's. One that is missing is named in nox's summary and its session
-skipped; with BACKUPREADY_REQUIRE_SYSTEM set it is a failure.
+skipped: no distribution has them all.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TESTING = {"pytest", "hypothesis", "shtab"}
 nox.needs_version = ">=2024.3.2"
 nox.options.reuse_existing_virtualenvs = True
 nox.options.default_venv_backend = "uv|virtualenv"
-nox.options.error_on_missing_interpreters = bool(os.environ.get("BACKUPREADY_REQUIRE_SYSTEM"))
+nox.options.error_on_missing_interpreters = False
 
 # Before PATH, since there pyenv has a stand-in for every interpreter, which fails for all that are not switched on.
 _PYENV = [str(file.parent) for v in PYTHONS for file in Path.home().glob(f".pyenv/versions/{v}.*/bin/python{v}")]

@@ -108,6 +108,11 @@ class Package:
 
         return self.guest.wait_for("every probe to have looked", looked, 60)
 
+    def reasons(self) -> list[str]:
+        """The problems that the daemon gives as reasons."""
+        document = json.loads(self.guest.run(BACKUPREADY, "status", "--json", check=False).stdout)
+        return [reason["problem"] for reason in document["reasons"]]
+
     def starts(self) -> int:
         """How often the service manager has started the daemon."""
         return self.guest.journal("backupready.service").count("Started ")
@@ -236,10 +241,8 @@ def test_other_releases(release: Release, lab: None, deb: Path) -> None:
         file = Path(guest.take(deb))
         (install, *_), (remove, purge) = commands("Debian and Ubuntu"), commands("Remove")[:2]
         package.run(install, file)
-        document = package.served()
-        reasons = document["reasons"]
-        assert isinstance(reasons, list)
-        assert "AGENT_NOT_INSTALLED" in [reason["problem"] for reason in reasons]
+        package.served()
+        guest.wait_for("the missing agent to be told", lambda: "AGENT_NOT_INSTALLED" in package.reasons(), 60)
         package.quiet()
         manager = guest.run("systemctl", "--version").stdout.split()[1]
         python = guest.run("python3", "--version").stdout.strip()
