@@ -112,10 +112,10 @@ def test_config_check_says_that_all_is_right(empty: Path, capsys: Capture) -> No
 def test_config_show_says_what_is_in_force_and_where_from(tmp_path: Path, capsys: Capture) -> None:
     """Every setting, its text, and its origin."""
     path = tmp_path / "x.conf"
-    path.write_text("[look]\ndeadline = 1 min\n")
+    path.write_text("[look]\ndeadline = 0.5 min\n")
     assert exit_of("--config", str(path), "config", "show") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert f"look.deadline = 1 min  # {path}:2" in lines
+    assert f"look.deadline = 0.5 min  # {path}:2" in lines
     assert "look.door = auto  # default" in lines
     assert len(lines) == len(configuration().values)
 

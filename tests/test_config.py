@@ -74,6 +74,15 @@ def test_a_span_that_must_last_cannot_be_zero() -> None:
         config.positive_duration("0s")
 
 
+def test_a_look_ends_before_its_unit_would_end_it() -> None:
+    """A deadline beyond the unit's RuntimeMaxSec would never be kept."""
+    unit = (Path(__file__).parents[1] / "systemd/backupready-look@.service").read_text()
+    assert "\nRuntimeMaxSec=60\n" in unit
+    assert config.look_deadline("50s") == timedelta(seconds=50)
+    with pytest.raises(ValueError, match="50s at most"):
+        config.look_deadline("51s")
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [
@@ -195,7 +204,7 @@ zzz = 1
         (3, "there is no section [lock]", "did you mean look?"),
         (7, "[look] has no setting 'deadlin'", "did you mean deadline?"),
         (8, "'deadline' is no setting", "write key = value"),
-        (9, "look.deadline: 'soon' is not a time span", "give a time span"),
+        (9, "look.deadline: 'soon' is not a time span", "give a time span of at most 50s"),
         (11, "look.door is set twice", "first in line 10"),
         (12, "there is no section [nothing like it]", f"there are {', '.join(sorted({row.section for row in TABLE}))}"),
         (13, "'[web' is no section", "the ] is missing"),
@@ -285,13 +294,13 @@ def test_drop_ins_count_in_the_order_of_their_names_and_the_last_wins(tmp_path: 
     main, drop_ins = tmp_path / "backupready.conf", tmp_path / "conf.d"
     drop_ins.mkdir()
     main.write_text("[look]\ndeadline = 10s\ndoor = child\n")
-    (drop_ins / "90-last.conf").write_text("# why\n[look]\ndeadline = 30min\n")
+    (drop_ins / "90-last.conf").write_text("# why\n[look]\ndeadline = 0.5min\n")
     (drop_ins / "10-first.conf").write_text("[look]\ndeadline = 20s\n")
     (drop_ins / "ignored.txt").write_text("[no such]\n")
     loaded = config.load(TABLE, main)
-    assert loaded["look.deadline"] == timedelta(minutes=30)
+    assert loaded["look.deadline"] == timedelta(seconds=30)
     assert loaded.values["look.deadline"].origin == f"{drop_ins}/90-last.conf:3"
-    assert loaded.values["look.deadline"].text == "30min"
+    assert loaded.values["look.deadline"].text == "0.5min"
     assert loaded.values["look.door"].origin == f"{main}:3"
     assert loaded.values["look.socket"].origin == "default"
 

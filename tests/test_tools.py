@@ -20,11 +20,6 @@ SCRIPTS = (
     "packaging/rpm/interpreter.sh",
     "tests/lab/handler/main/handle.sh",
 )
-    "packaging/dev/setup.sh",
-    "packaging/rpm/backupready.sh",
-    "packaging/rpm/interpreter.sh",
-    "tests/lab/handler/main/handle.sh",
-)
 
 pytestmark = pytest.mark.integration
 

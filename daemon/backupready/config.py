@@ -62,6 +62,14 @@ def positive_duration(text: str) -> timedelta:
     return span
 
 
+def look_deadline(text: str) -> timedelta:
+    """A time span that ends before the unit of the eyes would end the look (its RuntimeMaxSec is 60)."""
+    span = positive_duration(text)
+    if span > timedelta(seconds=50):
+        raise ValueError("must be 50s at most: the service manager ends a look after 60 s")
+    return span
+
+
 def boolean(text: str) -> bool:
     """yes or no, in the words that systemd takes."""
     word = text.strip().lower()
@@ -145,8 +153,8 @@ CORE: tuple[Setting, ...] = (
         "deadline",
         "30s",
         "The longest that one whole look may take; after that its probes are unknown.",
-        positive_duration,
-        "a time span",
+        look_deadline,
+        "a time span of at most 50s",
     ),
     Setting(
         "look",

@@ -453,12 +453,12 @@ class Guest:
 
     def host_pid(self, pid: int) -> int:
         """The number that a process of the guest has on this machine."""
-        namespace = os.readlink(f"/proc/{self.leader}/ns/pid")
+        namespace = Path(f"/proc/{self.leader}/ns/pid").readlink()
         for place in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 numbers = re.search(r"^NSpid:(.*)$", (place / "status").read_text(), re.MULTILINE)
                 own = numbers is not None and numbers.group(1).split()[-1] == str(pid)
-                if own and os.readlink(place / "ns/pid") == namespace:
+                if own and (place / "ns/pid").readlink() == namespace:
                     return int(place.name)
         raise LabError(f"cannot find process {pid} of the guest: there is none")
 

@@ -1,4 +1,4 @@
-"""Does the daemon hold while the machine is in trouble: no memory, a frozen disk, a file system that does not answer?"""
+"""Does the daemon hold while the machine is in trouble: no memory, a frozen disk, a dead file system?"""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ def test_a_daemon_that_does_nothing_any_more_is_restarted(configured: Inside) ->
 
 
 def test_a_daemon_that_is_killed_for_memory_comes_back(configured: Inside) -> None:
-    """The kernel ends the daemon for want of memory; another starts by itself and knows since when a problem is there."""
+    """The kernel ends the daemon for want of memory; another starts and knows since when a problem is there."""
     inside, guest = configured, configured.guest
     guest.stop_agent()
     inside.expect("AGENT_STOPPED")
