@@ -319,14 +319,15 @@ def test_a_look_that_hangs_is_given_up(configured: Inside, hang: Hang) -> None:
                 most_processes = max(most_processes, len(look_processes(guest)))
                 time.sleep(1)
             if hang is Hang.KILLABLE:  # in the other kind the eyes refuse by now
-                (asked,) = {probe["state"] for probe in status(inside)["probes"] if probe["name"] != "extension"}
-                assert asked == "ok"
+                others = {probe["state"] for probe in status(inside)["probes"] if probe["name"] != "extension"}
+                assert others == {"ok"}
             else:
                 assert "hang in the kernel" in guest.journal(UNIT)
                 assert mount.swallowed > 0
         print(f"{hang.name}: at most {most_units} units and {most_processes} processes of looks; {scrapes}")
         assert not scrapes.failures
-        assert most_units <= 8
+        assert most_units <= 10
+        assert most_processes <= 10
         assert (main_pid(guest), restarts(guest)) == (mind, before)
         guest.wait_for("the daemon to be ready", lambda: is_ready(inside), 60)
         inside.set_intervals("1h")
@@ -335,3 +336,15 @@ def test_a_look_that_hangs_is_given_up(configured: Inside, hang: Hang) -> None:
     finally:
         inside.set_intervals("3s")
         guest.run("rmdir", place)
+
+
+@pytest.mark.xfail(strict=True, reason="ProtectSystem=strict and ProtectHome= have the service manager open /home")
+def test_a_dead_home_blinds_nobody(configured: Inside) -> None:
+    """Homes on a dead file server keep neither the eyes nor the daemon from starting: nobody looks there."""
+    inside, guest = configured, configured.guest
+    with HangingMount(guest, "/home", Hang.IN_KERNEL) as mount:
+        time.sleep(15)
+        assert is_ready(inside)
+        guest.run("systemctl", "restart", "--no-block", UNIT)
+        guest.wait_for("the daemon to be ready", lambda: is_ready(inside), 30)
+        assert mount.swallowed == 0
