@@ -224,6 +224,7 @@ class ProbeState(enum.Enum):
 
     OK = "ok"
     CANNOT_TELL = "cannot_tell"  # it says why
+    GIVEN_UP = "given_up"  # it was not back in time, and may hang in the kernel
     FAILED = "failed"  # our defect
 
 

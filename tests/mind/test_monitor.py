@@ -20,6 +20,7 @@ import pytest
 
 from backupready import catalogue, config, probes, report, wire
 from backupready.demo import EmulatedGuest
+from backupready.mind import service
 from backupready.mind.metrics import Exposition
 from backupready.mind.monitor import Monitor, jitter, look_command
 from backupready.model import BeliefState, ProbeState, Verdict
@@ -74,7 +75,7 @@ def mind(tmp_path: Path) -> Iterator[Callable[..., Mind]]:
         def load() -> config.Config:
             return config.load(catalogue.SETTINGS, file)
 
-        chosen = [p for p in probes.PROBES if script is None or p.name == only]
+        chosen = [p for p in probes.PROBES if script is None or only in (p.name, "*")]
         minds.append(Mind(Monitor(load(), load, chosen, probes.METRICS, command)))
         return minds[-1]
 
@@ -166,6 +167,55 @@ def test_the_whole_story_on_an_emulated_guest(mind: Callable[..., Mind]) -> None
         assert [reason.problem.code for reason in it.monitor.snapshot.reasons] == ["AGENT_STOPPED"]
         guest.start_agent()
         it.until(lambda: it.monitor.snapshot.verdict is Verdict.READY, 20)
+
+
+GIVES_UP = """
+import json, pathlib, socket
+s = socket.socket(fileno=0)
+request = b""
+while piece := s.recv(65536): request += piece
+names = json.loads(request)["probes"]
+with pathlib.Path({asked!r}).open("a") as file: print(*names, file=file)
+nothing = {{"seconds": 0, "attempts": 0, "traceback": "", "readings": [], "findings": [], "watches": [], "unknown": [],
+           "memory": {{}}}}
+late = pathlib.Path({late!r}).exists()
+looks = [{{"probe": name, "state": "given_up" if late and name == "extension" else "ok", "why": "", **nothing}}
+         for name in names]
+s.sendall(json.dumps({{"schema": 1, "looks": looks}}).encode())
+"""
+
+
+def test_a_probe_that_hangs_is_asked_alone_and_less_and_less(tmp_path: Path, mind: Callable[..., Mind]) -> None:
+    """It does not take the others with it, is not asked with every round, and joins them again when it is back."""
+    asked, late = tmp_path / "asked", tmp_path / "late"
+    asked.touch()
+    late.touch()
+    script = GIVES_UP.format(asked=str(asked), late=str(late))
+    settings = "".join(f"[{probe.name}]\ninterval = 200ms\n" for probe in probes.PROBES)
+    it = mind(script, settings, only="*")
+
+    def looks() -> list[list[str]]:
+        return [line.split() for line in asked.read_text().splitlines()]
+
+    it.until(lambda: len(looks()) > 30)
+    together = [names for names in looks() if "extension" in names and len(names) > 1]
+    alone = looks().count(["extension"])
+    others = sum("wire" in names for names in looks())
+    assert len(together) == 1
+    assert 1 <= alone < others / 2
+    late.unlink()
+    it.until(lambda: any("extension" in names and len(names) > 1 for names in looks()[-3:]))
+
+
+def test_looks_that_cannot_be_ended_are_not_joined(mind: Callable[..., Mind], monkeypatch: pytest.MonkeyPatch) -> None:
+    """While too many hang in the kernel none is begun, and that is said; afterwards they are."""
+    living = [6]
+    monkeypatch.setattr(service, "living_looks", lambda: living[0])
+    it = mind(EXITS)
+    it.until(lambda: it.monitor.snapshot.counters.get("looks_failed", 0) >= 2)
+    assert "6 earlier looks have not ended" in it.monitor.snapshot.probes[0].why
+    living[0] = 5
+    it.until(lambda: "ended with code 3" in it.monitor.snapshot.probes[0].why)
 
 
 def test_a_death_does_not_wait_for_a_look_that_hangs(mind: Callable[..., Mind]) -> None:

@@ -17,7 +17,6 @@ import threading
 import time
 import traceback
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Callable
 
 from backupready import wire
@@ -43,8 +42,6 @@ from backupready.model import (
 _REQUEST_TIMEOUT = 5.0  # s; the mind writes its request at once
 _LONGEST_EVIDENCE = 500  # characters
 _MIND_USER = "backupready"
-_UNIT = "backupready-look@"
-_MOST_BESIDE = 5  # looks at the same time; more than that hang in the kernel
 
 # The signature of a shared access address, and whatever calls itself a key, a token, a password or a secret.
 _SECRET = re.compile(
@@ -94,9 +91,7 @@ def look(
     for probe, thread in threads:
         budget = min(probe.budget.total_seconds(), longest)
         thread.join(max(0.0, started + budget - time.monotonic()))
-        late = Looked(
-            probe.name, ProbeState.CANNOT_TELL, time.monotonic() - started, why=f"not back after {budget:g} s"
-        )
+        late = Looked(probe.name, ProbeState.GIVEN_UP, time.monotonic() - started, why=f"not back after {budget:g} s")
         looks.append(results.get(probe.name, late))
     return tuple(looks)
 
@@ -199,11 +194,8 @@ def serve(known: Mapping[str, Probe], table: Sequence[Setting]) -> int:
         return -1
     connection = socket.socket(fileno=os.dup(sys.stdin.fileno()))
     uid = wire.peer_uid(connection)
-    beside = _looks_beside()
     if uid not in _welcome():
         answer = wire.encode_error(f"uid {uid} may not ask for a look")
-    elif beside > _MOST_BESIDE:
-        answer = wire.encode_error(f"{beside} earlier looks have not ended; they may hang in the kernel")
     else:
         try:
             request = wire.decode_request(wire.receive(connection, wire.REQUEST_LIMIT, _REQUEST_TIMEOUT), known)
@@ -227,22 +219,6 @@ def _allowed(settings: Mapping[str, str], uid: int) -> dict[str, str]:
     if uid == os.getuid():
         return dict(settings)
     return {name: text for name, text in settings.items() if not name.startswith("machine.")}
-
-
-def _looks_beside() -> int:
-    """How many other looks of the service manager still have processes: each has a control group beside ours. What
-    hangs in the kernel cannot be ended, so it must not pile up."""
-    try:
-        groups = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
-        # The hierarchy that the service manager keeps its units in: the unified one, or the named one of old.
-        places = {"": "/sys/fs/cgroup", "name=systemd": "/sys/fs/cgroup/systemd"}
-        for _, controllers, path in sorted(groups, key=lambda group: group[1], reverse=True):
-            own = Path(places.get(controllers, "/nonexistent") + path)
-            if own.name.startswith(_UNIT) and own.is_dir():
-                return sum(entry.name.startswith(_UNIT) and entry != own for entry in own.parent.iterdir())
-    except (OSError, ValueError):
-        pass
-    return 0
 
 
 def _welcome() -> set[int]:

@@ -35,8 +35,11 @@ from backupready.model import Access, BeliefState, Looked, Metric, Probe, ProbeS
 # Looks of one burst: the first, and then at 1, 2, 4 … times `look.confirm_after`.
 _BURST_DOUBLINGS = 6
 _BURST_LONGEST = 15.0  # s between the looks of a burst
-# Looks that were given up but whose process is still there (it hangs in the kernel).
-_MOST_LINGERING = 3
+# Looks that have been given up but have processes still: they hang in the kernel, where nobody can end them. At so
+# many, no more are begun; a probe that hung before is left out sooner, so that it does not take the others with it.
+_MOST_HANGING = 6
+_MOST_HANGING_AGAIN = 3
+_AGAIN_LONGEST = 600.0  # s between the looks of a probe that hangs, which double from its interval
 _MOST_LOOKS = 4  # at the same time
 _IDLE_TURN = 10.0  # s; the loop turns at least this often, and so feeds the watchdog
 _SLACK = 0.2  # of an interval: a probe that is due within it joins the look
@@ -86,6 +89,8 @@ class Monitor:
         self._lingering: list[wire.Exchange] = []
         self._seen_at: dict[str, float] = {}  # monotonic: when the newest look of a probe that answered began
         self._pidfds: dict[int, tuple[int, str]] = {}  # pid → descriptor, role
+        self._given_up: dict[str, int] = {}  # how often in a row a probe was not back in time
+        self._active: set[str] = set()  # the problems that were told as active and not as over since
         self._missed: dict[str, str] = {}  # the probes whose newest look came to nothing, and why
         self._known_defects: set[str] = set()
         self._signals: socket.socket | None = None
@@ -203,9 +208,12 @@ class Monitor:
         ]
         self._urgent = False
         for access in Access:
-            probes = tuple(probe for probe in due if probe.access is access)
-            if probes:
-                self._ask(access, probes, now)
+            probes = [probe for probe in due if probe.access is access]
+            # One that hung is asked alone: who looks with it would hang as well, by and by.
+            looks = [tuple(probe for probe in probes if probe.name not in self._given_up)]
+            looks += [(probe,) for probe in probes if probe.name in self._given_up]
+            for look in filter(None, looks):
+                self._ask(access, look, now)
 
     def _free(self, now: float) -> set[str]:
         """The probes that may be asked: those that are not looking now. What a death is followed with does not wait
@@ -217,11 +225,12 @@ class Monitor:
 
     def _ask(self, access: Access, probes: tuple[Probe, ...], now: float) -> None:
         for probe in probes:
-            self._due[probe.name] = now + self._intervals[probe.name] * (0.9 + 0.1 * self._jitter)
+            self._due[probe.name] = now + self._pause(probe.name) * (0.9 + 0.1 * self._jitter)
         self._count("looks")
-        self._lingering = [e for e in self._lingering if e.child is not None and e.child.poll() is None]
-        if len(self._lingering) >= _MOST_LINGERING:
-            self._miss(probes, f"{len(self._lingering)} earlier looks still hang in the kernel", 0.0)
+        hanging = self._hanging()
+        again = any(probe.name in self._given_up for probe in probes)
+        if hanging >= (_MOST_HANGING_AGAIN if again else _MOST_HANGING):
+            self._miss(probes, f"{hanging} earlier looks have not ended; they hang in the kernel", 0.0)
             self._after_look()
             self._publish()
             return
@@ -241,6 +250,17 @@ class Monitor:
             return
         self._asked[exchange] = probes
         self._selector.register(exchange, exchange.events, exchange)
+
+    def _pause(self, probe: str) -> float:
+        """How long from one look of a probe to the next, in seconds."""
+        interval = self._intervals[probe]
+        return float(min(interval * 2 ** self._given_up.get(probe, 0), max(interval, _AGAIN_LONGEST)))
+
+    def _hanging(self) -> int:
+        """How many looks have processes although nobody waits for them any more."""
+        self._lingering = [e for e in self._lingering if e.child is not None and e.child.poll() is None]
+        waited_for = sum(exchange.child is None for exchange in self._asked)
+        return len(self._lingering) + max(0, service.living_looks() - waited_for)
 
     def _open_door(self, access: Access, request: bytes) -> wire.Exchange:
         seconds = self._config["look.deadline"].total_seconds() + 2.0  # the look keeps its own deadline first
@@ -287,7 +307,12 @@ class Monitor:
             self._seen_at[look.probe] = exchange.started
             self._missed.pop(look.probe, None)
             self._judge.saw(look, time.monotonic(), time.time())
-            if look.state is not ProbeState.CANNOT_TELL:
+            if look.state is ProbeState.GIVEN_UP:
+                self._given_up[look.probe] = self._given_up.get(look.probe, 0) + 1
+                self._due[look.probe] = max(self._due[look.probe], time.monotonic() + self._pause(look.probe))
+            else:
+                self._given_up.pop(look.probe, None)
+            if look.state in (ProbeState.OK, ProbeState.FAILED):
                 self._memory[look.probe] = look.memory
             self._note_defect(look)
 
@@ -389,16 +414,17 @@ class Monitor:
                 line,
                 extra={"MESSAGE_ID": service.MESSAGE_VERDICT, "BACKUPREADY_VERDICT": self.snapshot.verdict.value},
             )
-        then = {belief.problem.code: belief for belief in before.beliefs}
         for belief in self.snapshot.beliefs:
-            earlier = then.get(belief.problem.code)
+            told = belief.problem.code in self._active
             fields = {"BACKUPREADY_PROBLEM": belief.problem.code}
-            if belief.active and not (earlier and earlier.active):
+            if belief.active and not told:
+                self._active.add(belief.problem.code)
                 lines = [f"{belief.problem.code}: {belief.problem.title}"]
                 lines += filter(None, (report.evidence_line(s.evidence) for s in belief.sightings))
                 fields["MESSAGE_ID"] = service.MESSAGE_PROBLEM_ACTIVE
                 LOG.warning("%s", " · ".join(lines), extra=fields)
-            elif earlier and earlier.active and belief.state is BeliefState.CLEAR:
+            elif told and belief.state is BeliefState.CLEAR:
+                self._active.discard(belief.problem.code)
                 fields["MESSAGE_ID"] = service.MESSAGE_PROBLEM_CLEAR
                 LOG.info("%s is over", belief.problem.code, extra=fields)
         self._keep(before)

@@ -14,6 +14,7 @@ import queue
 import socket
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 LOG = logging.getLogger("backupready")
 
@@ -97,6 +98,7 @@ MESSAGES: tuple[Message, ...] = (
     ),
 )
 
+_LOOKS = "/system.slice/system-backupready\\x2dlook.slice"  # where the instances of a template go by default
 _LOG_QUEUE = 1000  # records
 _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 
@@ -155,6 +157,13 @@ class _Queue(logging.handlers.QueueHandler):
             self.queue.put_nowait(record)
         except queue.Full:
             self.dropped += 1
+
+
+def living_looks() -> int:
+    """How many looks that the service manager started still have processes. Each has a control group, also when it
+    hangs in the kernel and the service manager has given it up."""
+    hierarchies = ("/sys/fs/cgroup/systemd", "/sys/fs/cgroup")  # the named one of old, the unified one
+    return max(len(list(Path(hierarchy + _LOOKS).glob("backupready-look@*"))) for hierarchy in hierarchies)
 
 
 def dropped_records() -> int:
