@@ -197,14 +197,42 @@ def test_a_probe_that_hangs_is_asked_alone_and_less_and_less(tmp_path: Path, min
     def looks() -> list[list[str]]:
         return [line.split() for line in asked.read_text().splitlines()]
 
-    it.until(lambda: len(looks()) > 30)
+    it.until(lambda: len(looks()) > 20, 60)
     together = [names for names in looks() if "extension" in names and len(names) > 1]
     alone = looks().count(["extension"])
     others = sum("wire" in names for names in looks())
     assert len(together) == 1
     assert 1 <= alone < others / 2
     late.unlink()
-    it.until(lambda: any("extension" in names and len(names) > 1 for names in looks()[-3:]))
+    it.until(lambda: any("extension" in names and len(names) > 1 for names in looks()[-3:]), 60)
+
+
+SEES = """
+import json, pathlib, socket
+s = socket.socket(fileno=0)
+while s.recv(65536): pass
+seen = pathlib.Path({seen!r}).read_text()
+look = {{"probe": "agent", "seconds": 0, "attempts": 0, "traceback": "", "readings": [], "watches": [], "unknown": [],
+        "memory": {{}}, "why": seen}}
+look["findings"] = [["AGENT_DEFECT_ON_PYTHON", "", {{}}]] if seen == "there" else []
+look["state"] = "cannot_tell" if seen == "unknown" else "ok"
+s.sendall(json.dumps({{"schema": 1, "looks": [look]}}).encode())
+"""
+
+
+def test_a_problem_is_news_once(tmp_path: Path, mind: Callable[..., Mind], caplog: pytest.LogCaptureFixture) -> None:
+    """Told when it becomes active and when it is over, and not anew after it was unknown for a while."""
+    seen = tmp_path / "seen"
+    seen.write_text("there")
+    it = mind(SEES.format(seen=str(seen)), "[agent]\ninterval = 100ms\n", only="agent")
+    code = "AGENT_DEFECT_ON_PYTHON"
+    with caplog.at_level("INFO", "backupready"):
+        for word, state in (("there", "ACTIVE"), ("unknown", "UNKNOWN"), ("there", "ACTIVE"), ("gone", "CLEAR")):
+            seen.write_text(word)
+            while it.state(code) is not BeliefState[state]:
+                it.monitor.turn()
+    told = [record.getMessage().split(":")[0] for record in caplog.records if code in record.getMessage()]
+    assert [line for line in told if line.startswith(code)] == [code, f"{code} is over"]
 
 
 def test_looks_that_cannot_be_ended_are_not_joined(mind: Callable[..., Mind], monkeypatch: pytest.MonkeyPatch) -> None:
