@@ -13,6 +13,7 @@ import pytest
 from hypothesis import settings
 
 from built import OLDER, SOURCE, build
+from measured import MEASURED
 
 settings.register_profile("backupready", deadline=None, max_examples=60)
 settings.register_profile("ci", deadline=None, max_examples=100, derandomize=True, print_blob=True)
@@ -54,6 +55,13 @@ def guard(request: pytest.FixtureRequest) -> Iterator[list[str]]:
     _reached = None
     if reached:
         pytest.fail(f"a test without the mark `integration` {'; '.join(reached)}")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if MEASURED:
+        terminalreporter.section("measured")
+        for line in MEASURED:
+            terminalreporter.line(line)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -168,7 +168,8 @@ CORE: tuple[Setting, ...] = (
         "state",
         "directory",
         "/var/lib/backupready",
-        "Where the daemon keeps what outlives a restart.",
+        "Where the daemon keeps what outlives a restart. Another directory must be opened to the unit by a drop-in with"
+        " ReadWritePaths=; it is taken over at the next start.",
         absolute_path,
         "a path",
     ),

@@ -12,7 +12,8 @@ class Backupready(Plugin, RedHatPlugin, DebianPlugin, UbuntuPlugin, IndependentP
     packages = ("backupready",)
 
     def setup(self):
-        self.add_forbidden_path(["/etc/backupready/*.key", "/etc/backupready/*/*.key"])
+        secret = ("*.key", "*.pem", "web.yml")
+        self.add_forbidden_path([f"/etc/backupready/{place}{name}" for place in ("", "*/") for name in secret])
         self.add_copy_spec("/etc/backupready")
         self.add_journal(units=["backupready.service", "backupready-look.socket", "backupready-look@*"])
         self.add_service_status(["backupready.service", "backupready-look.socket"])

@@ -600,3 +600,18 @@ def test_a_run_that_saw_nothing_keeps_what_was_known() -> None:
     after = restarted(kept_after(idle), 120.0, problem("BROKEN"))
     after.saw(BROKEN)
     assert after.belief().since == after.snapshot().since == before.belief().since
+
+
+def test_after_a_restart_too_a_consequence_waits_for_its_cause() -> None:
+    """Also one that began before its cause: while the cause is being confirmed, it is no reason of its own."""
+    problems = (problem("BROKEN", sightings=2, explains=("EFFECT",)), problem("EFFECT"))
+    effect = Finding("EFFECT")
+    before = court(*problems)
+    before.saw(effect)
+    before.saw(BROKEN, effect)
+    before.saw(BROKEN, effect)
+    after = restarted(kept_after(before), 60.0, *problems)
+    after.saw(BROKEN, effect)
+    assert (after.snapshot().verdict, after.snapshot().reasons) == (Verdict.UNKNOWN, ())
+    after.saw(BROKEN, effect)
+    assert [reason.problem.code for reason in after.snapshot().reasons] == ["BROKEN"]

@@ -21,6 +21,7 @@ import pytest
 from backupready import catalogue, config, probes, report, wire
 from backupready.demo import EmulatedGuest
 from backupready.mind import service
+from backupready.mind.judge import Kept
 from backupready.mind.metrics import Exposition
 from backupready.mind.monitor import Monitor, jitter, look_command
 from backupready.model import BeliefState, ProbeState, Verdict
@@ -233,6 +234,41 @@ def test_a_problem_is_news_once(tmp_path: Path, mind: Callable[..., Mind], caplo
                 it.monitor.turn()
     told = [record.getMessage().split(":")[0] for record in caplog.records if code in record.getMessage()]
     assert [line for line in told if line.startswith(code)] == [code, f"{code} is over"]
+
+
+class KeepsCount:
+    """In the place of the file: what was handed over to be written."""
+
+    failures = 0
+
+    def __init__(self) -> None:
+        self.saved: list[Kept] = []
+
+    def load(self) -> None:
+        return None
+
+    def save(self, kept: Kept) -> None:
+        self.saved.append(kept)
+
+    def close(self) -> None:
+        pass
+
+
+def test_what_outlives_a_restart_is_written_when_it_changes(tmp_path: Path) -> None:
+    """Not with every turn, although a problem can never be told."""
+    file = tmp_path / "x.conf"
+    file.write_text("[web]\nlisten_address = 127.0.0.1:0\n[wire]\ninterval = 100ms\n")
+    loaded = config.load(catalogue.SETTINGS, file)
+    wire_only = [probe for probe in probes.PROBES if probe.name == "wire"]
+    state: Any = KeepsCount()
+    monitor = Monitor(loaded, lambda: loaded, wire_only, probes.METRICS, [sys.executable, "-c", EXITS], state)
+    try:
+        while monitor.snapshot.counters.get("looks_failed", 0) < 3:
+            monitor.turn()
+        assert len(state.saved) == 1
+    finally:
+        monitor.close()
+    assert len(state.saved) == 2  # the last, at the end
 
 
 def test_looks_that_cannot_be_ended_are_not_joined(mind: Callable[..., Mind], monkeypatch: pytest.MonkeyPatch) -> None:

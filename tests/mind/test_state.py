@@ -6,7 +6,9 @@ import json
 import logging
 import os
 import threading
+import time
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Callable
 
@@ -59,8 +61,25 @@ def test_what_is_kept_is_there_after_a_restart(file: Callable[[], StateFile], tm
         (json.dumps({"schema": state.SCHEMA}), "state.json.broken."),
         (encode(KEPT).decode().replace("1000.5", "NaN"), "state.json.broken."),
         (encode(KEPT).decode().replace("blocked", "splendid"), "state.json.broken."),
+        (encode(KEPT).decode().replace("900.0", "-1e18"), "state.json.broken."),
+        (encode(KEPT).decode().replace("950.25", "2000.5"), "state.json.broken."),
+        (encode(KEPT).decode().replace("2000.0", "1e300"), "state.json.broken."),
+        (json.dumps({"schema": 10**300}), "state.json.schema-1000"),
     ],
-    ids=["newer", "cut", "empty", "list", "no number", "nothing in it", "not a time", "unknown word"],
+    ids=[
+        *(
+            "newer",
+            "cut",
+            "empty",
+            "list",
+            "no number",
+            "nothing in it",
+            "not a time",
+            "unknown word",
+            "before all time",
+        ),
+        *("since after it was known", "after all time", "much newer"),
+    ],
 )
 def test_a_file_that_cannot_be_used_is_set_aside(
     text: str, aside: str, file: Callable[[], StateFile], tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -82,11 +101,28 @@ def test_a_file_that_cannot_be_used_is_set_aside(
     assert kept.read_text() == text
 
 
-@given(st.binary(max_size=300) | st.recursive(st.none() | st.floats() | st.text(), st.lists).map(lambda v: b"%a" % v))
-def test_no_content_is_misread(data: bytes) -> None:
-    """Anything that is not a state is refused, and by no other exception."""
-    with pytest.raises(Unusable):
-        decode(data)
+VALUES: st.SearchStrategy[object] = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just([]) | st.just({})
+)
+
+
+@given(st.data())
+def test_no_content_is_misread(data: st.DataObject) -> None:
+    """Whatever stands in the place of any value: the file is refused, or what it holds can be shown."""
+    document = json.loads(encode(KEPT))
+    place, key = document, "schema"
+    while isinstance(place[key := data.draw(st.sampled_from(sorted(place)))], dict) and data.draw(st.booleans()):
+        place = place[key]
+    place[key] = data.draw(VALUES)
+    try:
+        kept = decode(json.dumps(document).encode())
+    except Unusable:
+        return
+    for problem in kept.problems.values():
+        for moment in (problem.since, *problem.keys.values()):
+            assert 0 <= moment <= problem.at
+            datetime.fromtimestamp(moment, timezone.utc)
+    assert 0 <= kept.since <= kept.at
 
 
 def test_a_frozen_disk_is_waited_for_by_nobody(
@@ -148,8 +184,10 @@ def test_a_full_or_missing_disk_is_told_once(tmp_path: Path, caplog: pytest.LogC
     with caplog.at_level(logging.WARNING, "backupready"):
         for number in range(1, 4):
             it.save(KEPT)
-            while it.failures < number:
-                pass
+            deadline = time.monotonic() + 10
+            while it.failures < number and time.monotonic() < deadline:
+                time.sleep(0.001)
+            assert it.failures == number
         it.close()
     assert [record.getMessage().split(";")[0] for record in caplog.records] == [
         f"cannot write {tmp_path}/missing/state.json: No such file or directory"

@@ -5,6 +5,7 @@ Runs in the guest, on the standard library alone. Nothing that it tries does har
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import resource
@@ -12,13 +13,18 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
+AGENT = Path(__file__).with_suffix(".pid")  # where who starts this may have noted it
+
 
 def _agent() -> int:
-    """The pid of the agent's daemon; argv is open to everybody, unless processes are hidden."""
+    """The pid of the agent's daemon. Whoever has taken us over knows it, also where processes are hidden."""
+    if AGENT.exists():
+        return int(AGENT.read_text())
     for place in Path("/proc").glob("[0-9]*"):
         try:
             words = (place / "cmdline").read_bytes().split(b"\0")
@@ -57,6 +63,31 @@ def _wire_server() -> None:
         answer.read()
 
 
+def _state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def _signal_through_a_file() -> None:
+    """The kernel signals the owner of a file's events, whoever that is. Stopped so, the agent is let go on at once."""
+    agent = _agent()
+    for number, wanted in ((signal.SIGSTOP, "T"), (signal.SIGCONT, "S")):
+        reading, writing = os.pipe()
+        fcntl.fcntl(reading, 10, number)  # F_SETSIG
+        fcntl.fcntl(reading, fcntl.F_SETOWN, agent)
+        fcntl.fcntl(reading, fcntl.F_SETFL, fcntl.fcntl(reading, fcntl.F_GETFL) | os.O_ASYNC)
+        os.write(writing, b"x")
+        time.sleep(0.2)
+        if number is signal.SIGSTOP and _state(agent) != wanted:
+            raise PermissionError("the signal did not come")
+
+
+def _lease() -> None:
+    """Who opens the file waits until the lease is given up."""
+    with Path("/etc/waagent.conf").open() as file:
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+
+
 def _control_group() -> None:
     """In the hierarchy that the service manager keeps its units in."""
     group = Path("/sys/fs/cgroup/systemd" if Path("/sys/fs/cgroup/systemd").exists() else "/sys/fs/cgroup") / "attack"
@@ -81,6 +112,8 @@ ATTEMPTS: dict[str, Callable[[], object]] = {
     "change a mode": lambda: Path("/etc/waagent.conf").chmod(0o644),
     "replace the eyes' socket": lambda: _write("/run/backupready/attack"),
     "signal the agent": lambda: os.kill(_agent(), signal.SIGCONT),
+    "signal the agent through a file": _signal_through_a_file,
+    "hold up the agent with a lease": _lease,
     "signal PID 1": lambda: os.kill(1, signal.SIGCONT),
     "change the agent's priority": lambda: os.setpriority(os.PRIO_PROCESS, _agent(), 0),
     "change the agent's processors": lambda: os.sched_setaffinity(_agent(), os.sched_getaffinity(_agent())),

@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 from lab.guest import AGENT_UNIT
+from measured import measured
 from system.inside import ALWAYS, BACKUPREADY, Inside
 
 
@@ -37,7 +38,7 @@ killed = time.monotonic()
 while time.monotonic() < killed + 30:
     body = urllib.request.urlopen("http://127.0.0.1:10168/metrics", timeout=5).read().decode()
     if 'backupready_problem_active{effect="blocks",problem="AGENT_STOPPED"} 1.0' in body:
-        print(f"{time.monotonic() - killed:.2f}")
+        measured(f"{time.monotonic() - killed:.2f}")
         break
     time.sleep(0.01)
 else:
@@ -56,7 +57,7 @@ def test_daemon_killed(inside: Inside) -> None:
     inside.guest.run("systemctl", "reload", "backupready.service")
     time.sleep(1)
     seconds = inside.guest.run("python3", "-c", _STOPWATCH, str(inside.guest.agent_pids().daemon)).stdout.strip()
-    print(f'\nkill -9 of the agent\'s daemon to backupready_problem_active{{problem="AGENT_STOPPED"}} 1: {seconds} s')
+    measured(f'kill -9 of the agent\'s daemon to backupready_problem_active{{problem="AGENT_STOPPED"}} 1: {seconds} s')
     inside.expect("AGENT_STOPPED", "AGENT_NO_AUTO_RESTART")
     inside.set_intervals("3s")
     inside.guest.run("systemctl", "reload", "backupready.service")

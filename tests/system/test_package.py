@@ -16,6 +16,7 @@ import pytest
 
 from built import OLDER, SOURCE
 from lab.guest import AGENT_UNIT, BOOKWORM, OTHER_RELEASES, Guest, Release
+from measured import measured
 from system.inside import BACKUPREADY
 
 UNITS = ("backupready.service", "backupready-look.socket")
@@ -211,7 +212,11 @@ def test_rpm(fresh: Package, rpm: Path, older_rpm: Path) -> None:
     guest.run("rpm", "--initdb", check=False)
     before = tree(guest)
     old, new = (Path(guest.take(file)) for file in (older_rpm, rpm))
-    upgrade_keeps_everything(fresh, ["rpm", "-i", "--nodeps", "backupready-0.rpm"], old, new)
+    install, *_ = commands("RHEL, SLES and their like")
+    assert install[:2] == ["rpm", "-i"]
+    upgrade_keeps_everything(
+        fresh, ["rpm", "-i", "--nodeps", install[2]], old, new
+    )  # the guest's own packages are debs
     fresh.quiet()
     # Its own libraries, compiled: the services could not write that, and every look would compile anew.
     command = guest.run("pgrep", "-af", "backupready run").stdout
@@ -248,7 +253,7 @@ def test_other_releases(release: Release, lab: None, deb: Path) -> None:
         python = guest.run("python3", "--version").stdout.strip()
         security = guest.run("systemd-analyze", "security", "--no-pager", check=False).stdout
         exposure = re.findall(r"^backupready\.service\s+([\d.]+)", security, re.MULTILINE)
-        print(f"\n{release.suite}: systemd {manager}, {python}, exposure of the mind {exposure}")
+        measured(f"{release.suite}: systemd {manager}, {python}, exposure of the mind {exposure}")
         package.run(remove, file)
         package.run(purge, file)
         package.gone()

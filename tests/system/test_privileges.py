@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lab.guest import Guest
+from measured import measured
 from system.attack import ATTEMPTS
 from system.inside import Inside
 
@@ -23,8 +24,10 @@ PROBES = "/usr/lib/python3/dist-packages/backupready/probes"
 def attacked(inside: Inside) -> Iterator[Guest]:
     """The guest with the script that attacks it."""
     inside.guest.write(ATTACK, Path(__file__).with_name("attack.py").read_text())
+    inside.guest.write(ATTACK.replace(".py", ".pid"), str(inside.guest.agent_pids().daemon))
     yield inside.guest
     inside.guest.path(ATTACK).unlink()
+    inside.guest.path(ATTACK.replace(".py", ".pid")).unlink()
 
 
 def _property(guest: Guest, unit: str, name: str) -> str:
@@ -63,7 +66,7 @@ def test_what_it_costs_and_exposes(inside: Inside) -> None:
     exposure |= dict(re.findall(r"for (backupready-look@\S*): ([\d.]+)", eyes))
     rollup = inside.guest.read(f"/proc/{_property(inside.guest, 'backupready.service', 'MainPID')}/smaps_rollup")
     pss = int(re.findall(r"^Pss:\s+(\d+) kB$", rollup, re.MULTILINE)[0])
-    print(f"\nexposure: {exposure}; PSS of the mind: {pss / 1024:.1f} MiB")
+    measured(f"exposure: {exposure}; PSS of the mind: {pss / 1024:.1f} MiB")
     assert float(exposure["backupready.service"]) <= 1.6
     assert float(exposure["backupready-look@1.service"]) <= 2.0
 
@@ -159,6 +162,23 @@ PROBE = replace(PROBE, look=_attack)
     assert inside.expect().exit_code == 0
 
 
+def test_a_look_that_breaks_says_why_in_the_journal(inside: Inside) -> None:
+    """What a broken program prints before it can answer is not held back with the rest."""
+    guest = inside.guest
+    wire = guest.read(f"{PROBES}/wire.py")
+    guest.write(f"{PROBES}/wire.py", wire + "\nraise RuntimeError('broken on purpose')\n")
+    try:
+
+        def told() -> bool:
+            found = guest.run("journalctl", "--quiet", "--output=cat", "--unit=backupready-look@*", check=False)
+            return "RuntimeError: broken on purpose" in found.stdout
+
+        guest.wait_for("the traceback", told, 30)
+    finally:
+        guest.write(f"{PROBES}/wire.py", wire)
+    assert inside.expect().exit_code == 0
+
+
 FLOOD = """
 import json, socket, sys, threading
 request = json.dumps({"schema": 1, "probes": ["wire", "agent"], "memory": {}}).encode()
@@ -176,7 +196,7 @@ def say(data, linger=None):
             return type(error).__name__
         return answer.decode()
 told = {"nonsense": say(b"\\x00\\xff" * 100), "a path": say(b'{"schema": 1, "probes": ["/etc/shadow"]}'),
-        "a setting": say(b'{"schema": 1, "probes": ["wire"], "settings": {"machine.root": "/tmp"}}'),
+        "a setting": say(b'{"schema": 1, "probes": ["agent"], "settings": {"machine.root": "/mnt"}}'),
         "a megabyte": say(b"x" * (1 << 20)), "a megabyte of nesting": say(b"[" * (1 << 20))}
 answers = []
 def many():
@@ -198,13 +218,15 @@ def test_the_door_stands_whatever_the_mind_sends(inside: Inside) -> None:
     guest.write("/var/tmp/flood.py", FLOOD)
     began = time.monotonic()
     told = json.loads(guest.run("python3", "/var/tmp/flood.py", user="backupready", timeout=400).stdout)
-    print(f"\n1000 requests in {time.monotonic() - began:.0f} s, {told['looks']} of them served")
+    measured(f"1000 requests in {time.monotonic() - began:.0f} s, {told['looks']} of them served")
     assert "not JSON" in told["nonsense"]
     assert "there is no probe" in told["a path"]
-    assert '"looks"' in told["a setting"]  # where to look is no matter for others: it is left out
+    # Where to look is no matter for others. Were it obeyed, an empty directory would have no agent.
+    assert "AGENT_NOT_INSTALLED" not in told["a setting"]
+    assert '"looks"' in told["a setting"]
     for megabyte in ("a megabyte", "a megabyte of nesting"):
         assert "longer than" in told[megabyte] or told[megabyte] in ("BrokenPipeError", "ConnectionResetError")
-    assert told["requests"] == 1000
+    assert (told["requests"], told["looks"] > 0) == (1000, True)
     assert _property(guest, "backupready-look.socket", "ActiveState") == "active"
     assert guest.run("systemctl", "list-units", "--failed", "--no-legend", "backupready*").stdout == ""
     guest.wait_for("the looks to end", lambda: _property(guest, "backupready-look.socket", "NConnections") == "0", 60)

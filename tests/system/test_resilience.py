@@ -15,6 +15,7 @@ import pytest
 from lab.disk import LoopDisk
 from lab.guest import HANDLER, LIBRARY, Guest
 from lab.hang import Hang, HangingMount
+from measured import measured
 from system.inside import Inside
 
 UNIT = "backupready.service"
@@ -201,7 +202,7 @@ def test_a_daemon_that_does_nothing_any_more_is_restarted(configured: Inside) ->
     guest.wait_for("the restart", lambda: restarts(guest) > before and main_pid(guest) not in (0, stopped), 120)
     restarted = time.monotonic() - began
     guest.wait_for("the daemon to be ready", lambda: is_ready(inside), 60)
-    print(f"stopped; restarted after {restarted:.1f} s, ready after {time.monotonic() - began:.1f} s")
+    measured(f"stopped; restarted after {restarted:.1f} s, ready after {time.monotonic() - began:.1f} s")
     assert "Watchdog timeout" in guest.journal(UNIT)
 
 
@@ -222,11 +223,11 @@ def test_a_daemon_that_is_killed_for_memory_comes_back(configured: Inside) -> No
             return main_pid(guest) != killed
 
         guest.wait_for("the daemon to be killed", gone, 60)
-        print(f"the kernel killed {squeezed.kills} for want of memory, after {time.monotonic() - began:.1f} s")
+        measured(f"the kernel killed {squeezed.kills} for want of memory, after {time.monotonic() - began:.1f} s")
         assert squeezed.kills > 0
     guest.wait_for("the restart", lambda: restarts(guest) > before and main_pid(guest) not in (0, killed), 60)
     inside.expect("AGENT_STOPPED")
-    print(f"all is known again after {time.monotonic() - began:.1f} s")
+    measured(f"all is known again after {time.monotonic() - began:.1f} s")
     words = guest.journal(UNIT)
     assert "status=9/KILL" in words or "oom-kill" in words
     assert since(inside, "AGENT_STOPPED") == then
@@ -254,7 +255,7 @@ def test_a_look_that_is_killed_takes_nobody_with_it(configured: Inside) -> None:
     )
     unit = next(probe for probe in status(inside)["probes"] if probe["name"] == "unit")
     guest.wait_for("the next look", lambda: probe_state(inside, "unit") == "ok", 30)
-    print(f"after the kill: {unit['state']} {unit['why']}")
+    measured(f"after the kill: {unit['state']} {unit['why']}")
     assert (main_pid(guest), restarts(guest)) == (mind, before)
 
 
@@ -277,7 +278,7 @@ def test_a_frozen_disk_is_waited_for_by_nobody(configured: Inside) -> None:
                 began = time.monotonic()
                 guest.stop_agent()
                 guest.wait_for("the change to be seen", lambda: "AGENT_STOPPED" in inside.daemon_active(), 30)
-                print(f"frozen; the change is seen after {time.monotonic() - began:.1f} s")
+                measured(f"frozen; the change is seen after {time.monotonic() - began:.1f} s")
                 while time.monotonic() - began < FROZEN_SECONDS:
                     assert "AGENT_STOPPED" in inside.daemon_active()
                     time.sleep(1)
@@ -285,8 +286,8 @@ def test_a_frozen_disk_is_waited_for_by_nobody(configured: Inside) -> None:
                 disk.thaw()
                 thawed = time.monotonic()
                 guest.wait_for("the change to be on the disk", lambda: "AGENT_STOPPED" in state.read_text(), 30)
-                print(f"thawed; the change is on the disk after {time.monotonic() - thawed:.2f} s")
-            print(f"{scrapes}")
+                measured(f"thawed; the change is on the disk after {time.monotonic() - thawed:.2f} s")
+            measured(f"{scrapes}")
             assert not scrapes.failures
             assert (main_pid(guest), restarts(guest)) == (mind, before)
         finally:
@@ -321,7 +322,7 @@ def test_a_look_that_hangs_is_given_up(configured: Inside, hang: Hang) -> None:
             others = {probe["state"] for probe in status(inside)["probes"] if probe["name"] != "extension"}
             assert others == {"ok"}
             assert (mount.swallowed > 0) is (hang is Hang.IN_KERNEL)
-        print(f"{hang.name}: at most {most_units} units and {most_processes} processes of looks; {scrapes}")
+        measured(f"{hang.name}: at most {most_units} units and {most_processes} processes of looks; {scrapes}")
         assert not scrapes.failures
         assert most_units <= 10
         assert most_processes <= 10

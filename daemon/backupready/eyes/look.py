@@ -21,6 +21,7 @@ from typing import Any, Callable
 
 from backupready import wire
 from backupready.config import Config, ConfigError, from_texts
+from backupready.eyes.confine import confine
 from backupready.eyes.machine import CapturedMachine, LiveMachine
 from backupready.model import (
     Absent,
@@ -192,6 +193,8 @@ def serve(known: Mapping[str, Probe], table: Sequence[Setting]) -> int:
     """
     if not stat.S_ISSOCK(os.fstat(sys.stdin.fileno()).st_mode):
         return -1
+    if why := confine():
+        sys.stderr.write(f"backupready look: cannot give up what it does not need: {why}\n")
     connection = socket.socket(fileno=os.dup(sys.stdin.fileno()))
     uid = wire.peer_uid(connection)
     if uid not in _welcome():

@@ -60,6 +60,8 @@ class _Track:
     probe: str
     sightings: dict[str, Sighting] = field(default_factory=dict)
     counted: dict[str, float] = field(default_factory=dict)  # monotonic, by key
+    first: dict[str, float] = field(default_factory=dict)  # when this run saw it first, monotonic, by key
+    settled_at: float = 0.0  # when this run made up its mind, monotonic
     cannot: str = _NOT_YET
     settled: BeliefState = BeliefState.UNKNOWN
     since: float | None = None
@@ -142,7 +144,7 @@ class Judge:
             before = track.sightings.get(key)
             if before is None:
                 kept[key] = Sighting(key, 1, self._since(track, wall, key), finding.evidence)
-                track.counted[key] = monotonic
+                track.counted[key] = track.first[key] = monotonic
             elif monotonic - track.counted[key] >= track.problem.apart.total_seconds():
                 kept[key] = replace(before, count=before.count + 1, evidence=finding.evidence)
                 track.counted[key] = monotonic
@@ -154,9 +156,9 @@ class Judge:
         if track.cannot:
             return
         if any(sighting.count >= track.problem.sightings for sighting in kept.values()):
-            _settle(track, BeliefState.ACTIVE, self._since(track, wall))
+            _settle(track, BeliefState.ACTIVE, self._since(track, wall), monotonic)
         elif not kept:
-            _settle(track, BeliefState.CLEAR, wall)
+            _settle(track, BeliefState.CLEAR, wall, monotonic)
 
     def _since(self, track: _Track, wall: float, key: str | None = None) -> float:
         """Since when a problem that is seen now is there. What an earlier run kept counts until this one has made up
@@ -214,9 +216,9 @@ class Judge:
             elif track.sightings and not track.cannot:
                 # Not confirmed yet. What appears with it is held back as unknown until it is: else a mere consequence
                 # would stand as a reason of its own for that while.
-                first = min(sighting.since for sighting in track.sightings.values())
+                first = min(track.first[key] for key in track.sightings)
                 awaited.update(
-                    {b.problem.code: code for b in plain if b.problem.code in consequences and b.since >= first}
+                    {c: code for c in consequences if c in self._tracks and self._tracks[c].settled_at >= first}
                 )
         told = []
         for belief in plain:
@@ -284,9 +286,9 @@ class Judge:
         return newest.readings if fresh else ()
 
 
-def _settle(track: _Track, state: BeliefState, wall: float) -> None:
+def _settle(track: _Track, state: BeliefState, since: float, monotonic: float) -> None:
     if track.settled is not state:
-        track.settled, track.since = state, wall
+        track.settled, track.since, track.settled_at = state, since, monotonic
 
 
 def _first(look: Looked) -> str:

@@ -102,7 +102,8 @@ class Monitor:
         self._burst = 0
         self._again: float | None = None  # when the next look of a burst is due
         self._state = state
-        self._kept_at = -_KEEP_AGAIN  # monotonic
+        self._kept: object = None  # what was handed over last, without the moment
+        self._kept_at = 0.0  # monotonic: and when
         self._judge = Judge((), {}, 0.0)
         self._take(config)
         if state is not None and (kept := state.load()) is not None:
@@ -427,18 +428,18 @@ class Monitor:
                 self._active.discard(belief.problem.code)
                 fields["MESSAGE_ID"] = service.MESSAGE_PROBLEM_CLEAR
                 LOG.info("%s is over", belief.problem.code, extra=fields)
-        self._keep(before)
+        self._keep()
 
-    def _keep(self, before: Snapshot) -> None:
+    def _keep(self) -> None:
         """Hand over what outlives a restart: when it changes, and now and then."""
         if self._state is None:
             return
         now = time.monotonic()
-        since = [(b.problem.code, b.state, b.since) for b in self.snapshot.beliefs]
-        changed = since != [(b.problem.code, b.state, b.since) for b in before.beliefs]
-        if changed or now - self._kept_at >= _KEEP_AGAIN:
-            self._kept_at = now
-            self._state.save(self._judge.keep(self.snapshot, time.time()))
+        kept = self._judge.keep(self.snapshot, time.time())
+        content = kept.verdict, kept.since, {c: (p.since, dict(p.keys)) for c, p in kept.problems.items()}
+        if content != self._kept or now - self._kept_at >= _KEEP_AGAIN:
+            self._kept, self._kept_at = content, now
+            self._state.save(kept)
 
     def _count(self, name: str) -> None:
         self._counters[name] = self._counters.get(name, 0.0) + 1
@@ -474,8 +475,9 @@ class Monitor:
             LOG.error("the configuration is refused and the old one kept:\n%s", error, extra=extra)
         else:
             self._counters["config_last_reload_successful"] = 1.0
-            if config["web.listen_address"] != self._config["web.listen_address"]:
-                LOG.warning("web.listen_address is taken over at the next start only")
+            for name in ("web.listen_address", "state.directory"):
+                if config[name] != self._config[name]:
+                    LOG.warning("%s is taken over at the next start only", name)
             for exchange in self._asked:
                 self._forget(exchange)
                 exchange.cancel("was given up for a reload")

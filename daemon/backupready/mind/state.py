@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import threading
 import time
@@ -23,6 +22,7 @@ from backupready.model import Verdict
 
 SCHEMA = 1
 _NAME = "state.json"
+_LATEST = 253402300799.0  # the last second that a date has: 9999-12-31T23:59:59Z
 _LIMIT = 1 << 20  # bytes; the file has a few hundred
 _LOAD_TIMEOUT = 2.0  # s; a frozen disk does not keep the daemon from starting
 _CLOSE_TIMEOUT = 5.0  # s; nor from stopping
@@ -56,15 +56,16 @@ def decode(data: bytes) -> Kept:
     except (ValueError, RecursionError, LookupError, TypeError):
         raise Unusable("it is no state of this program", "broken") from None
     if type(schema) is int and schema > SCHEMA:
-        raise Unusable(f"a newer version wrote it (schema {schema}, known is {SCHEMA})", f"schema-{schema}")
+        raise Unusable(f"a newer version wrote it (schema {schema}, known is {SCHEMA})", f"schema-{schema}"[:30])
     if schema != SCHEMA:
         raise Unusable(f"its schema {str(schema)[:20]!r} is unknown", "broken")
     try:
         verdict = document["verdict"]
+        at = _moment(verdict["at"])
         return Kept(
             Verdict(verdict["verdict"]),
-            _moment(verdict["since"]),
-            _moment(verdict["at"]),
+            _moment(verdict["since"], at),
+            at,
             {str(code): _problem(kept) for code, kept in document["problems"].items()},
         )
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
@@ -72,14 +73,16 @@ def decode(data: bytes) -> Kept:
 
 
 def _problem(document: Any) -> KeptProblem:
-    keys = {str(key): _moment(since) for key, since in document["keys"].items()}
-    return KeptProblem(_moment(document["since"]), _moment(document["at"]), keys)
+    at = _moment(document["at"])
+    keys = {str(key): _moment(since, at) for key, since in document["keys"].items()}
+    return KeptProblem(_moment(document["since"], at), at, keys)
 
 
-def _moment(value: Any) -> float:
+def _moment(value: Any, latest: float = _LATEST) -> float:
+    """Seconds since the epoch, not after `latest`."""
     moment = float(value)
-    if not math.isfinite(moment):
-        raise ValueError(f"{value!r} is no moment")
+    if not 0 <= moment <= latest:
+        raise ValueError(f"{value!r} is no moment before {latest:.0f}")
     return moment
 
 
