@@ -75,7 +75,7 @@ def test_a_layer_imports_only_what_lies_below_it(path: str) -> None:
 
 def test_the_reading_of_imports_sees_our_modules() -> None:
     """The test of the layers cannot hold by seeing nothing."""
-    assert {"config", "wire", "eyes.machine", "model"} == ours("eyes/look.py")
+    assert {"config", "wire", "eyes.confine", "eyes.machine", "model"} == ours("eyes/look.py")
     assert {"mind.judge", "mind.metrics", "mind.web", "mind.service", "report", "wire"} <= ours("mind/monitor.py")
     assert {"eyes", "mind.judge", "catalogue", "probes"} <= {n.rsplit(".look")[0] for n in ours("cli.py")}
     assert "requests" in imports("eyes/machine.py")

@@ -199,6 +199,7 @@ def test_sos_collects_the_configuration_but_no_key(kind: str, tmp_path: Path) ->
     script.write_text(SOS)
     told = output("/usr/bin/python3", "-B", script, SOURCE / "packaging/sos/backupready.py").splitlines()
     assert told[:2] == ["backupready", "('backupready',)"]
-    assert told[2] == "('forbidden', ['/etc/backupready/*.key', '/etc/backupready/*/*.key'])"
+    places = [f"/etc/backupready/{place}{name}" for place in ("", "*/") for name in ("*.key", "*.pem", "web.yml")]
+    assert told[2] == f"('forbidden', {places})"
     assert told[3] == "('copy', '/etc/backupready')"
     assert "'backupready status --json'" in told[-1]

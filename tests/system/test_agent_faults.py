@@ -247,7 +247,9 @@ def test_reload_and_stop(inside: Inside) -> None:
 def test_a_dying_or_missing_look_is_unknown_and_nothing_else(inside: Inside) -> None:
     """While the eyes cannot be reached the probes are unknown with the reason; the daemon serves on, and recovers."""
     guest = inside.guest
-    guest.run("systemctl", "stop", "backupready-look.socket")  # leaves a socket behind that nobody listens on
+    # Leaves a socket behind that nobody listens on; masked, or the daemon's start would start it again.
+    guest.run("systemctl", "stop", "backupready-look.socket")
+    guest.run("systemctl", "mask", "--runtime", "backupready-look.socket")
     try:
         guest.run("systemctl", "restart", "backupready.service")
 
@@ -258,6 +260,7 @@ def test_a_dying_or_missing_look_is_unknown_and_nothing_else(inside: Inside) -> 
         status = guest.wait_for("the daemon to say why it cannot tell", told, 20)
         assert (status["verdict"], status["reasons"]) == ("unknown", [])
     finally:
+        guest.run("systemctl", "unmask", "--runtime", "backupready-look.socket")
         guest.run("systemctl", "restart", "backupready-look.socket")
         guest.run("systemctl", "restart", "backupready.service")
     time.sleep(1)
