@@ -21,7 +21,7 @@ TESTING = {"pytest", "hypothesis", "shtab"}
 
 nox.needs_version = ">=2024.3.2"
 nox.options.reuse_existing_virtualenvs = True
-nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.default_venv_backend = "virtualenv"  # pip, with this machine's own settings for it
 nox.options.error_on_missing_interpreters = False
 
 # Before PATH, since there pyenv has a stand-in for every interpreter, which fails for all that are not switched on.
