@@ -25,7 +25,8 @@ LOCK = Path("packaging/rpm/requirements.lock")
 ARCHITECTURES = ("x86_64", "aarch64")
 
 # What is no part of the sources where git cannot tell.
-_NO_SOURCE = {".git", ".venv", "build", "dist", "__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache"}
+_NO_SOURCE = {".git", ".venv", ".nox", "build", "dist", "__pycache__", ".hypothesis"}
+_NO_SOURCE |= {".mypy_cache", ".pytest_cache", ".ruff_cache"}
 
 # Where the version is written: file, and the text around it. The newest entry of the changelog comes first.
 VERSIONS: Mapping[str, str] = {
@@ -194,12 +195,16 @@ def build(kind: str, *, version: str | None, output: Path, architecture: str) ->
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("kind", choices=("deb", "rpm"))
+    parser.add_argument("--missing", action="store_true", help="only name the Debian packages that it lacks here")
     parser.add_argument("--version", help="instead of the version in pyproject.toml")
     parser.add_argument(
         "--arch", choices=ARCHITECTURES, default=platform.machine(), help="of the rpm; the deb has none"
     )
     parser.add_argument("--output", type=Path, metavar="DIR", help="instead of build/deb and build/rpm")
     options = parser.parse_args()
+    if options.missing:
+        print(*missing_tools(options.kind))
+        return 0
     output = options.output or SOURCE / "build" / options.kind
     try:
         for path in build(options.kind, version=options.version, output=output, architecture=options.arch):

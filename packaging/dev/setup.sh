@@ -55,8 +55,9 @@ virtual_environment() {
     "$venv/bin/python" -m pip --quiet --disable-pip-version-check install --editable "$here$extra"
 }
 
-deb_tools="build-essential dpkg-dev debhelper dh-python pybuild-plugin-pyproject python3-all python3-setuptools"
-rpm_tools="rpm python3-pip"
+# What a package is built with is known to who builds it.
+builders() { "$(interpreter)" "$here/packaging/build.py" "$1" --missing; }
+
 checkers="lintian rpmlint rpm2cpio cpio groff man-db zsh fish sosreport e2fsprogs"
 
 # Installs what is missing of the named packages; says what stays missing.
@@ -81,17 +82,18 @@ lab_packages() {
     fi
     [ "$(id -u)" = 0 ] || echo "the booted guest needs root; its tests are skipped" >&2
     guest=$(PYTHONPATH="$here/tests" "$(interpreter)" -c 'from lab.guest import packages; print(*packages())')
-    # shellcheck disable=SC2086 # lists of names
-    debian_packages $guest $deb_tools $rpm_tools $checkers
+    # shellcheck disable=SC2046,SC2086 # lists of names
+    debian_packages $guest $(builders deb) $(builders rpm) $checkers
 }
 
 case "${1:-}" in
 run) virtual_environment "$2" "" ;;
 test) virtual_environment "$2" "[test]" ;;
-# shellcheck disable=SC2086 # lists of names
-deb) debian_packages $deb_tools ;;
-# shellcheck disable=SC2086
-rpm) debian_packages $rpm_tools ;;
+deb | rpm)
+    interpreter >/dev/null || debian_packages python3
+    # shellcheck disable=SC2046 # a list of names
+    debian_packages $(builders "$1")
+    ;;
 lab) lab_packages ;;
 *)
     sed -n '2,7s/^# \{0,1\}//p' "$0" >&2

@@ -14,9 +14,9 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 
 from .guest import Guest, LabError
+from .mount import Mount, tool
 
 _SIZE = 64 << 20  # bytes
 _FREEZE = 0xC0045877  # FIFREEZE of linux/fs.h, _IOWR('X', 119, int)
@@ -35,39 +35,24 @@ except OSError:
 """
 
 
-class LoopDisk:
+class LoopDisk(Mount):
     """An empty file system on a loop device, mounted over a directory of the guest until the end of the block. Whoever
     uses the directory must have let go of it by then."""
 
     def __init__(self, guest: Guest, directory: str) -> None:
-        self._guest = guest
-        self._directory = directory
+        super().__init__(guest, directory)
         self._image = guest.directory / "loop-disk.img"
-        self._mounted = False
         self._guard: subprocess.Popen[str] | None = None
-
-    def __enter__(self) -> LoopDisk:
-        try:
-            self._mount()
-        except BaseException:
-            self._remove()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._remove()
 
     @property
     def root(self) -> Path:
         """Where this machine sees the file system."""
-        return self._guest.root / self._directory.lstrip("/")
+        return self._guest.root / self._path.lstrip("/")
 
     def freeze(self, longest: float) -> None:
         """Whoever writes waits from now on, until `thaw` or for `longest` seconds."""
         if self._guard is not None:
-            raise LabError(f"cannot freeze {self._directory}: it is frozen")
+            raise LabError(f"cannot freeze {self._path}: it is frozen")
         with self._open() as opened:
             self._guard = subprocess.Popen(
                 [sys.executable, "-c", _GUARD, str(opened), str(longest), str(_THAW)],
@@ -80,7 +65,7 @@ class LoopDisk:
             assert self._guard.stdout is not None
             try:
                 if self._guard.stdout.readline() != "ready\n":
-                    raise LabError(f"cannot freeze {self._directory}: nobody would thaw it")
+                    raise LabError(f"cannot freeze {self._path}: nobody would thaw it")
                 fcntl.ioctl(opened, _FREEZE, 0)
             except BaseException:
                 self.thaw()
@@ -113,16 +98,16 @@ class LoopDisk:
     def _mount(self) -> None:
         with self._image.open("wb") as image:
             image.truncate(_SIZE)
-        _tool("mkfs.ext4", "-q", "-F", str(self._image))
-        device = _tool("losetup", "--find", "--show", str(self._image))
+        tool("mkfs.ext4", "-q", "-F", str(self._image))
+        device = tool("losetup", "--find", "--show", str(self._image))
         try:
             number = Path(device).stat().st_rdev
             node = ("b", str(os.major(number)), str(os.minor(number)))
             self._inside("mknod", _NODE, *node)
-            self._inside("mount", "-t", "ext4", _NODE, self._directory)
+            self._inside("mount", "-t", "ext4", _NODE, self._path)
             self._mounted = True
         finally:
-            _tool("losetup", "--detach", device)  # once it is used no more, by us or by the guest
+            tool("losetup", "--detach", device)  # once it is used no more, by us or by the guest
 
     def _remove(self) -> None:
         self.thaw()
@@ -131,23 +116,12 @@ class LoopDisk:
         deadline = time.monotonic() + 10
         while self._mounted:
             try:
-                self._inside("umount", self._directory)
+                self._inside("umount", self._path)
                 self._mounted = False
             except LabError:
                 if time.monotonic() > deadline:
-                    self._inside("umount", "--lazy", self._directory)
+                    self._inside("umount", "--lazy", self._path)
                     self._mounted = False
                     raise
                 time.sleep(0.2)
         self._image.unlink(missing_ok=True)
-
-    def _inside(self, *argv: str) -> None:
-        """In the guest's mounts, and among its processes for /proc/self, with all of this machine's capabilities."""
-        _tool("nsenter", f"--target={self._guest.leader}", "--mount", "--pid", "--", *argv)
-
-
-def _tool(*argv: str) -> str:
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
-    if done.returncode != 0:
-        raise LabError(f"cannot run `{' '.join(argv)}`: {done.stderr.strip()}")
-    return done.stdout.strip()

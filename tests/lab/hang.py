@@ -12,11 +12,10 @@ import os
 import select
 import stat
 import struct
-import subprocess
 import threading
-from types import TracebackType
 
 from .guest import Guest, LabError
+from .mount import Mount
 
 _REQUEST = struct.Struct("=IIQQIIIHH")  # struct fuse_in_header of linux/fuse.h
 _ANSWER = struct.Struct("=IiQ")  # struct fuse_out_header
@@ -33,37 +32,24 @@ class Hang(enum.Enum):
     IN_KERNEL = "the server took the request: nothing but its own end does"
 
 
-class HangingMount:
+class HangingMount(Mount):
     """Mounted over a file or directory of the guest until the end of the block; whoever touches it hangs until then."""
 
     def __init__(self, guest: Guest, path: str, hang: Hang) -> None:
-        self._guest = guest
-        self._path = path
+        super().__init__(guest, path)
         self._hang = hang
         self._device = -1
-        self._mounted = False
         self._stopping = threading.Event()
         self._swallower = threading.Thread(target=self._swallow, daemon=True)
         self.swallowed = 0  # requests that were taken and not answered
-
-    def __enter__(self) -> HangingMount:
-        try:
-            self._mount()
-        except BaseException:
-            self._remove()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._remove()
 
     def _mount(self) -> None:
         mode = stat.S_IFMT(self._guest.path(self._path).stat().st_mode)
         self._device = os.open("/dev/fuse", os.O_RDWR | os.O_NONBLOCK)
         options = f"fd={self._device},rootmode={mode:o},user_id=0,group_id=0,allow_other"
-        self._inside("mount", "-i", "-t", "fuse", "-o", options, "backupready-lab", self._path)
+        self._inside(
+            "mount", "-i", "-t", "fuse", "-o", options, "backupready-lab", self._path, pass_fds=(self._device,)
+        )
         self._mounted = True
         if not select.select([self._device], [], [], 10)[0]:
             raise LabError(f"cannot mount over {self._path}: the kernel does not begin to speak")
@@ -95,17 +81,3 @@ class HangingMount:
         if self._mounted:
             self._inside("umount", "-i", "-c", "--lazy", self._path)
             self._mounted = False
-
-    def _inside(self, *argv: str) -> None:
-        """In the guest's mounts, and among its processes for /proc/self, with all of this machine's capabilities."""
-        command = ["nsenter", f"--target={self._guest.leader}", "--mount", "--pid", "--", *argv]
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-            pass_fds=(self._device,) * (self._device >= 0),
-        )
-        if done.returncode != 0:
-            raise LabError(f"cannot run `{' '.join(argv)}`: {done.stderr.strip()}")

@@ -231,9 +231,7 @@ class Monitor:
         hanging = self._hanging()
         again = any(probe.name in self._given_up for probe in probes)
         if hanging >= (_MOST_HANGING_AGAIN if again else _MOST_HANGING):
-            self._miss(probes, f"{hanging} earlier looks have not ended; they hang in the kernel", 0.0)
-            self._after_look()
-            self._publish()
+            self._do_without(probes, f"{hanging} earlier looks have not ended; they hang in the kernel")
             return
         request = wire.encode_request(
             wire.LookRequest(
@@ -245,12 +243,16 @@ class Monitor:
         try:
             exchange = self._open_door(access, request)
         except OSError as error:
-            self._miss(probes, f"cannot start a look: {error.strerror or error}", 0.0)
-            self._after_look()
-            self._publish()
+            self._do_without(probes, f"cannot start a look: {error.strerror or error}")
             return
         self._asked[exchange] = probes
         self._selector.register(exchange, exchange.events, exchange)
+
+    def _do_without(self, probes: tuple[Probe, ...], why: str) -> None:
+        """There is no look for these probes now."""
+        self._miss(probes, why, 0.0)
+        self._after_look()
+        self._publish()
 
     def _pause(self, probe: str) -> float:
         """How long from one look of a probe to the next, in seconds."""
