@@ -198,14 +198,22 @@ def test_a_probe_that_hangs_is_asked_alone_and_less_and_less(tmp_path: Path, min
     def looks() -> list[list[str]]:
         return [line.split() for line in asked.read_text().splitlines()]
 
-    it.until(lambda: len(looks()) > 20, 60)
+    def alone() -> list[int]:
+        return [place for place, names in enumerate(looks()) if names == ["extension"]]
+
+    it.until(lambda: len(alone()) == 4, 60)
+    others = [sum("wire" in names for names in looks()[start:end]) for start, end in zip(alone(), alone()[1:])]
+    assert others[-1] >= 2 * others[0] > 0
+    before = len(looks())
+    it.monitor.request_reload()  # everything is due at once
+    it.until(lambda: len(alone()) == 5 and any("wire" in names for names in looks()[before:]), 60)
     together = [names for names in looks() if "extension" in names and len(names) > 1]
-    alone = looks().count(["extension"])
-    others = sum("wire" in names for names in looks())
     assert len(together) == 1
-    assert 1 <= alone < others / 2
     late.unlink()
-    it.until(lambda: any("extension" in names and len(names) > 1 for names in looks()[-3:]), 60)
+    it.until(lambda: it.state("EXTENSION_STUCK") is BeliefState.CLEAR, 60)
+    it.monitor.request_reload()
+    before = len(looks())
+    it.until(lambda: any("extension" in names and len(names) > 1 for names in looks()[before:]))
 
 
 SEES = """
