@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How does the working tree become one package that installs, byte for byte the same wherever it is built?"""
+"""How does the working tree become one package, byte for byte the same wherever the same tools build it?"""
 
 # ruff: noqa: T201 (a command line prints)
 

@@ -1,4 +1,4 @@
-"""What the tests measured, for whoever runs them: told at the end, and never judged."""
+"""What the tests measured, for whoever runs them: told at the end."""
 
 from __future__ import annotations
 

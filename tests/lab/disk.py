@@ -42,6 +42,7 @@ class LoopDisk(Mount):
     def __init__(self, guest: Guest, directory: str) -> None:
         super().__init__(guest, directory)
         self._image = guest.directory / "loop-disk.img"
+        self._number = 0  # of the loop device
         self._guard: subprocess.Popen[str] | None = None
 
     @property
@@ -54,6 +55,8 @@ class LoopDisk(Mount):
         if self._guard is not None:
             raise LabError(f"cannot freeze {self._path}: it is frozen")
         with self._open() as opened:
+            if not self._mounted or os.fstat(opened).st_dev != self._number:
+                raise LabError(f"cannot freeze {self._path}: what lies there is not on the loop device")
             self._guard = subprocess.Popen(
                 [sys.executable, "-c", _GUARD, str(opened), str(longest), str(_THAW)],
                 stdin=subprocess.PIPE,
@@ -101,8 +104,8 @@ class LoopDisk(Mount):
         tool("mkfs.ext4", "-q", "-F", str(self._image))
         device = tool("losetup", "--find", "--show", str(self._image))
         try:
-            number = Path(device).stat().st_rdev
-            node = ("b", str(os.major(number)), str(os.minor(number)))
+            self._number = Path(device).stat().st_rdev
+            node = ("b", str(os.major(self._number)), str(os.minor(self._number)))
             self._inside("mknod", _NODE, *node)
             self._inside("mount", "-t", "ext4", _NODE, self._path)
             self._mounted = True

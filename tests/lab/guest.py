@@ -451,6 +451,10 @@ class Guest:
                         found[word] = int(entry_path.parent.name)
         return AgentPids(found.get("-daemon"), found.get("-run-exthandlers"))
 
+    def unit_property(self, unit: str, name: str) -> str:
+        """As the guest's service manager shows it."""
+        return self.run("systemctl", "show", "-p", name, "--value", unit).stdout.strip()
+
     def host_pid(self, pid: int) -> int:
         """The number that a process of the guest has on this machine."""
         namespace = Path(f"/proc/{self.leader}/ns/pid").readlink()

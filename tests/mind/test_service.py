@@ -138,3 +138,13 @@ def test_message_ids_are_ids() -> None:
     ids = [value for name, value in vars(service).items() if name.startswith("MESSAGE_")]
     assert len(ids) == len(set(ids)) >= 5
     assert all(re.fullmatch(r"[0-9a-f]{32}", value) for value in ids)
+
+
+def test_looks_that_live_are_counted_by_their_control_groups(tmp_path: Path) -> None:
+    """In whichever hierarchy the service manager keeps its units, and nothing else that lies there."""
+    old, unified = tmp_path / "old", tmp_path / "unified"
+    assert service.living_looks((str(old), str(unified))) == 0
+    slice_ = unified / "system.slice/system-backupready\\x2dlook.slice"
+    for name in ("backupready-look@1-260-997.service", "backupready-look@2-260-997.service", "other.service"):
+        (slice_ / name).mkdir(parents=True)
+    assert service.living_looks((str(old), str(unified))) == 2

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from built import SOURCE, build
+from built import OLDER, SOURCE, build
 from requirement import need
 
 RPM = SOURCE / "packaging/rpm"
@@ -105,12 +105,11 @@ def test_reproducible(kind: str, elsewhere: Path, tmp_path: Path, request: pytes
     assert second.read_bytes() == first.read_bytes()
 
 
-def test_another_version(deb: Path, tmp_path: Path) -> None:
+def test_another_version(older_deb: Path) -> None:
     """--version gives a package of that version, to upgrade from."""
-    lower = build(SOURCE, "deb", tmp_path, "--version", "0.0.1")
-    assert lower.name == "backupready_0.0.1_all.deb"
-    assert output("dpkg-deb", "--field", lower, "Version").strip() == "0.0.1"
-    assert "dist-packages/backupready-0.0.1.dist-info/" in output("dpkg-deb", "-c", lower)
+    assert older_deb.name == f"backupready_{OLDER}_all.deb"
+    assert output("dpkg-deb", "--field", older_deb, "Version").strip() == OLDER
+    assert f"dist-packages/backupready-{OLDER}.dist-info/" in output("dpkg-deb", "-c", older_deb)
 
 
 def test_lintian(deb: Path) -> None:
@@ -183,10 +182,38 @@ def test_interpreter(interpreters: Sequence[str], link: str | None, chosen: str 
         assert done.stdout == f"{tmp_path / chosen} -I {tmp_path}/lib64/backupready explain a b\n"
 
 
-def test_rpm_tree_runs(rpm: Path, tmp_path: Path) -> None:
-    """What the rpm installs runs isolated, with the libraries that it carries."""
+@pytest.fixture(scope="session")
+def unpacked(rpm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of the program and its libraries, as the rpm installs it."""
     need("rpm2cpio", "rpm2cpio")
     need("cpio", "cpio")
-    output("sh", "-c", f"cd '{tmp_path}' && rpm2cpio '{rpm}' | cpio --quiet -idm")
-    tree = tmp_path / "usr/lib64/backupready"
-    assert output("/usr/bin/python3", "-I", tree, "--version").startswith("backupready ")
+    place = tmp_path_factory.mktemp("unpacked")
+    output("sh", "-c", f"cd '{place}' && rpm2cpio '{rpm}' | cpio --quiet -idm")
+    return place / "usr/lib64/backupready"
+
+
+def test_rpm_tree_runs(unpacked: Path) -> None:
+    """What the rpm installs runs isolated."""
+    assert output("/usr/bin/python3", "-I", unpacked, "--version").startswith("backupready ")
+
+
+CARRIED = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import dns.resolver, prometheus_client, psutil, requests, tenacity, urllib3
+import backupready.cli, backupready.eyes.look, backupready.mind.monitor
+modules = (dns, prometheus_client, psutil, requests, tenacity, urllib3, backupready)
+strangers = [m.__file__ for m in modules if not m.__file__.startswith(sys.argv[1])]
+assert not strangers, strangers
+assert psutil.Process().name()
+"""
+
+
+@pytest.mark.parametrize("version", ["3.9", "3.10", "3.11", "3.12", "3.13"])
+def test_the_carried_libraries_are_enough(version: str, unpacked: Path) -> None:
+    """On every Python, with nothing of the machine's own but the standard library."""
+    pyenv = sorted(str(path) for path in Path.home().glob(f".pyenv/versions/{version}.*/bin/python{version}"))
+    python = next(iter(pyenv), None) or shutil.which(f"python{version}")
+    if python is None:
+        pytest.skip(f"there is no Python {version} here")
+    output(python, "-I", "-S", "-c", CARRIED, str(unpacked))

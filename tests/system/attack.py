@@ -70,14 +70,14 @@ def _state(pid: int) -> str:
 def _signal_through_a_file() -> None:
     """The kernel signals the owner of a file's events, whoever that is. Stopped so, the agent is let go on at once."""
     agent = _agent()
-    for number, wanted in ((signal.SIGSTOP, "T"), (signal.SIGCONT, "S")):
+    for number in (signal.SIGSTOP, signal.SIGCONT):
         reading, writing = os.pipe()
         fcntl.fcntl(reading, 10, number)  # F_SETSIG
         fcntl.fcntl(reading, fcntl.F_SETOWN, agent)
         fcntl.fcntl(reading, fcntl.F_SETFL, fcntl.fcntl(reading, fcntl.F_GETFL) | os.O_ASYNC)
         os.write(writing, b"x")
         time.sleep(0.2)
-        if number is signal.SIGSTOP and _state(agent) != wanted:
+        if number is signal.SIGSTOP and _state(agent) != "T":
             raise PermissionError("the signal did not come")
 
 

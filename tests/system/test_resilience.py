@@ -123,7 +123,7 @@ class Squeezed:
 
 
 def show(guest: Guest, name: str) -> str:
-    return guest.run("systemctl", "show", "--value", "-p", name, UNIT).stdout.strip()
+    return guest.unit_property(UNIT, name)
 
 
 def main_pid(guest: Guest) -> int:
@@ -268,6 +268,9 @@ def test_a_frozen_disk_is_waited_for_by_nobody(configured: Inside) -> None:
     inside, guest = configured, configured.guest
     with LoopDisk(guest, STATE) as disk:
         try:
+            # Shorter than the disk is frozen: a daemon that waited for it would be restarted.
+            guest.write(DROP_IN, "[Service]\nWatchdogSec=30\n")
+            guest.run("systemctl", "daemon-reload")
             guest.run("systemctl", "restart", UNIT)
             guest.wait_for("the daemon to be ready", lambda: is_ready(inside), 60)
             state = disk.root / "state.json"
@@ -322,10 +325,13 @@ def test_a_look_that_hangs_is_given_up(configured: Inside, hang: Hang) -> None:
             others = {probe["state"] for probe in status(inside)["probes"] if probe["name"] != "extension"}
             assert others == {"ok"}
             assert (mount.swallowed > 0) is (hang is Hang.IN_KERNEL)
+            if hang is Hang.IN_KERNEL:  # what the mind's own bound rests on
+                script = "from backupready.mind import service; print(service.living_looks())"
+                assert int(guest.run("python3", "-c", script).stdout) >= 2
         measured(f"{hang.name}: at most {most_units} units and {most_processes} processes of looks; {scrapes}")
         assert not scrapes.failures
-        assert most_units <= 10
-        assert most_processes <= 10
+        assert most_units <= 6
+        assert most_processes <= 6
         assert (main_pid(guest), restarts(guest)) == (mind, before)
         guest.wait_for("the daemon to be ready", lambda: is_ready(inside), 120)
         inside.set_intervals("1h")

@@ -40,7 +40,7 @@ _BURST_LONGEST = 15.0  # s between the looks of a burst
 _MOST_HANGING = 6
 _MOST_HANGING_AGAIN = 3
 _AGAIN_LONGEST = 600.0  # s between the looks of a probe that hangs, which double from its interval
-_MOST_LOOKS = 4  # at the same time
+_MOST_LOOKS_AT_DEATH = 4  # at the same time
 _IDLE_TURN = 10.0  # s; the loop turns at least this often, and so feeds the watchdog
 _SLACK = 0.2  # of an interval: a probe that is due within it joins the look
 # What is looked at when one of the agent's processes dies, and for how long it is followed what comes of it: an agent
@@ -220,7 +220,7 @@ class Monitor:
         """The probes that may be asked: those that are not looking now. What a death is followed with does not wait
         for a look from before it, which may hang on a dead network for long."""
         looking = {probe.name for probes in self._asked.values() for probe in probes}
-        if now < self._followed_until and len(self._asked) < _MOST_LOOKS:
+        if now < self._followed_until and len(self._asked) < _MOST_LOOKS_AT_DEATH:
             looking -= set(_ON_DEATH)
         return set(self._due) - looking
 

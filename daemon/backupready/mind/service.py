@@ -13,6 +13,7 @@ import os
 import queue
 import socket
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,6 +99,7 @@ MESSAGES: tuple[Message, ...] = (
     ),
 )
 
+_HIERARCHIES = ("/sys/fs/cgroup/systemd", "/sys/fs/cgroup")  # of control groups: the named one of old, the unified one
 _LOOKS = "/system.slice/system-backupready\\x2dlook.slice"  # where the instances of a template go by default
 _LOG_QUEUE = 1000  # records
 _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
@@ -159,10 +161,9 @@ class _Queue(logging.handlers.QueueHandler):
             self.dropped += 1
 
 
-def living_looks() -> int:
+def living_looks(hierarchies: Sequence[str] = _HIERARCHIES) -> int:
     """How many looks that the service manager started still have processes. Each has a control group, also when it
     hangs in the kernel and the service manager has given it up."""
-    hierarchies = ("/sys/fs/cgroup/systemd", "/sys/fs/cgroup")  # the named one of old, the unified one
     return max(len(list(Path(hierarchy + _LOOKS).glob("backupready-look@*"))) for hierarchy in hierarchies)
 
 

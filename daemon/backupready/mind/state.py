@@ -99,7 +99,6 @@ class StateFile:
         self._closing = False
         self._told = ""
         self.failures = 0  # writes that failed
-        self.written_at: float | None = None  # wall clock: the newest write that was done
         self._thread = threading.Thread(target=self._work, name="state", daemon=True)
         self._thread.start()
 
@@ -142,7 +141,6 @@ class StateFile:
                 self.failures += 1
                 self._tell_once(f"cannot write {self._path}: {error.strerror}; a restart will not know since when")
             else:
-                self.written_at = time.time()
                 self._told = ""
 
     def _tell_once(self, text: str) -> None:
