@@ -221,7 +221,10 @@ def test_rpm(fresh: Package, rpm: Path, older_rpm: Path) -> None:
     # Its own libraries, compiled: the services could not write that, and every look would compile anew.
     command = guest.run("pgrep", "-af", "backupready run").stdout
     assert "python3 -I /usr/lib64/backupready run" in command
-    assert "/usr/lib64/backupready/psutil/" in guest.read(f"/proc/{command.split()[0]}/maps")
+    loaded = guest.run("python3", "-I", "-v", "/usr/lib64/backupready", "check", check=False).stderr
+    for library in ("psutil", "requests", "tenacity"):
+        assert f"matches /usr/lib64/backupready/{library}/__init__.py" in loaded
+        assert f"dist-packages/{library}/" not in loaded
     assert list(guest.path("/usr/lib64/backupready/backupready").glob("__pycache__/cli.*.pyc"))
     assert guest.run(BACKUPREADY, "check", "--json", check=False).returncode == 0
     guest.run("rpm", "-e", "--nodeps", "backupready")
