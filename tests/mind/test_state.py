@@ -111,7 +111,7 @@ def test_no_content_is_misread(data: st.DataObject) -> None:
     """Whatever stands in the place of any value: the file is refused, or what it holds can be shown."""
     document = json.loads(encode(KEPT))
     place, key = document, "schema"
-    while isinstance(place[key := data.draw(st.sampled_from(sorted(place)))], dict) and data.draw(st.booleans()):
+    while isinstance(place[(key := data.draw(st.sampled_from(sorted(place))))], dict) and data.draw(st.booleans()):
         place = place[key]
     place[key] = data.draw(VALUES)
     try:
