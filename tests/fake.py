@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Callable, Union
+from typing import Any, Callable, TypeVar, Union
 
 from backupready import config, probes, waagent
 from backupready.config import Config, Value
@@ -20,8 +20,10 @@ from backupready.model import (
     Cause,
     Cursor,
     Effect,
+    Fetched,
     FileStatus,
     Finding,
+    Kernel,
     Looked,
     Machine,
     Metric,
@@ -30,9 +32,15 @@ from backupready.model import (
     ProbeState,
     Problem,
     Process,
+    Ran,
+    Resolved,
+    Route,
+    Sample,
     Setting,
     Settings,
     Snapshot,
+    Space,
+    Spaces,
     Unreachable,
 )
 
@@ -41,13 +49,18 @@ WIRE = "168.63.129.16:80"
 PLUGIN = "168.63.129.16:32526"
 
 File = Union[str, bytes, CannotTell]
+T = TypeVar("T")
+_ROOMY = Space(32 << 30, 16 << 30, 2_000_000, 1_800_000)
 
 
 @dataclass
 class FakeMachine:
     """A Machine over dictionaries. Directories are there where a file is below them; what is a CannotTell is raised.
 
-    `clock` may be set forward between looks. An address that is not in `http` is a mistake of the test.
+    `clock` may be set forward between looks. An address that is not in `http` is a mistake of the test. What a command
+    line begins with picks its entry in `programs`, the longest first; a program without one is absent. A path without
+    an entry in `spaces` has room; None there is a mount that is silent. A file is locked if it is in `locks`, a link if
+    it is in `links`.
     """
 
     files: dict[str, File] = field(default_factory=dict)
@@ -61,6 +74,18 @@ class FakeMachine:
     wire_server: str = WIRE
     host_plugin: str = PLUGIN
     asked: list[str] = field(default_factory=list)
+    programs: dict[str, Ran | CannotTell] = field(default_factory=dict)
+    spaces: dict[str, Space | CannotTell | None] = field(default_factory=dict)
+    sizes: dict[str, dict[str, int]] = field(default_factory=dict)
+    locks: dict[str, int] = field(default_factory=dict)
+    links: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
+    modes: dict[str, tuple[int, int]] = field(default_factory=dict)  # path → mode, owner
+    routes: dict[str, Route | Unreachable | CannotTell] = field(default_factory=dict)
+    dns: dict[tuple[str, str], Resolved | Unreachable | CannotTell] = field(default_factory=dict)  # name, server
+    web: dict[str, Fetched | Unreachable | CannotTell] = field(default_factory=dict)
+    booted: Kernel | CannotTell = field(default_factory=lambda: Kernel("6.1.0-13-amd64", "x86_64"))
+    ring: tuple[Sample, ...] | CannotTell = ()
 
     def now(self) -> float:
         return self.clock
@@ -105,14 +130,61 @@ class FakeMachine:
             kind, size = "directory", 4096
         else:
             raise Absent(path)
-        return FileStatus(kind, size, 0o644, 0, self.modified.get(path, self.clock - 60), self._inode(path))
+        mode, owner = self.modes.get(path, (0o644, 0))
+        return FileStatus(kind, size, mode, owner, self.modified.get(path, self.clock - 60), self._inode(path))
+
+    def target(self, path: str) -> str:
+        if path not in self.links:
+            raise Absent(path)
+        return self.links[path]
+
+    def label(self, path: str) -> str:
+        if path not in self.labels:
+            raise Absent(path)
+        return self.labels[path]
+
+    def lock_holder(self, path: str) -> int | None:
+        self._content(path)
+        return self.locks.get(path)
+
+    def space(self, paths: Sequence[str], timeout: float) -> Spaces:
+        rooms = {path: self.spaces.get(path, _ROOMY) for path in paths}
+        silent = tuple(path for path, room in rooms.items() if room is None)
+        return Spaces({p: room for p, room in rooms.items() if room is not None}, silent, 4242 if silent else 0)
+
+    def largest(self, path: str, seconds: float) -> tuple[tuple[str, int], ...]:
+        if path not in self.sizes:
+            raise Absent(path)
+        return tuple(sorted(self.sizes[path].items(), key=lambda size: -size[1]))
+
+    def run(self, command: Sequence[str], timeout: float, privileged: bool = False) -> Ran:
+        line = " ".join(command)
+        known = max((start for start in self.programs if line.startswith(start)), key=len, default=None)
+        if known is None:
+            raise Absent(command[0])
+        return told(self.programs[known])
+
+    def kernel(self) -> Kernel:
+        return told(self.booted)
+
+    def samples(self) -> tuple[Sample, ...]:
+        return told(self.ring)
+
+    def fetch(self, url: str, timeout: float, budget: float, proxy: str = "") -> Fetched:
+        return told(self.web[f"{url} through {proxy}" if proxy else url])
+
+    def resolve(self, name: str, server: str, timeout: float) -> Resolved:
+        return told(self.dns[name, server])
+
+    def route(self, address: str) -> Route:
+        return told(self.routes.get(address, Route("eth0", "10.0.0.1", "10.0.0.4")))
 
     def processes(self) -> tuple[Process, ...]:
         if isinstance(self.table, CannotTell):
             raise self.table
         return self.table
 
-    def get(self, url: str, timeout: float, budget: float) -> Answer:
+    def get(self, url: str, timeout: float, budget: float, headers: Mapping[str, str] | None = None) -> Answer:
         self.asked.append(url)
         answer = self.http[url]
         if isinstance(answer, Answer):
@@ -124,6 +196,13 @@ class FakeMachine:
             raise self.units
         shown = self.units.get(name, {"LoadState": "not-found"})
         return {key: value for key, value in shown.items() if key in properties}
+
+
+def told(answer: T | CannotTell | Unreachable) -> T:
+    """What is an exception is raised."""
+    if isinstance(answer, (CannotTell, Unreachable)):
+        raise answer
+    return answer
 
 
 def is_a_machine(machine: FakeMachine) -> Machine:

@@ -12,6 +12,20 @@ modified   path → seconds before `at` when it was modified; everything else wa
 processes  [pid, parent, state, seconds since its start, argument …] of each; by default a healthy agent's; null when
            the process table cannot be told
 http       URL → [status, body] or [status, body, seconds], or a word for how it is unreachable
+headers    headers of the wire server's answer
+programs   beginning of a command line → [status, output] or [status, output, errors], or a text for why it cannot be
+           run, the longest beginning first; a program that is not named is absent
+spaces     path → [total, available, inodes, free inodes], null for a mount that does not answer; else there is room
+sizes      directory → {entry: bytes}
+locks      path → the process that holds a lock on it
+links      path → what the symbolic link there says
+labels     path → SELinux context
+modes      path → [octal mode as text, owner]
+routes     address → [device, gateway, source], or a word for how it is unreachable
+dns        "name server" → [rcode, address …], or a word for how the server is unreachable
+web        URL (with ` through http://proxy:port` behind it) → [status, issuer], or a word for how it is unreachable
+kernel     [release, machine]
+samples    [[…]] of what a Sample has, in its order; by default an idle machine's
 unit       properties that differ from a healthy unit's; null when the service manager cannot be asked
 privileged whether the look is root's
 settings   setting → text
@@ -27,13 +41,30 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from backupready import catalogue, cli, config, waagent
 from backupready.eyes.machine import CapturedMachine
-from backupready.model import Absent, Answer, CannotTell, Process, Snapshot, Unreachable
+from backupready.model import (
+    Absent,
+    Answer,
+    CannotTell,
+    Fetched,
+    FileStatus,
+    Kernel,
+    Process,
+    Ran,
+    Resolved,
+    Route,
+    Sample,
+    Snapshot,
+    Space,
+    Spaces,
+    Unreachable,
+)
 
 DATA = Path(__file__).parent / "data"
 _MACHINE = "7f5a3c3e-0000-4000-8000-000000000001"
@@ -63,6 +94,13 @@ _FILES = {
     "/sys/class/dmi/id/product_uuid": _MACHINE + "\n",
     f"/var/log/azure/{waagent.VMSNAPSHOT}/shell.log": "",
 }
+_LINKS: dict[str, str] = {}
+_PROGRAMS: dict[str, Any] = {}
+_DNS: dict[str, Any] = {}
+_WEB: dict[str, Any] = {}
+_ROOM = [32 << 30, 16 << 30, 2_000_000, 1_800_000]
+# Two processors, ten seconds apart, that do next to nothing.
+_IDLE = [[10.0 * n, 0.2 * n, 0, 20.0 * n, 8 << 30, 6 << 30, 0, 0, 0, 0, 0, 0, 0] for n in range(12)]
 _AGENT = [
     [100, 1, "S", 300, "/usr/bin/python3", "-u", "/usr/sbin/waagent", "-daemon"],
     [101, 100, "S", 299, "/usr/bin/python3", "-u", "/usr/sbin/waagent", "-run-exthandlers"],
@@ -86,12 +124,82 @@ class ScenarioMachine(CapturedMachine):
             Process(pid, parent, tuple(argv), state, self._moment - age) for pid, parent, state, age, *argv in rows
         )
 
-    def get(self, url: str, timeout: float, budget: float) -> Answer:
+    def _of(self, key: str, defaults: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
+        """The answers that the scenario gives, over the healthy ones."""
+        return {**defaults, **self._scenario.get(key, {})}
+
+    def status(self, path: str) -> FileStatus:
+        found = super().status(path)
+        # The files of a scenario belong to whoever runs the tests; on the machine that it describes they are root's.
+        mode, owner = self._of("modes").get(path, (None, 0))
+        return replace(found, owner=owner, mode=found.mode if mode is None else int(mode, 8))
+
+    def target(self, path: str) -> str:
+        links = self._of("links", _LINKS)
+        if path not in links:
+            raise Absent(path)
+        return str(links[path])
+
+    def label(self, path: str) -> str:
+        labels = self._of("labels")
+        if path not in labels:
+            raise Absent(path)
+        return str(labels[path])
+
+    def lock_holder(self, path: str) -> int | None:
+        self.read(path)
+        holder: int | None = self._of("locks").get(path)
+        return holder
+
+    def space(self, paths: Sequence[str], timeout: float) -> Spaces:
+        rooms = {path: self._of("spaces").get(path, _ROOM) for path in paths}
+        silent = tuple(path for path, room in rooms.items() if room is None)
+        return Spaces({path: Space(*room) for path, room in rooms.items() if room}, silent, 4242 if silent else 0)
+
+    def largest(self, path: str, seconds: float) -> tuple[tuple[str, int], ...]:
+        return tuple(sorted(self._of("sizes").get(path, {}).items(), key=lambda size: -size[1]))
+
+    def run(self, command: Sequence[str], timeout: float, privileged: bool = False) -> Ran:
+        programs, line = self._of("programs", _PROGRAMS), " ".join(command)
+        known = max((start for start in programs if line.startswith(start)), key=len, default=None)
+        if known is None or programs[known] is None:
+            raise Absent(command[0])
+        if isinstance(programs[known], str):
+            raise CannotTell(programs[known])
+        status, output, *errors = programs[known]
+        return Ran(status, output.encode(), errors[0] if errors else "")
+
+    def kernel(self) -> Kernel:
+        return Kernel(*self._scenario.get("kernel", ["6.1.0-13-amd64", "x86_64"]))
+
+    def samples(self) -> tuple[Sample, ...]:
+        return tuple(Sample(*row) for row in self._scenario.get("samples", _IDLE))
+
+    def route(self, address: str) -> Route:
+        answer = self._of("routes").get(address, ["eth0", "10.0.0.1", "10.0.0.4"])
+        if isinstance(answer, str):
+            raise Unreachable(answer, "as the scenario wants it", 1)
+        return Route(*answer)
+
+    def resolve(self, name: str, server: str, timeout: float) -> Resolved:
+        answer = self._of("dns", _DNS)[f"{name} {server}"]
+        if isinstance(answer, str):
+            raise Unreachable(answer, "as the scenario wants it", 1)
+        return Resolved(tuple(answer[1:]), answer[0], 0.004)
+
+    def fetch(self, url: str, timeout: float, budget: float, proxy: str = "") -> Fetched:
+        answer = self._of("web", _WEB)[f"{url} through {proxy}" if proxy else url]
+        if isinstance(answer, str):
+            raise Unreachable(answer, "as the scenario wants it", 3)
+        return Fetched(answer[0], {"name": 0.004, "connect": 0.01, "tls": 0.03, "first_byte": 0.02}, answer[1], 1)
+
+    def get(self, url: str, timeout: float, budget: float, headers: Mapping[str, str] = MappingProxyType({})) -> Answer:
         answer = {**_HTTP, **self._scenario.get("http", {})}[url]
         if isinstance(answer, str):
             raise Unreachable(answer, "as the scenario wants it", 3)
         status, body, *seconds = answer
-        return Answer(status, {}, body.encode(), seconds[0] if seconds else 0.002, 1)
+        received = self._scenario.get("headers", {})
+        return Answer(status, received, body.encode(), seconds[0] if seconds else 0.002, 1)
 
     def _missing(self, path: str) -> Exception:
         return Absent(path)  # the scenario is a whole machine

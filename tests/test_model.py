@@ -31,7 +31,7 @@ def test_the_exit_codes_are_those_of_nagios() -> None:
 @pytest.mark.parametrize("state", BeliefState)
 def test_a_consequence_is_neither_active_nor_unknown(state: BeliefState, explained_by: str | None) -> None:
     """What another problem explains is told by that one; a clear one is neither in any case."""
-    belief = Belief(problem(), state, 0.0, explained_by=explained_by)
+    belief = Belief(problem(), state, 0.0, Effect.BLOCKS, explained_by=explained_by)
     assert belief.active == (state is BeliefState.ACTIVE and explained_by is None)
     assert belief.unknown == (state is BeliefState.UNKNOWN and explained_by is None)
 

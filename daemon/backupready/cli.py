@@ -13,6 +13,7 @@ import io
 import json
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
@@ -22,7 +23,8 @@ from typing import TYPE_CHECKING, NoReturn
 from backupready import __version__, catalogue, config, probes, report
 from backupready.config import Config, ConfigError
 from backupready.mind.judge import Judge
-from backupready.model import Probe, Snapshot, Verdict
+from backupready.model import Access, Looked, Probe, Sample, Snapshot, Verdict
+from backupready.observe import observe
 
 if TYPE_CHECKING:
     from backupready.eyes.look import MachineFor
@@ -193,15 +195,13 @@ def _moment(text: str | None) -> float | None:
 def check(settings: Config, machine_for: MachineFor, facts: Mapping[str, str], changes: bool = True) -> Snapshot:
     """One judgement from nothing, in this process: a look, and more of them while something that was seen needs to
     be confirmed. A machine that does not change (a captured tree) is not waited for between them."""
-    from backupready.eyes import look
-
     enabled = [probe for probe in probes.PROBES if settings[f"{probe.name}.enabled"]]
     intervals = {probe.name: settings[f"{probe.name}.interval"].total_seconds() for probe in enabled}
     judge = Judge(enabled, intervals, settings["look.deadline"].total_seconds())
     started, skipped = time.monotonic(), 0.0
     due: Sequence[Probe] = enabled
     while True:
-        for looked in look.look(due, machine_for, settings):
+        for looked in _look_once(due, machine_for, settings, changes):
             now = time.monotonic() - started + skipped
             judge.saw(looked, now, time.time())
             if looked.traceback:
@@ -218,6 +218,23 @@ def check(settings: Config, machine_for: MachineFor, facts: Mapping[str, str], c
     if switched_off := [probe.name for probe in probes.PROBES if probe not in enabled]:
         facts = {**facts, "switched_off": " ".join(switched_off)}
     return judge.snapshot(now, time.time(), facts, {})
+
+
+def _look_once(due: Sequence[Probe], machine_for: MachineFor, settings: Config, changes: bool) -> Iterator[Looked]:
+    """Everything that is due, each as it is looked at where there is a daemon. A machine that changes is sampled
+    meanwhile."""
+    from backupready.eyes import look
+    from backupready.mind import sampler
+
+    here = [probe for probe in due if probe.access is Access.MIND and changes]
+    sampled: list[Sample] = []
+    thread = threading.Thread(target=lambda: sampled.extend(sampler.burst()), daemon=True)
+    if here:
+        thread.start()
+    yield from look.look([probe for probe in due if probe not in here], machine_for, settings)
+    for probe in here:
+        thread.join()
+        yield observe(probe, sampler.Sampled(lambda: sampled), settings)
 
 
 # ------------------------------------------------------------------------------------------------------ status

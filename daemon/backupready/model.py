@@ -19,6 +19,7 @@ Evidence = Mapping[str, Scalar]
 class Effect(enum.Enum):
     """What a problem does to the next backup, gravest first."""
 
+    VOIDS = "voids"  # the question does not arise here, so that nothing else is judged
     BLOCKS = "blocks"  # it will fail
     DEGRADES = "degrades"  # it will succeed, but only crash-consistent, or late
     RISKS = "risks"  # it may fail
@@ -37,6 +38,10 @@ class Cause(enum.Enum):
     CONFIGURATION = "configuration"
     EXTENSION = "extension"
     FABRIC = "fabric"
+    PRESSURE = "pressure"
+    FREEZE = "freeze"
+    PAST = "past"
+    GUEST = "guest"
 
 
 class Access(enum.Enum):
@@ -44,6 +49,7 @@ class Access(enum.Enum):
 
     ROOT = "root"  # uid 0 without capabilities and without a bus
     BUS = "bus"  # anybody who may talk to the service manager
+    MIND = "mind"  # the resident process, out of what it has sampled
 
 
 class BeliefState(enum.Enum):
@@ -87,6 +93,7 @@ class Problem:
 
     `code` is subject first, then the bad state; it is never renamed or reused once released. `fix` is the
     documented fix in words, `remedy` the name of the remedy that may perform it, if a machine may.
+    `effect` is its gravest; `milder` are those that a sighting may have instead, where that depends on the machine.
     `explains` names the problems that are mere consequences while this one is active: one cause, one finding.
     `sightings` looks in a row must see it before it is believed, those closer together than `apart` counting as
     one; `patience` says why.
@@ -101,10 +108,17 @@ class Problem:
     fix: str
     source: str
     remedy: str | None = None
+    milder: tuple[Effect, ...] = ()
     explains: tuple[str, ...] = ()
     sightings: int = 1
     apart: timedelta = timedelta(0)
     patience: str = ""
+
+    @property
+    def effects(self) -> str:
+        """In words, gravest first."""
+        first, *others = (effect.value for effect in (self.effect, *self.milder))
+        return first if not others else f"{', '.join([first, *others[:-1]])} or {others[-1]}"
 
 
 @dataclass(frozen=True)
@@ -168,11 +182,13 @@ class Probe:
 
 @dataclass(frozen=True)
 class Finding:
-    """A sighting of a problem. `key` tells several of one kind apart (which handler, which endpoint)."""
+    """A sighting of a problem. `key` tells several of one kind apart (which handler, which endpoint). `effect` is one
+    of the problem's milder ones where that is all it does here, None for its declared effect."""
 
     problem: str
     key: str = ""
     evidence: Evidence = field(default_factory=dict)
+    effect: Effect | None = None
 
 
 @dataclass(frozen=True)
@@ -202,16 +218,18 @@ class Remember:
 class CannotTell(Exception):
     """The probe could not find out, and why.
 
-    Raised it speaks of all the probe's problems; yielded it speaks of those it names.
+    Raised it speaks of all the probe's problems; yielded it speaks of those it names. `effect` is the gravest that they
+    could have here, None for what they declare.
     """
 
-    def __init__(self, why: str, problems: Sequence[str] = ()) -> None:
+    def __init__(self, why: str, problems: Sequence[str] = (), effect: Effect | None = None) -> None:
         super().__init__(why)
         self.why = why
         self.problems = tuple(problems)
+        self.effect = effect
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, CannotTell) and (self.why, self.problems) == (other.why, other.problems)
+        return isinstance(other, CannotTell) and self.args == other.args and vars(self) == vars(other)
 
     __hash__ = Exception.__hash__
 
@@ -304,6 +322,97 @@ class Answer:
     attempts: int
 
 
+@dataclass(frozen=True)
+class Space:
+    """A file system's room, in bytes and inodes; `available` is what is left to ordinary users. A file system without a
+    bound on inodes says 0 of them."""
+
+    total: int
+    available: int
+    inodes: int
+    inodes_free: int
+
+
+@dataclass(frozen=True)
+class Spaces:
+    """What statvfs said of each path, or why it could not. `silent` are the paths for which it has not come back;
+    `child` is the process that waits there still, 0 if none."""
+
+    told: Mapping[str, Space | CannotTell]
+    silent: tuple[str, ...] = ()
+    child: int = 0
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a program ended; both outputs are cut at the machine's bound. A status below 0 is a signal."""
+
+    status: int
+    output: bytes
+    errors: str
+
+
+@dataclass(frozen=True)
+class Route:
+    """Which way the kernel sends packets for an address; `gateway` and `source` are empty where there is none."""
+
+    device: str
+    gateway: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A name server's answer: `rcode` as DNS names it (NOERROR, NXDOMAIN, SERVFAIL …)."""
+
+    addresses: tuple[str, ...]
+    rcode: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """An HTTP answer from outside the fabric. `phases` are seconds by name, connect, proxy, tls, first_byte; `issuer`
+    is the organisation that signed the server's certificate."""
+
+    status: int
+    phases: Mapping[str, float]
+    issuer: str
+    attempts: int
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """As uname(2) tells: 6.1.0-13-amd64, x86_64."""
+
+    release: str
+    machine: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the kernel's counters said at one moment; `at` is monotonic seconds.
+
+    Processor times are seconds of all processors since boot; pressure is seconds in which some task (`cpu`) or all of
+    them (`io_full`, `memory_full`) stood still since boot, None where the kernel does not count it. `blocked` is how
+    many tasks waited for a disk at that moment.
+    """
+
+    at: float
+    cpu_busy: float
+    cpu_steal: float
+    cpu_total: float
+    memory_total: int
+    memory_available: int
+    swapped_in: int  # bytes since boot
+    swapped_out: int
+    oom_kills: int
+    blocked: int
+    stalled_cpu: float | None = None
+    stalled_io_full: float | None = None
+    stalled_memory_full: float | None = None
+
+
 class Machine(Protocol):
     """The only door for looking. Nothing behind it changes the machine.
 
@@ -345,8 +454,45 @@ class Machine(Protocol):
     def processes(self) -> tuple[Process, ...]:
         """The process table."""
 
-    def get(self, url: str, timeout: float, budget: float) -> Answer:
+    def target(self, path: str) -> str:
+        """Where a symbolic link points to, as it is written there."""
+
+    def label(self, path: str) -> str:
+        """A file's SELinux context; Absent also where it has none."""
+
+    def lock_holder(self, path: str) -> int | None:
+        """The process that holds a POSIX lock which would keep us from writing; None if nobody does, 0 if it is not
+        known who."""
+
+    def space(self, paths: Sequence[str], timeout: float) -> Spaces:
+        """statvfs of each path, in a child that can be left behind: one on a dead file server never comes back."""
+
+    def largest(self, path: str, seconds: float) -> tuple[tuple[str, int], ...]:
+        """The entries of a directory with what they and all below them hold on the same file system, in bytes, largest
+        first; as far as `seconds` lead."""
+
+    def run(self, command: Sequence[str], timeout: float, privileged: bool = False) -> Ran:
+        """A program that only reads, without shell, input or surroundings; without privileges unless they are asked
+        for. Absent if there is no such program, CannotTell if it does not end in time."""
+
+    def kernel(self) -> Kernel:
+        """The running kernel."""
+
+    def samples(self) -> tuple[Sample, ...]:
+        """What the resident process has sampled, oldest first."""
+
+    def get(self, url: str, timeout: float, budget: float, headers: Mapping[str, str] = ...) -> Answer:
         """An HTTP GET without proxy, retried within `budget` seconds; raises Unreachable."""
+
+    def fetch(self, url: str, timeout: float, budget: float, proxy: str = "") -> Fetched:
+        """An HTTP HEAD outside the fabric, through a proxy (http://host:port) if one is given, each phase measured.
+        Raises Unreachable, whose `how` begins with the phase: `name`, `connect`, `proxy`, `tls` or `first_byte`."""
+
+    def resolve(self, name: str, server: str, timeout: float) -> Resolved:
+        """Ask one name server (address, or address#port) for a name's IPv4 addresses; raises Unreachable."""
+
+    def route(self, address: str) -> Route:
+        """The kernel's choice for an address; raises Unreachable where there is none."""
 
     def unit(self, name: str, properties: Sequence[str]) -> Mapping[str, str]:
         """Properties of a unit as the service manager shows them."""
@@ -363,19 +509,21 @@ class Sighting:
     count: int
     since: float
     evidence: Evidence
+    effect: Effect
 
 
 @dataclass(frozen=True)
 class Belief:
     """A problem after debouncing and precedence.
 
-    `explained_by` names the active problem of which this one is a consequence: it is then no reason of its own.
-    `why` says why it is unknown.
+    `effect` is the gravest that was seen, or that is possible where it is unknown. `explained_by` names the active
+    problem of which this one is a consequence: it is then no reason of its own. `why` says why it is unknown.
     """
 
     problem: Problem
     state: BeliefState
     since: float
+    effect: Effect
     sightings: tuple[Sighting, ...] = ()
     explained_by: str | None = None
     why: str = ""
@@ -399,6 +547,7 @@ class Reason:
     key: str
     since: float
     evidence: Evidence
+    effect: Effect
     consequences: tuple[str, ...] = ()
 
 

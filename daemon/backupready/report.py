@@ -56,7 +56,7 @@ def _reason(reason: Reason) -> dict[str, Any]:
         "problem": reason.problem.code,
         "title": reason.problem.title,
         "key": reason.key,
-        "effect": reason.problem.effect.value,
+        "effect": reason.effect.value,
         "state": BeliefState.ACTIVE.value,
         "since": iso(reason.since),
         "evidence": dict(reason.evidence),
@@ -164,7 +164,7 @@ def explain(problem: Problem) -> str:
     """The catalogue entry, for `backupready explain`."""
     parts = [
         ("", f"{problem.code}: {problem.title}"),
-        ("Effect", f"{problem.effect.value} ({problem.cause.value})"),
+        ("Effect", f"{problem.effects} ({problem.cause.value})"),
         ("Meaning", problem.meaning),
         ("Diagnosis", problem.diagnosis),
         ("Fix", problem.fix),

@@ -527,6 +527,28 @@ def handler_directories(names: tuple[str, ...]) -> tuple[HandlerDirectory, ...]:
     return tuple(sorted(found, key=lambda handler: (handler.name, version_key(handler.version))))
 
 
+def current_directory(machine: Machine, name: str) -> HandlerDirectory | None:
+    """The version of a handler that counts: the reported one, else the one asked for, else the highest that is enabled,
+    else the highest. None if there is no directory. Raises Absent or CannotTell where the library cannot be listed."""
+    directories = [d for d in handler_directories(machine.names(LIB_DIR)) if d.name == name]
+    versions = []
+    with contextlib.suppress(Absent, CannotTell):
+        reported = newest_report(machine).handler(name)
+        versions.append(reported.version if reported else "")
+    with contextlib.suppress(Absent, CannotTell):
+        versions += [wanted.version for wanted in wanted_handlers(machine)[1] if wanted.name == name]
+    for version in versions:
+        for directory in directories:
+            if directory.version == version:
+                return directory
+    enabled = []
+    for directory in directories:
+        with contextlib.suppress(Absent, CannotTell):
+            if machine.read(f"{directory.path}/config/HandlerState", 4096).strip() == b"Enabled":
+                enabled.append(directory)
+    return next(reversed(enabled or directories), None)
+
+
 def version_key(text: str) -> tuple[int, ...]:
     """For sorting; what is no version comes first."""
     try:

@@ -20,6 +20,7 @@ from typing import Any
 
 from backupready.model import (
     CannotTell,
+    Effect,
     Finding,
     Looked,
     Probe,
@@ -113,17 +114,17 @@ def _look_document(look: Looked) -> dict[str, Any]:
         "attempts": look.attempts,
         "why": look.why,
         "traceback": look.traceback,
-        "findings": [[f.problem, f.key, dict(f.evidence)] for f in look.findings],
+        "findings": [[f.problem, f.key, dict(f.evidence), _effect_name(f.effect)] for f in look.findings],
         "readings": [[r.metric, r.value, dict(r.labels)] for r in look.readings],
         "watches": [[w.role, w.pid] for w in look.watches],
-        "unknown": [[u.why, list(u.problems)] for u in look.unknown],
+        "unknown": [[u.why, list(u.problems), _effect_name(u.effect)] for u in look.unknown],
         "memory": dict(look.memory),
     }
 
 
 def _look(document: Mapping[str, Any], asked: Mapping[str, Probe]) -> Looked:
     probe = asked[document["probe"]]
-    problems = {problem.code for problem in probe.problems}
+    effects = {problem.code: {problem.effect, *problem.milder} for problem in probe.problems}
     metrics = {metric.name: metric.labels for metric in probe.metrics}
     return Looked(
         probe=probe.name,
@@ -133,7 +134,8 @@ def _look(document: Mapping[str, Any], asked: Mapping[str, Probe]) -> Looked:
         why=_text(document["why"]),
         traceback=_text(document["traceback"]),
         findings=tuple(
-            Finding(_in(code, problems), _text(key), _flat(facts)) for code, key, facts in _list(document["findings"])
+            Finding(_in(code, effects), _text(key), _flat(facts), _effect(effect, effects[code]))
+            for code, key, facts, effect in _list(document["findings"])
         ),
         readings=tuple(
             Reading(_in(name, metrics), _number(value), {_in(k, metrics[name]): _text(v) for k, v in labels.items()})
@@ -141,11 +143,25 @@ def _look(document: Mapping[str, Any], asked: Mapping[str, Probe]) -> Looked:
         ),
         watches=tuple(Watch(_text(role), _pid(pid)) for role, pid in _list(document["watches"])),
         unknown=tuple(
-            CannotTell(_text(why), [_in(code, problems) for code in _list(codes)])
-            for why, codes in _list(document["unknown"])
+            CannotTell(_text(why), [_in(code, effects) for code in _list(codes)], _effect(effect, set(Effect)))
+            for why, codes, effect in _list(document["unknown"])
         ),
         memory=_table(document["memory"]),
     )
+
+
+def _effect_name(effect: Effect | None) -> str | None:
+    return effect.value if effect else None
+
+
+def _effect(value: Any, allowed: set[Effect]) -> Effect | None:
+    """One of those that are declared; None stands for the declared one."""
+    if value is None:
+        return None
+    effect = Effect(_text(value))
+    if effect not in allowed:
+        raise ValueError(f"{value!r} is no effect that is declared")
+    return effect
 
 
 def _list(value: Any) -> list[Any]:

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backupready import catalogue, config, probes, wire
+from backupready import catalogue, config, observe, probes, wire
 from backupready.eyes import look
 from backupready.eyes.machine import CapturedMachine, LiveMachine
 from backupready.model import (
@@ -104,7 +104,7 @@ def test_a_defect_of_a_probe_is_a_failed_look_with_its_traceback(error: Exceptio
     """What is neither CannotTell nor Absent is our defect; the others are unharmed, what was seen before is kept."""
     whole = probe("whole", [problem("FINE")], sees(Finding("FINE")))
     broken, good = see(raising(error), whole)
-    assert (broken.state, broken.why) == (ProbeState.FAILED, look.clean(f"{type(error).__name__}: {error}"))
+    assert (broken.state, broken.why) == (ProbeState.FAILED, observe.clean(f"{type(error).__name__}: {error}"))
     assert broken.traceback.startswith("Traceback")
     assert f'File "{__file__}"' in broken.traceback
     assert broken.findings == (Finding("SEEN"),)
@@ -225,20 +225,20 @@ PLAIN = (
 @pytest.mark.parametrize("text", SECRETS)
 def test_a_secret_does_not_pass(text: str) -> None:
     """Signatures, tokens, passwords and keys are cut out of whatever travels; the words around them stay."""
-    assert "tOpSeCrEt" not in look.clean(text)
-    assert "[redacted]" in look.clean(text)
+    assert "tOpSeCrEt" not in observe.clean(text)
+    assert "[redacted]" in observe.clean(text)
 
 
 @pytest.mark.parametrize("text", PLAIN)
 def test_what_is_no_secret_stays(text: str) -> None:
     """Redaction does not eat the evidence."""
-    assert look.clean(text) == text
+    assert observe.clean(text) == text
 
 
 @given(before=st.text(max_size=30), secret=st.from_regex(r"[A-Za-z0-9%+/]{8,40}", fullmatch=True))
 def test_no_signature_passes_whatever_stands_before_it(before: str, secret: str) -> None:
     """A SAS address is redacted in any surroundings."""
-    assert f"sig={secret}" not in look.clean(f"{before}&sig={secret}&se=1")
+    assert f"sig={secret}" not in observe.clean(f"{before}&sig={secret}&se=1")
 
 
 def test_secrets_are_cut_out_of_everything_that_a_look_tells() -> None:
@@ -261,22 +261,22 @@ def test_secrets_are_cut_out_of_everything_that_a_look_tells() -> None:
 @given(st.text(max_size=700) | st.text(alphabet="\x00\n\x1b\x85\u200b\u2028\ud800\udfffa", max_size=20))
 def test_what_travels_is_printable_and_bounded(text: str) -> None:
     """No control character, no half of a surrogate pair, at most 500 characters; cleaning again changes nothing."""
-    safe = look.clean(text)
+    safe = observe.clean(text)
     assert len(safe) <= 500
     assert safe.isprintable()
-    assert safe.encode("utf-8").decode() == safe == look.clean(safe)
+    assert safe.encode("utf-8").decode() == safe == observe.clean(safe)
 
 
 def test_a_text_that_is_cut_says_so() -> None:
     """An ellipsis takes the place of the last character."""
-    assert look.clean("x" * 500) == "x" * 500
-    assert look.clean("x" * 501) == "x" * 499 + "…"
+    assert observe.clean("x" * 500) == "x" * 500
+    assert observe.clean("x" * 501) == "x" * 499 + "…"
 
 
 def test_a_traceback_keeps_its_lines() -> None:
     """Only in the long texts of our own defects do line breaks stay; elsewhere one line is one line."""
-    assert look.clean("a\nb", 8000) == "a\nb"
-    assert look.clean("a\nb\x1b[31m") == "a b [31m"
+    assert observe.clean("a\nb", 8000) == "a\nb"
+    assert observe.clean("a\nb\x1b[31m") == "a b [31m"
 
 
 # --------------------------------------------------------------------------------------- which machine, and serve
@@ -380,7 +380,7 @@ def test_another_user_cannot_say_where_to_look() -> None:
 @pytest.mark.parametrize("word", ["a" * 1_000_000, "-" * 1_000_000, "token" * 200_000], ids=["a", "dashes", "token"])
 def test_a_word_without_end_is_cleaned_like_a_short_one(word: str) -> None:
     """What is not shown is not searched."""
-    assert len(look.clean(word)) == 500
+    assert len(observe.clean(word)) == 500
 
 
 @pytest.mark.integration

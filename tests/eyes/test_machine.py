@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backupready.eyes import machine
+from backupready.eyes import machine, network
 from backupready.eyes.machine import CapturedMachine, LiveMachine
 from backupready.model import Absent, CannotTell, Cursor, Unreachable
 
@@ -533,7 +533,7 @@ def test_a_redirect_is_not_followed(fabric: Fabric) -> None:
 @pytest.mark.integration
 def test_a_body_is_cut(fabric: Fabric) -> None:
     """An endless one is not read to its end."""
-    assert LiveMachine().get(fabric.url("huge"), 5, 10).body == b"x" * machine.BODY_LIMIT
+    assert LiveMachine().get(fabric.url("huge"), 5, 10).body == b"x" * network.BODY_LIMIT
 
 
 def unreachable(url: str, timeout: float, budget: float) -> tuple[Unreachable, float]:

@@ -363,7 +363,8 @@ def test_what_blocked_before_stays_while_its_cause_is_being_confirmed() -> None:
 
 
 def _belief(effect: Effect, state: BeliefState, explained_by: str | None = None) -> Belief:
-    return Belief(problem(f"{effect.name}_{state.name}", effect=effect), state, 0.0, explained_by=explained_by)
+    declared = problem(f"{effect.name}_{state.name}", effect=effect)
+    return Belief(declared, state, 0.0, effect, explained_by=explained_by)
 
 
 VERDICTS: dict[str, tuple[Sequence[Belief], Verdict]] = {

@@ -272,7 +272,7 @@ def command() -> str:
                         )
                     ]
                 ),
-                _items((problem.code, f"{problem.title} ({problem.effect.value}).") for problem in problems),
+                _items((problem.code, f"{problem.title} ({problem.effects}).") for problem in problems),
             ),
             _section(
                 "SEE ALSO",

@@ -19,7 +19,7 @@ def page(problem: Problem) -> str:
         else ""
     )
     return (
-        f"# {problem.code}\n\n{problem.title}. Effect: **{problem.effect.value}**.\n\n"
+        f"# {problem.code}\n\n{problem.title}. Effect: **{problem.effects}**.\n\n"
         f"## Meaning\n\n{problem.meaning}\n{believed}\n"
         f"## Diagnosis\n\n{problem.diagnosis}\n\n"
         f"## Mitigation\n\n{problem.fix}{remedy}\n\n"
@@ -31,7 +31,7 @@ def index() -> str:
     """Every problem in one line, with a link to its page."""
     lines = ["# Runbook", "", "| problem | effect | what it is |", "|---|---|---|"]
     lines += [
-        f"| [{p.code}]({p.code.lower()}.md) | {p.effect.value} | {p.title} |"
+        f"| [{p.code}]({p.code.lower()}.md) | {p.effects} | {p.title} |"
         for p in sorted(probes.PROBLEMS, key=lambda p: p.code)
     ]
     return "\n".join(lines) + "\n"

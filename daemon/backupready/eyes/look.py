@@ -1,21 +1,15 @@
-"""How does one look go? Every probe that was asked for, side by side, each within its budget, all within one.
-
-The runner, not the probe, adds success, duration and isolation. This is the one place where any exception is
-caught: what is not CannotTell is a defect of ours, and becomes a failed look with its traceback.
-"""
+"""How does one look go? Every probe that was asked for, side by side, each within its budget, all within one."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import pwd
-import re
 import socket
 import stat
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
@@ -23,33 +17,11 @@ from backupready import wire
 from backupready.config import Config, ConfigError, from_texts
 from backupready.eyes.confine import confine
 from backupready.eyes.machine import CapturedMachine, LiveMachine
-from backupready.model import (
-    Absent,
-    Answer,
-    CannotTell,
-    Finding,
-    Looked,
-    Machine,
-    Probe,
-    ProbeState,
-    Reading,
-    Remember,
-    Scalar,
-    Setting,
-    Unreachable,
-    Watch,
-)
+from backupready.model import Looked, Machine, Probe, ProbeState, Setting
+from backupready.observe import observe
 
 _REQUEST_TIMEOUT = 5.0  # s; the mind writes its request at once
-_LONGEST_EVIDENCE = 500  # characters
 _MIND_USER = "backupready"
-
-# The signature of a shared access address, and whatever calls itself a key, a token, a password or a secret.
-_SECRET = re.compile(
-    r"((?:(?<![a-z])sig|[\w-]{0,40}(?:token|key|passw(?:or)?d|secret|signature|authorization))[\"']?\s*[=:]\s*[\"']?"
-    r"(?:(?:Bearer|Basic|SharedKey(?:Lite)?)\s+)?)[^\s&\"',;]+",
-    re.IGNORECASE,
-)
 
 MachineFor = Callable[[Mapping[str, Any]], Machine]
 
@@ -81,9 +53,9 @@ def look(
     started = time.monotonic()
     threads = []
     for probe in probes:
-        machine = _Counting(machine_for(remembered.get(probe.name, {})))
+        machine = machine_for(remembered.get(probe.name, {}))
         thread = threading.Thread(
-            target=lambda p=probe, m=machine: results.__setitem__(p.name, _look(p, m, config)), daemon=True
+            target=lambda p=probe, m=machine: results.__setitem__(p.name, observe(p, m, config)), daemon=True
         )
         thread.start()
         threads.append((probe, thread))
@@ -95,94 +67,6 @@ def look(
         late = Looked(probe.name, ProbeState.GIVEN_UP, time.monotonic() - started, why=f"not back after {budget:g} s")
         looks.append(results.get(probe.name, late))
     return tuple(looks)
-
-
-class _Counting:
-    """A machine that counts the requests made of the network."""
-
-    def __init__(self, machine: Machine) -> None:
-        self._machine = machine
-        self.attempts = 0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._machine, name)
-
-    def get(self, url: str, timeout: float, budget: float) -> Answer:
-        try:
-            answer = self._machine.get(url, timeout, budget)
-        except Unreachable as error:
-            self.attempts += error.attempts
-            raise
-        self.attempts += answer.attempts
-        return answer
-
-
-def _look(probe: Probe, machine: Any, config: Config) -> Looked:
-    """One probe's look, whatever happens in it."""
-    started = time.monotonic()
-    findings: list[Finding] = []
-    readings: list[Reading] = []
-    watches: list[Watch] = []
-    unknown: list[CannotTell] = []
-    memory: Mapping[str, Any] = {}
-    state, why, trace = ProbeState.OK, "", ""
-    try:
-        for seen in probe.look(machine, config.section(probe.name)):
-            if isinstance(seen, Finding):
-                findings.append(Finding(seen.problem, clean(seen.key), _clean_evidence(seen.evidence)))
-            elif isinstance(seen, Reading):
-                readings.append(Reading(seen.metric, seen.value, {k: clean(v) for k, v in seen.labels.items()}))
-            elif isinstance(seen, Watch):
-                watches.append(seen)
-            elif isinstance(seen, Remember):
-                memory = _clean_memory(seen.memory)
-            else:
-                unknown.append(CannotTell(clean(seen.why), seen.problems))
-    except CannotTell as error:
-        state, why = ProbeState.CANNOT_TELL, clean(error.why)
-    except Absent as error:
-        state, why = ProbeState.CANNOT_TELL, clean(f"there is no {error}")
-    except Exception as error:  # noqa: BLE001 - a probe's defect must not take the others with it
-        state, why = ProbeState.FAILED, clean(f"{type(error).__name__}: {error}")
-        trace = clean(traceback.format_exc(), 8000)
-    return Looked(
-        probe=probe.name,
-        state=state,
-        seconds=time.monotonic() - started,
-        attempts=machine.attempts,
-        why=why,
-        traceback=trace,
-        findings=tuple(findings),
-        readings=tuple(readings),
-        watches=tuple(watches),
-        unknown=tuple(unknown),
-        memory=memory,
-    )
-
-
-def clean(text: str, longest: int = _LONGEST_EVIDENCE) -> str:
-    """Text from the machine, fit to travel: no secret, no control character, not too long."""
-    # Cut first: a document of megabytes is not searched for secrets that nobody will see.
-    safe = _SECRET.sub(r"\1[redacted]", text[: 2 * longest].encode("utf-8", "replace").decode())
-    safe = "".join(c if c.isprintable() or (c == "\n" and longest > _LONGEST_EVIDENCE) else " " for c in safe)
-    return safe if len(safe) <= longest else safe[: longest - 1] + "…"
-
-
-def _clean_evidence(evidence: Mapping[str, Scalar]) -> dict[str, Scalar]:
-    return {name: clean(fact) if isinstance(fact, str) else fact for name, fact in evidence.items()}
-
-
-def _clean_memory(memory: Mapping[str, Any]) -> dict[str, Any]:
-    """What a probe remembers leaves this process too."""
-
-    def cleaned(value: Any) -> Any:
-        if isinstance(value, str):
-            return clean(value)
-        if isinstance(value, dict):
-            return {name: cleaned(inner) for name, inner in value.items()}
-        return value
-
-    return {name: cleaned(value) for name, value in memory.items()}
 
 
 def serve(known: Mapping[str, Probe], table: Sequence[Setting]) -> int:

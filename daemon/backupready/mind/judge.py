@@ -63,6 +63,7 @@ class _Track:
     first: dict[str, float] = field(default_factory=dict)  # when this run saw it first, monotonic, by key
     settled_at: float = 0.0  # when this run made up its mind, monotonic
     cannot: str = _NOT_YET
+    possible: Effect | None = None  # the gravest that it could be while it cannot be told; None for what it declares
     settled: BeliefState = BeliefState.UNKNOWN
     since: float | None = None
 
@@ -136,23 +137,25 @@ class Judge:
     def _see(self, track: _Track, look: Looked, monotonic: float, wall: float) -> None:
         code = track.problem.code
         found = {finding.key: finding for finding in look.findings if finding.problem == code}
-        reasons = [u.why for u in look.unknown if not u.problems or code in u.problems]
+        reasons = [(u.why, u.effect) for u in look.unknown if not u.problems or code in u.problems]
         if look.state is not ProbeState.OK:
-            reasons.append(look.why)
+            reasons.append((look.why, None))
         kept = dict(track.sightings) if reasons else {}
         for key, finding in found.items():
             before = track.sightings.get(key)
+            effect = finding.effect or track.problem.effect
             if before is None:
-                kept[key] = Sighting(key, 1, self._since(track, wall, key), finding.evidence)
+                kept[key] = Sighting(key, 1, self._since(track, wall, key), finding.evidence, effect)
                 track.counted[key] = track.first[key] = monotonic
             elif monotonic - track.counted[key] >= track.problem.apart.total_seconds():
-                kept[key] = replace(before, count=before.count + 1, evidence=finding.evidence)
+                kept[key] = replace(before, count=before.count + 1, evidence=finding.evidence, effect=effect)
                 track.counted[key] = monotonic
             else:
-                kept[key] = replace(before, evidence=finding.evidence)
+                kept[key] = replace(before, evidence=finding.evidence, effect=effect)
         track.sightings = kept
         # What was seen counts, although not everything could be (one mount of several, say).
-        track.cannot = reasons[0] if reasons and not found else ""
+        track.cannot = reasons[0][0] if reasons and not found else ""
+        track.possible = min((e or track.problem.effect for _, e in reasons), key=_rank, default=track.problem.effect)
         if track.cannot:
             return
         if any(sighting.count >= track.problem.sightings for sighting in kept.values()):
@@ -212,6 +215,8 @@ class Judge:
         for track, belief in zip(self._tracks.values(), plain):
             code, consequences = track.problem.code, track.problem.explains
             if belief.state is BeliefState.ACTIVE:
+                if belief.effect is Effect.VOIDS:
+                    causes.update({other: code for other in self._tracks if other != code})
                 causes.update({consequence: code for consequence in consequences if consequence not in causes})
             elif track.sightings and not track.cannot:
                 # Not confirmed yet. What appears with it is held back as unknown until it is: else a mere consequence
@@ -230,7 +235,7 @@ class Judge:
                 told.append(replace(belief, state=BeliefState.UNKNOWN, why=why))
             else:
                 told.append(belief)
-        return tuple(sorted(told, key=lambda b: b.problem.effect.rank))
+        return tuple(sorted(told, key=lambda b: b.effect.rank))
 
     def _belief(self, track: _Track, monotonic: float, wall: float) -> Belief:
         told = self._newest[track.probe].told
@@ -247,7 +252,12 @@ class Judge:
         seen = tuple(track.sightings.values())
         # While it is active, what is seen of it with another key needs no confirmation of its own.
         sightings = tuple(s for s in seen if s.count >= track.problem.sightings) or seen
-        return Belief(track.problem, state, track.since or wall, sightings, why=why)
+        effect = track.problem.effect
+        if state is BeliefState.ACTIVE:
+            effect = min((s.effect for s in sightings), key=_rank, default=effect)
+        elif track.cannot:
+            effect = track.possible or effect
+        return Belief(track.problem, state, track.since or wall, effect, sightings, why=why)
 
     def snapshot(
         self, monotonic: float, wall: float, machine: Mapping[str, str], counters: Mapping[str, float]
@@ -266,8 +276,8 @@ class Judge:
             checked_at=min((run.last_run for run in runs if run.last_run is not None), default=wall),
             machine=machine,
             beliefs=beliefs,
-            reasons=tuple(r for r in reasons if r.problem.effect is not Effect.NOTICE),
-            notices=tuple(r for r in reasons if r.problem.effect is Effect.NOTICE),
+            reasons=tuple(r for r in reasons if r.effect is not Effect.NOTICE),
+            notices=tuple(r for r in reasons if r.effect is Effect.NOTICE),
             probes=tuple(runs),
             readings=tuple(r for name in self._probes for r in self._fresh_readings(name, monotonic)),
             counters=dict(counters),
@@ -286,6 +296,10 @@ class Judge:
         return newest.readings if fresh else ()
 
 
+def _rank(effect: Effect) -> int:
+    return effect.rank
+
+
 def _settle(track: _Track, state: BeliefState, since: float, monotonic: float) -> None:
     if track.settled is not state:
         track.settled, track.since, track.settled_at = state, since, monotonic
@@ -298,17 +312,21 @@ def _first(look: Looked) -> str:
 def _reasons(belief: Belief, beliefs: Sequence[Belief]) -> list[Reason]:
     code = belief.problem.code
     consequences = tuple(b.problem.code for b in beliefs if b.explained_by == code and b.state is BeliefState.ACTIVE)
-    return [Reason(belief.problem, s.key, s.since, s.evidence, consequences) for s in belief.sightings]
+    seen = sorted(belief.sightings, key=lambda s: s.effect.rank)
+    return [Reason(belief.problem, s.key, s.since, s.evidence, s.effect, consequences) for s in seen]
 
 
 def verdict_of(beliefs: Iterable[Belief]) -> Verdict:
     """The one answer. What would block or degrade the backup must be known to be clear before anything is called
-    ready; an unknown risk is told beside the verdict and does not change it."""
+    ready; an unknown risk is told beside the verdict and does not change it. Where the question does not arise there is
+    no answer."""
     beliefs = tuple(beliefs)
-    effects = {belief.problem.effect for belief in beliefs if belief.active}
+    effects = {belief.effect for belief in beliefs if belief.active}
+    if Effect.VOIDS in effects:
+        return Verdict.UNKNOWN
     if Effect.BLOCKS in effects:
         return Verdict.BLOCKED
-    if not beliefs or any(b.unknown and b.problem.effect in (Effect.BLOCKS, Effect.DEGRADES) for b in beliefs):
+    if not beliefs or any(b.unknown and b.effect.rank <= Effect.DEGRADES.rank for b in beliefs):
         return Verdict.UNKNOWN
     if Effect.DEGRADES in effects:
         return Verdict.DEGRADED

@@ -37,7 +37,7 @@ OWN: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     (
         "backupready_problem_unknown",
         "gauge",
-        "1 while it cannot be told whether a problem is there.",
+        "1 while it cannot be told whether a problem is there; no series for what is known.",
         ("problem", "effect"),
     ),
     ("backupready_probe_success", "gauge", "1 if the probe's newest look could tell.", ("probe",)),
@@ -105,11 +105,16 @@ class SnapshotCollector:
         yield self._labelled("backupready_verdict", [((name,), float(on)) for name, on in states.items()])
         yield self._plain("backupready_verdict_since_timestamp_seconds", snapshot.since)
         beliefs = sorted(snapshot.beliefs, key=lambda belief: belief.problem.code)
-        labels = [(belief.problem.code, belief.problem.effect.value) for belief in beliefs]
-        active = [float(belief.active) for belief in beliefs]
-        unknown = [float(belief.unknown) for belief in beliefs]
-        yield self._labelled("backupready_problem_active", list(zip(labels, active)))
-        yield self._labelled("backupready_problem_unknown", list(zip(labels, unknown)))
+        # A series for every effect that a problem can have, so that none appears out of nothing.
+        active = [
+            ((belief.problem.code, effect.value), float(belief.active and belief.effect is effect))
+            for belief in beliefs
+            for effect in (belief.problem.effect, *belief.problem.milder)
+        ]
+        yield self._labelled("backupready_problem_active", active)
+        # Only those that are, since on a healthy machine none is: as many series again would say nothing.
+        unknown = [((belief.problem.code, belief.effect.value), 1.0) for belief in beliefs if belief.unknown]
+        yield self._labelled("backupready_problem_unknown", unknown)
         runs = [run for run in snapshot.probes if run.last_run is not None]
         success = [((run.name,), float(run.state is ProbeState.OK)) for run in snapshot.probes]
         yield self._labelled("backupready_probe_success", success)

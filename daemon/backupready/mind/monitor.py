@@ -27,10 +27,12 @@ from backupready.config import Config, ConfigError
 from backupready.mind import service
 from backupready.mind.judge import Judge
 from backupready.mind.metrics import Exposition
+from backupready.mind.sampler import Sampled, Sampler
 from backupready.mind.service import LOG
 from backupready.mind.state import StateFile
 from backupready.mind.web import Site, WebServer
 from backupready.model import Access, BeliefState, Looked, Metric, Probe, ProbeState, Snapshot
+from backupready.observe import observe
 
 # Looks of one burst: the first, and then at 1, 2, 4 … times `look.confirm_after`.
 _BURST_DOUBLINGS = 6
@@ -101,6 +103,7 @@ class Monitor:
         self._urgent = False  # only what is due now, without what would soon be
         self._burst = 0
         self._again: float | None = None  # when the next look of a burst is due
+        self._sampler = Sampler()
         self._state = state
         self._kept: object = None  # what was handed over last, without the moment
         self._kept_at = 0.0  # monotonic: and when
@@ -163,6 +166,7 @@ class Monitor:
     def turn(self) -> None:
         now = time.monotonic()
         self._turned = now
+        self._sampler.sample_if_due(now)
         if service.watchdog_seconds() is not None:
             service.notify("WATCHDOG=1")
         if self._reload_wanted:
@@ -172,7 +176,7 @@ class Monitor:
         self._collect()
 
     def _wait(self, now: float) -> None:
-        moments = [now + _IDLE_TURN, *(exchange.deadline for exchange in self._asked)]
+        moments = [self._sampler.due, now + _IDLE_TURN, *(exchange.deadline for exchange in self._asked)]
         moments += [self._due[name] for name in self._free(now)]
         if self._again is not None:
             moments.append(self._again)
@@ -208,13 +212,25 @@ class Monitor:
             if p.name in free and self._due[p.name] <= now + (0.0 if self._urgent else _SLACK * self._intervals[p.name])
         ]
         self._urgent = False
-        for access in Access:
+        self._look_here([probe for probe in due if probe.access is Access.MIND], now)
+        for access in (Access.ROOT, Access.BUS):
             probes = [probe for probe in due if probe.access is access]
             # One that hung is asked alone: who looks with it would hang as well, by and by.
             looks = [tuple(probe for probe in probes if probe.name not in self._given_up)]
             looks += [(probe,) for probe in probes if probe.name in self._given_up]
             for look in filter(None, looks):
                 self._ask(access, look, now)
+
+    def _look_here(self, probes: Sequence[Probe], now: float) -> None:
+        """What needs no look of its own: it is judged by what was sampled, and nothing in it can hang."""
+        for probe in probes:
+            self._due[probe.name] = now + self._intervals[probe.name]
+            looked = observe(probe, Sampled(self._sampler.samples, self._memory.get(probe.name, {})), self._config)
+            self._judge.saw(looked, time.monotonic(), time.time())
+            self._memory[probe.name] = looked.memory
+            self._note_defect(looked)
+        if probes:
+            self._after_look()
 
     def _free(self, now: float) -> set[str]:
         """The probes that may be asked: those that are not looking now. What a death is followed with does not wait

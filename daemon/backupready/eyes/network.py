@@ -1,0 +1,213 @@
+"""What answers on the network? Each question bounded in time, its tries counted, its phases measured.
+
+The libraries are imported where they are used: they are needed for seconds in a minute, and never by the resident
+process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import http.client
+import os
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any, Callable, TypeVar
+from urllib.parse import urlsplit
+
+from backupready.model import Answer, Fetched, Resolved, Unreachable
+
+BODY_LIMIT = 64 << 10  # bytes; the longest answer that a probe needs is under 2 kB
+_MOST_ATTEMPTS = 3
+T = TypeVar("T")
+
+
+def get(url: str, timeout: float, budget: float, headers: Mapping[str, str]) -> Answer:
+    """Ask the fabric, without proxy. `timeout` is for each step of a try, `budget` for all tries; seconds."""
+    import requests
+    import urllib3
+
+    def once(attempts: int) -> Answer:
+        started = time.monotonic()
+        with requests.Session() as session:
+            session.trust_env = False  # no proxy, no netrc: the fabric is always asked directly
+            # Nobody here needs compression, and a few hundred compressed bytes can be hundreds of megabytes.
+            sent = {"Connection": "close", "Accept-Encoding": "identity", **headers}
+            options: Any = {"timeout": timeout, "stream": True, "allow_redirects": False}
+            with session.get(url, headers=sent, **options) as response:
+                body = response.raw.read(BODY_LIMIT) or b""
+                received = {name.lower(): value for name, value in response.headers.items()}
+                return Answer(response.status_code, received, body, time.monotonic() - started, attempts)
+
+    trouble = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
+    return _retried(once, trouble, lambda error: _how(error), timeout, budget)
+
+
+def _retried(
+    once: Callable[[int], T],
+    trouble: tuple[type[BaseException], ...],
+    how: Callable[[BaseException], tuple[str, str]],
+    timeout: float,
+    budget: float,
+) -> T:
+    """`once` with the number of the try, until it succeeds or the budget is used up. Raises Unreachable."""
+    import tenacity
+
+    attempts = 0
+
+    def counted() -> T:
+        nonlocal attempts
+        attempts += 1
+        return once(attempts)
+
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(trouble),
+        stop=tenacity.stop_any(
+            tenacity.stop_after_attempt(_MOST_ATTEMPTS), tenacity.stop_after_delay(budget - timeout)
+        ),
+        wait=tenacity.wait_fixed(0.2),
+        reraise=True,
+    )
+    done: list[T] = []
+    failed: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            done.append(retrying(counted))
+        except trouble as error:
+            failed.append(error)
+
+    # A server that drips resets the time-out of every read, so that only a thread can keep the budget. One that is
+    # given up ends with this short-lived process.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(budget)
+    if done:
+        return done[0]
+    if failed:
+        raise Unreachable(*how(failed[0]), attempts)
+    raise Unreachable("timed_out", f"the answer was not complete after {budget:g} s", attempts)
+
+
+class _PhaseError(Exception):
+    """A phase of a fetch has failed."""
+
+    def __init__(self, phase: str, why: tuple[str, str]) -> None:
+        super().__init__(phase, *why)
+        self.phase = phase
+        self.why = why
+
+
+def fetch(url: str, timeout: float, budget: float, proxy: str) -> Fetched:
+    """An HTTP HEAD, each phase measured. Certificates are held against the system's own authorities."""
+    import ssl
+
+    parts, through = urlsplit(url), urlsplit(proxy)
+    host, secure = parts.hostname or "", parts.scheme == "https"
+    port = parts.port or (443 if secure else 80)
+    first_host, first_port = (through.hostname or "", through.port or 80) if proxy else (host, port)
+    path = parts.path or "/"
+
+    def once(attempts: int) -> Fetched:
+        phases: dict[str, float] = {}
+
+        @contextlib.contextmanager
+        def phase(name: str) -> Any:
+            started = time.monotonic()
+            try:
+                yield
+            except ssl.SSLCertVerificationError as error:
+                raise _PhaseError(name, ("certificate", error.verify_message)) from error
+            except socket.gaierror as error:
+                raise _PhaseError(name, ("failed", str(error.strerror))) from error
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                raise _PhaseError(name, _how(error)) from error
+            phases[name] = time.monotonic() - started
+
+        with contextlib.ExitStack() as stack:
+            with phase("name"):
+                addresses = socket.getaddrinfo(first_host, first_port, type=socket.SOCK_STREAM)
+            with phase("connect"):
+                connection = socket.create_connection((str(addresses[0][4][0]), first_port), timeout)
+            stack.callback(connection.close)
+            if proxy and secure:
+                with phase("proxy"):
+                    connection.sendall(f"CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
+                    answer = http.client.HTTPResponse(connection, method="CONNECT")
+                    answer.begin()
+                    if answer.status != 200:
+                        raise _PhaseError("proxy", (f"answers {answer.status}", answer.reason))
+            issuer = ""
+            if secure:
+                with phase("tls"):
+                    connection = ssl.create_default_context().wrap_socket(connection, server_hostname=host)
+                    stack.callback(connection.close)
+                    certificate: Any = connection.getpeercert() or {}
+                    issuer = dict(pair for names in certificate.get("issuer", ()) for pair in names).get(
+                        "organizationName", ""
+                    )
+            with phase("first_byte"):
+                target = url if proxy and not secure else path
+                connection.sendall(f"HEAD {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+                answer = http.client.HTTPResponse(connection, method="HEAD")
+                answer.begin()
+            return Fetched(answer.status, phases, issuer, attempts)
+
+    def how(error: BaseException) -> tuple[str, str]:
+        assert isinstance(error, _PhaseError)
+        return f"{error.phase}: {error.why[0]}", error.why[1]
+
+    return _retried(once, (_PhaseError,), how, timeout, budget)
+
+
+def resolve(name: str, server: str, timeout: float) -> Resolved:
+    """One question to one name server."""
+    import dns.exception
+    import dns.message
+    import dns.query
+    import dns.rcode
+    import dns.rdatatype
+
+    address, _, port = server.partition("#")
+    started = time.monotonic()
+    try:
+        query = dns.message.make_query(name, "A")
+        answer = dns.query.udp(query, address, timeout=timeout, port=int(port or 53))
+    except dns.exception.Timeout:
+        raise Unreachable("timed_out", f"no answer after {timeout:g} s", 1) from None
+    except OSError as error:
+        raise Unreachable(*_how(error), 1) from None
+    except (dns.exception.DNSException, ValueError) as error:
+        raise Unreachable("failed", f"{type(error).__name__}: {error}"[:200], 1) from None
+    addresses = [record.to_text() for group in answer.answer if group.rdtype == dns.rdatatype.A for record in group]
+    return Resolved(tuple(addresses), dns.rcode.to_text(answer.rcode()), time.monotonic() - started)
+
+
+def _how(error: BaseException) -> tuple[str, str]:
+    """One word for how an endpoint failed, and the system's own words, out of the chain of causes."""
+    chain: list[BaseException] = []
+    todo: list[Any] = [error]
+    while todo:
+        link = todo.pop()
+        if not isinstance(link, BaseException) or link in chain:
+            continue
+        chain.append(link)
+        todo += [link.__cause__, link.__context__, getattr(link, "reason", None), *link.args]
+    number = next((link.errno for link in chain if isinstance(link, OSError) and link.errno), None)
+    words = {
+        errno.ECONNREFUSED: "refused",
+        errno.ETIMEDOUT: "timed_out",
+        errno.ENETUNREACH: "no_route",
+        errno.EHOSTUNREACH: "no_route",
+        errno.ECONNRESET: "reset",
+        errno.EPERM: "forbidden",
+        errno.EACCES: "forbidden",
+    }
+    names = {type(link).__name__ for link in chain}
+    if number in words:
+        return words[number], os.strerror(number)
+    if any("Timeout" in name or name == "timeout" for name in names):
+        return "timed_out", "no answer in time"
+    return "failed", str(chain[-1])[:200]
