@@ -13,7 +13,9 @@ from fake import problem
 
 def test_effects_are_ranked_gravest_first() -> None:
     """Everything that sorts goes by this order."""
-    assert [effect.rank for effect in (Effect.BLOCKS, Effect.DEGRADES, Effect.RISKS, Effect.NOTICE)] == [0, 1, 2, 3]
+    order = (Effect.VOIDS, Effect.BLOCKS, Effect.DEGRADES, Effect.RISKS, Effect.NOTICE)
+    assert [effect.rank for effect in order] == [0, 1, 2, 3, 4]
+    assert set(order) == set(Effect)
 
 
 def test_the_exit_codes_are_those_of_nagios() -> None:

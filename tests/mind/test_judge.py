@@ -367,6 +367,7 @@ def _belief(effect: Effect, state: BeliefState, explained_by: str | None = None)
     return Belief(declared, state, 0.0, effect, explained_by=explained_by)
 
 
+MATTERS = [effect for effect in Effect if effect is not Effect.VOIDS]
 VERDICTS: dict[str, tuple[Sequence[Belief], Verdict]] = {
     "nothing is believed": ((), Verdict.UNKNOWN),
     "all is clear": ([_belief(effect, CLEAR) for effect in Effect], Verdict.READY),
@@ -374,7 +375,16 @@ VERDICTS: dict[str, tuple[Sequence[Belief], Verdict]] = {
     "a degrader": ([_belief(Effect.DEGRADES, ACTIVE)], Verdict.DEGRADED),
     "a risk": ([_belief(Effect.RISKS, ACTIVE)], Verdict.AT_RISK),
     "a notice": ([_belief(Effect.NOTICE, ACTIVE)], Verdict.READY),
-    "the gravest counts": ([_belief(effect, ACTIVE) for effect in reversed(Effect)], Verdict.BLOCKED),
+    "the gravest counts": ([_belief(effect, ACTIVE) for effect in MATTERS], Verdict.BLOCKED),
+    "where the question does not arise there is no answer": (
+        [_belief(effect, ACTIVE) for effect in Effect],
+        Verdict.UNKNOWN,
+    ),
+    "whether it arises is not known": ([_belief(Effect.VOIDS, UNKNOWN)], Verdict.UNKNOWN),
+    "a sighting that is milder than declared": (
+        [Belief(problem("BLOCKER_IN_OTHERS"), ACTIVE, 0.0, Effect.RISKS)],
+        Verdict.AT_RISK,
+    ),
     "a degrader outweighs a risk": (
         [_belief(Effect.RISKS, ACTIVE), _belief(Effect.DEGRADES, ACTIVE)],
         Verdict.DEGRADED,
@@ -420,12 +430,39 @@ def test_the_verdict(what: str) -> None:
 
 def test_reasons_are_ranked_and_notices_are_none() -> None:
     """Gravest first; a notice is told beside the reasons."""
-    here = court(*[problem(effect.name, effect=effect) for effect in reversed(Effect)])
-    here.saw(*[Finding(effect.name) for effect in Effect])
+    here = court(*[problem(effect.name, effect=effect) for effect in reversed(MATTERS)])
+    here.saw(*[Finding(effect.name) for effect in MATTERS])
     snapshot = here.snapshot()
     assert [reason.problem.code for reason in snapshot.reasons] == ["BLOCKS", "DEGRADES", "RISKS"]
     assert [notice.problem.code for notice in snapshot.notices] == ["NOTICE"]
     assert [belief.problem.code for belief in snapshot.beliefs] == ["BLOCKS", "DEGRADES", "RISKS", "NOTICE"]
+
+
+def test_the_effect_is_that_of_what_is_seen() -> None:
+    """A sighting may be milder than its problem is declared; the gravest one counts, and each reason tells its own."""
+    here = court(problem("BROKEN", milder=(Effect.RISKS, Effect.NOTICE)))
+    here.saw(Finding("BROKEN", "a", effect=Effect.NOTICE))
+    assert (here.snapshot().verdict, here.belief().effect) == (Verdict.READY, Effect.NOTICE)
+    here.saw(Finding("BROKEN", "a", effect=Effect.NOTICE), Finding("BROKEN", "b", effect=Effect.RISKS))
+    snapshot = here.snapshot()
+    assert (snapshot.verdict, here.belief().effect) == (Verdict.AT_RISK, Effect.RISKS)
+    assert [(r.key, r.effect) for r in snapshot.reasons] == [("b", Effect.RISKS)]
+    assert [(r.key, r.effect) for r in snapshot.notices] == [("a", Effect.NOTICE)]
+    here.saw(Finding("BROKEN", "a"))
+    assert (here.snapshot().verdict, here.belief().effect) == (Verdict.BLOCKED, Effect.BLOCKS)
+    here.saw()
+    assert (here.state(), here.belief().effect) == (CLEAR, Effect.BLOCKS)
+
+
+def test_what_cannot_be_told_may_be_milder_too() -> None:
+    """An unknown blocker makes the verdict unknown, but not one that could only be a notice here."""
+    here = court(problem("BROKEN", milder=(Effect.NOTICE,)))
+    here.saw(CannotTell("dark", ("BROKEN",), Effect.NOTICE))
+    assert (here.snapshot().verdict, here.belief().effect) == (Verdict.READY, Effect.NOTICE)
+    here.saw(CannotTell("dark", ("BROKEN",)), CannotTell("darker", ("BROKEN",), Effect.NOTICE))
+    assert (here.snapshot().verdict, here.belief().effect) == (Verdict.UNKNOWN, Effect.BLOCKS)
+    here.saw(state=ProbeState.GIVEN_UP, why="late")
+    assert here.belief().effect is Effect.BLOCKS
 
 
 def test_a_judge_of_nothing_cannot_tell() -> None:
