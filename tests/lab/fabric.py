@@ -18,6 +18,7 @@ import select
 import signal
 import socket
 import socketserver
+import ssl
 import sys
 import threading
 import time
@@ -39,6 +40,8 @@ HANDLER_SOURCE = Path(__file__).parent / "handler"
 WIRE_SERVER = ("168.63.129.16", 80)
 HOST_PLUGIN = ("168.63.129.16", 32526)
 METADATA = ("169.254.169.254", 80)
+STORAGE_HOST = "labstorage.blob.core.windows.net"
+STORAGE = ("20.60.0.1", 443)
 
 CONTAINER_ID = "c6d5526c-5ac2-4200-b6e2-56f2b70c5ab2"
 CONFIG_NAME = "b61f93d0.0.b61f93d0.0._vm.1.xml"
@@ -98,6 +101,7 @@ class Switches:
     wire_server: Reach = Reach.UP
     host_plugin: Reach = Reach.UP
     metadata: Reach = Reach.UP
+    storage: Reach = Reach.UP  # impostor: its certificate is signed by nobody that is trusted
     packages: Supply = Supply.UP
     extra_handler: bool = False  # in force from the next goal state
     handler_exit_code: int = 0  # packed into zips that are downloaded from now on
@@ -171,6 +175,7 @@ PARSERS: Mapping[str, Callable[[object], Any]] = {
     "wire_server": _one_of(Reach),
     "host_plugin": _one_of(Reach),
     "metadata": _one_of(Reach),
+    "storage": _one_of(Reach),
     "packages": _one_of(Supply),
     "extra_handler": _on_or_off,
     "handler_exit_code": _exit_code,
@@ -246,7 +251,7 @@ def _snapshot_settings(goal: GoalState) -> dict[str, object]:
     }
 
 
-def extensions_document(goal: GoalState, base: str) -> str:
+def extensions_document(goal: GoalState, base: str, storage: str) -> str:
     """The extensions config: the VMSnapshot handler, and the unrelated one when asked for."""
     wanted: list[tuple[str, str, str, int, dict[str, object]]] = [
         (HANDLER, goal.version, goal.target_state.value, goal.sequence, _snapshot_settings(goal))
@@ -272,7 +277,7 @@ def extensions_document(goal: GoalState, base: str) -> str:
         "<GuestAgentExtension><GAFamilies>"
         f"<GAFamily><Name>Prod</Name><Uris><Uri>{base}/blob/agent.manifest.xml</Uri></Uris></GAFamily></GAFamilies>"
         f"</GuestAgentExtension><Plugins>{plugins}</Plugins><PluginSettings>{settings}</PluginSettings>"
-        f'<StatusUploadBlob statusBlobType="BlockBlob">{base}/blob/vm.status?sig=none</StatusUploadBlob>'
+        f'<StatusUploadBlob statusBlobType="BlockBlob">{storage}/blob/vm.status?sig=none</StatusUploadBlob>'
         f'<InVMGoalStateMetaData inSvdSeqNo="{goal.incarnation}" createdOnTicks="{ticks}" '
         f'activityId="{uuid.uuid5(uuid.UUID(CONTAINER_ID), str(goal.incarnation))}" '
         f'correlationId="{goal.task_id}"/></Extensions>'
@@ -299,6 +304,8 @@ def handler_package(exit_code: int) -> bytes:
         for path in sorted(HANDLER_SOURCE.rglob("*"))
         if path.is_file()
     ]
+    # What would freeze is a program of this machine that does nothing.
+    files.append(("main/safefreeze/bin/safefreeze", 0o755, Path("/bin/true").read_bytes()))
     if exit_code:
         files.append(("lab-handler", 0o644, f"exit={exit_code}\n".encode()))
     return _package(files)
@@ -407,9 +414,18 @@ Route = Callable[[Call], Answer]
 class _Listener:
     """One endpoint: its port, whether it is open, and how it behaves."""
 
-    def __init__(self, name: str, address: tuple[str, int], route: Route, record: Callable[..., None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        address: tuple[str, int],
+        route: Route,
+        record: Callable[..., None],
+        certificates: Path | None = None,
+    ) -> None:
+        """With `certificates`, a directory with good.pem and foreign.pem, it speaks TLS."""
         self.name = name
         self.address = address
+        self.certificates = certificates
         self.reach = Reach.REFUSED
         self._route = route
         self._record = record
@@ -457,6 +473,16 @@ class _HTTPServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         super().__init__(address, _Connection)
+
+    def get_request(self) -> tuple[Any, Any]:
+        connection, address = super().get_request()
+        if self.listener.certificates is None:
+            return connection, address
+        name = "foreign.pem" if self.listener.reach is Reach.IMPOSTOR else "good.pem"
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.listener.certificates / name)
+        # The handshake is the connection's own thread's.
+        return context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False), address
 
     def process_request(self, request: Any, client_address: Any) -> None:
         with self._lock:
@@ -519,9 +545,9 @@ class _Connection(http.server.BaseHTTPRequestHandler):
 
 
 class FabricServer:
-    """The fabric itself: three endpoints, a control socket and a request log."""
+    """The fabric itself: its endpoints, a control socket and a request log."""
 
-    ENDPOINTS: ClassVar[tuple[str, ...]] = ("wire_server", "host_plugin", "metadata")
+    ENDPOINTS: ClassVar[tuple[str, ...]] = ("wire_server", "host_plugin", "metadata", "storage")
 
     def __init__(
         self,
@@ -530,7 +556,10 @@ class FabricServer:
         wire_server: tuple[str, int] = WIRE_SERVER,
         host_plugin: tuple[str, int] = HOST_PLUGIN,
         metadata: tuple[str, int] = METADATA,
+        storage: tuple[str, int] = STORAGE,
+        certificates: Path | None = None,
     ) -> None:
+        """Without certificates there is no storage endpoint, and reports go where everything else does."""
         self._control_path = control
         self._lock = threading.RLock()
         self._switches = Switches()
@@ -546,6 +575,8 @@ class FabricServer:
             "host_plugin": _Listener("host_plugin", host_plugin, self._host_plugin, self._record),
             "metadata": _Listener("metadata", metadata, self._metadata, self._record),
         }
+        if certificates is not None:
+            self._listeners["storage"] = _Listener("storage", storage, self._storage, self._record, certificates)
         self._control: _ControlServer | None = None
 
     def start(self) -> None:
@@ -657,6 +688,9 @@ class FabricServer:
     def _base(self) -> str:
         return "http://{}:{}".format(*self._listeners["wire_server"].address)
 
+    def _storage_base(self) -> str:
+        return f"https://{STORAGE_HOST}" if "storage" in self._listeners else self._base()
+
     def _wire_server(self, call: Call) -> Answer:
         goal = self._goal
         if call.path.startswith("/blob/"):
@@ -674,7 +708,7 @@ class FabricServer:
             documents = {
                 "hostingEnvironmentConfig": HOSTING_ENVIRONMENT,
                 "sharedConfig": SHARED_CONFIG,
-                "extensionsConfig": extensions_document(goal, self._base()),
+                "extensionsConfig": extensions_document(goal, self._base(), self._storage_base()),
             }
             document = documents.get(call.query.get("type", ""))
             return NOT_FOUND if document is None else _xml(document)
@@ -696,6 +730,8 @@ class FabricServer:
 
     def _storage(self, call: Call) -> Answer:
         name = call.path[len("/blob/") :]
+        if call.method == "HEAD" and call.path == "/":
+            return Answer(400, b"<Error><Code>InvalidQueryParameterValue</Code></Error>")
         if call.method == "PUT":
             if name != "vm.status":
                 return NOT_FOUND
@@ -849,13 +885,19 @@ def main(arguments: list[str] | None = None) -> int:
         text = "{}:{}".format(*default)
         note = f"{text} unless given; port 0 is a free one"
         parser.add_argument(f"--{name}", type=_address, default=default, metavar="HOST:PORT", help=note)
+    parser.add_argument("--certificates", type=Path, metavar="DIR", help="good.pem and foreign.pem of the storage")
     chosen = parser.parse_args(arguments)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     try:
         with FabricServer(
-            chosen.control, chosen.log, chosen.wire_server, chosen.host_plugin, chosen.metadata
+            chosen.control,
+            chosen.log,
+            chosen.wire_server,
+            chosen.host_plugin,
+            chosen.metadata,
+            certificates=chosen.certificates,
         ) as server:
             print(json.dumps(server.addresses), flush=True)
             stop.wait()

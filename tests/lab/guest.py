@@ -27,7 +27,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, TypeVar
 
-from .fabric import HANDLER, HANDLER_VERSION, Fabric, FabricError
+from . import certificates
+from .fabric import HANDLER, HANDLER_VERSION, STORAGE, Fabric, FabricError
+from .names import Names
 
 AGENT_UNIT = "walinuxagent.service"
 AGENT_LOG = "/var/log/waagent.log"
@@ -78,7 +80,12 @@ class Release:
 
 _DEBIAN, _UBUNTU = "http://deb.debian.org/debian", "http://archive.ubuntu.com/ubuntu"
 # The guest that everything is tried in, with the agent.
-BOOKWORM = Release("bookworm", _DEBIAN, "main", ("waagent", "iptables", "openssl", "rpm"))
+BOOKWORM = Release(
+    "bookworm",
+    _DEBIAN,
+    "main",
+    ("waagent", "iptables", "nftables", "isc-dhcp-client", "openssl", "rpm", "stress-ng"),
+)
 # The others are for trying whether the package runs there; they have no agent. Debian 13 brings the keys that Ubuntu's
 # archive is signed with.
 TRIXIE = Release("trixie", _DEBIAN, "main", ("ubuntu-keyring",))
@@ -165,7 +172,8 @@ class AgentReport:
 
 def packages() -> list[str]:
     """The Debian packages that the machine running the lab needs."""
-    return ["systemd-container", "mmdebstrap", "iproute2", "util-linux", "mount", "debian-archive-keyring"]
+    tools = ["systemd-container", "mmdebstrap", "iproute2", "util-linux", "mount", "dnsmasq-base", "openssl"]
+    return [*tools, "debian-archive-keyring"]
 
 
 def missing() -> list[str]:
@@ -182,6 +190,8 @@ def missing() -> list[str]:
         "nsenter": "it runs commands in the guest (package util-linux)",
         "unshare": "it tries out what the kernel can do (package util-linux)",
         "mount": "it mounts the guest's root (package mount)",
+        "dnsmasq": "it serves names and addresses (package dnsmasq-base)",
+        "openssl": "it makes the certificates of the emulated storage (package openssl)",
     }
     absent = [f"{tool}: {reason}" for tool, reason in tools.items() if shutil.which(tool) is None]
     if lacks or absent:
@@ -300,6 +310,7 @@ class Guest:
         self.namespace = f"{self.name}-guest"
         self.fabric_namespace = f"{self.name}-azure"
         self.fabric = Fabric(self.directory / "control")
+        self.names = Names(self.fabric_namespace, self.directory)
         self.boot_seconds = 0.0
         self._disk_size = disk_size
         self._lock: IO[str] | None = None
@@ -334,8 +345,12 @@ class Guest:
             self._claim()
             self._mount(lower)
             self._connect()
+            authority = certificates.make(self.directory / "certificates")
             self._start_fabric()
+            self.names.serve()
             self._boot()
+            self.take(authority, "/usr/local/share/ca-certificates")
+            self.run("update-ca-certificates")
         except BaseException:
             self.close()
             raise
@@ -347,6 +362,7 @@ class Guest:
             self._nspawn.terminate()  # nspawn passes it on as an orderly shutdown
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._nspawn.wait(POWER_OFF_SECONDS)
+        self.names.stop()
         _clear(self.directory)
         for process in (self._nspawn, self._fabric_process):
             if process is not None:
@@ -568,7 +584,7 @@ class Guest:
             _tool("ip", "netns", "add", namespace)
             _tool("ip", "-n", namespace, "link", "set", "lo", "up")
         _tool(*f"ip -n {guest} link add eth0 type veth peer name host0 netns {azure}".split())
-        for address in (f"{GATEWAY}/24", *(f"{address}/32" for address in FABRIC_ADDRESSES)):
+        for address in (f"{GATEWAY}/24", *(f"{address}/32" for address in (*FABRIC_ADDRESSES, STORAGE[0]))):
             _tool("ip", "-n", azure, "address", "add", address, "dev", "host0")
         _tool("ip", "-n", azure, "link", "set", "host0", "up")
         _tool("ip", "-n", guest, "address", "add", f"{GUEST_ADDRESS}/24", "dev", "eth0")
@@ -580,6 +596,7 @@ class Guest:
         program = Path(__file__).with_name("fabric.py")
         command = ["ip", "netns", "exec", self.fabric_namespace, sys.executable, "-u", str(program)]
         command += ["--control", str(self.fabric.control), "--log", str(self.directory / "requests.jsonl")]
+        command += ["--certificates", str(self.directory / "certificates")]
         with (self.directory / "fabric.log").open("w") as errors:
             self._fabric_process = subprocess.Popen(
                 command,
@@ -769,7 +786,8 @@ def _fabric_processes(place: Path) -> list[int]:
     return [
         pid
         for pid, argv in _processes()
-        if str(place / "control") in argv and any(word.endswith("/fabric.py") for word in argv)
+        if (str(place / "control") in argv and any(word.endswith("/fabric.py") for word in argv))
+        or f"--pid-file={place / 'dnsmasq.pid'}" in argv
     ]
 
 
