@@ -623,3 +623,149 @@ def test_a_unit_is_shown_or_cannot_be_told() -> None:
         assert error.why.startswith("cannot ask the service manager: ")
     else:
         assert shown == {"LoadState": "not-found", "Id": "no-such-thing.service"}
+
+
+# ---------------------------------------------------------------------------------------------------- programs
+
+
+@pytest.mark.integration
+def test_a_program_is_run_without_input_or_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both outputs and the status come back; nothing of our own environment goes in."""
+    monkeypatch.setenv("SECRET", "x")
+    ran = LiveMachine().run(("/bin/sh", "-c", "env; pwd; cat; echo no >&2; exit 3"), 10)
+    assert (ran.status, ran.errors) == (3, "no")
+    assert {"LC_ALL=C", "/"} <= set(ran.output.decode().splitlines())
+    assert b"SECRET" not in ran.output
+
+
+@pytest.mark.integration
+def test_a_program_that_is_missing_is_absent() -> None:
+    """By its path and by its name."""
+    for name in ("/usr/bin/no-such-program", "no-such-program"):
+        with pytest.raises(Absent):
+            LiveMachine().run((name,), 5)
+
+
+@pytest.mark.integration
+def test_a_program_that_does_not_end_is_ended() -> None:
+    """It is told, and no process is left."""
+    started = time.monotonic()
+    with pytest.raises(CannotTell, match=r"cannot run /bin/sleep: it has not ended after 0\.2 s"):
+        LiveMachine().run(("/bin/sleep", "4321"), 0.2)
+    assert time.monotonic() - started < 5
+    assert not [p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] == ["/bin/sleep", "4321"]]
+
+
+@pytest.mark.integration
+def test_what_a_program_prints_is_cut() -> None:
+    """Nobody needs megabytes of it."""
+    ran = LiveMachine().run(("/bin/sh", "-c", "head -c 3000000 /dev/zero; head -c 9000 /dev/zero | tr '\\0' x >&2"), 10)
+    assert (len(ran.output), len(ran.errors)) == (machine._OUTPUT_LIMIT, machine._ERRORS_LIMIT)
+
+
+@pytest.mark.integration
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has privileges to lose")
+def test_a_program_has_no_privileges_unless_they_are_asked_for() -> None:
+    """The capabilities are gone, and cannot come back."""
+    command = ("/bin/grep", "-E", "^(CapEff|CapBnd|NoNewPrivs)", "/proc/self/status")
+    plain = LiveMachine().run(command, 10).output.decode().split()
+    assert plain == ["CapEff:", "0" * 16, "CapBnd:", "0" * 16, "NoNewPrivs:", "1"]
+    assert LiveMachine().run(command, 10, privileged=True).output.decode().split()[1] != "0" * 16
+
+
+@pytest.mark.integration
+def test_a_guests_program_is_taken_from_its_tree(tmp_path: Path) -> None:
+    """Not this machine's; one that the tree has not is absent."""
+    program = tmp_path / "usr/bin/thing"
+    program.parent.mkdir(parents=True)
+    program.write_text("#!/bin/sh\necho from the tree $1\n")
+    program.chmod(0o755)
+    guest = LiveMachine(root=str(tmp_path))
+    assert guest.run(("/usr/bin/thing", "x"), 10).output == b"from the tree x\n"
+    with pytest.raises(Absent):
+        guest.run(("/usr/bin/env",), 10)
+
+
+@pytest.mark.integration
+@pytest.mark.skipif(shutil.which("ip") is None, reason="there is no ip here")
+def test_a_route_is_the_kernels_choice() -> None:
+    """Of the loopback's own address."""
+    route = LiveMachine().route("127.0.0.1")
+    assert (route.device, route.gateway, route.source) == ("lo", "", "127.0.0.1")
+
+
+# ----------------------------------------------------------------------------------------- locks, links, labels
+
+
+@pytest.mark.integration
+def test_the_holder_of_a_lock_is_told(tmp_path: Path) -> None:
+    """Asking takes no lock, and needs no right to write."""
+    lock = tmp_path / "lock"
+    lock.touch()
+    assert LiveMachine().lock_holder(str(lock)) is None
+    code = (
+        "import fcntl, sys, time\n"
+        f"file = open({str(lock)!r}, 'w'); fcntl.lockf(file, fcntl.LOCK_EX); print('held', flush=True)\n"
+        "sys.stdin.read()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdin is not None
+        holder.stdout.readline()
+        lock.chmod(0o400)
+        assert LiveMachine().lock_holder(str(lock)) == holder.pid
+        holder.stdin.close()
+    assert LiveMachine().lock_holder(str(lock)) is None
+    with pytest.raises(Absent):
+        LiveMachine().lock_holder(str(tmp_path / "none"))
+
+
+@both
+def test_a_link_is_read_and_not_followed(tree: Path, of: MachineOf) -> None:
+    """As it is written there, wherever it points to; what is no link cannot be told."""
+    (tree / "etc/link").symlink_to("../../outside")
+    assert of(tree).target("/etc/link") == "../../outside"
+    with pytest.raises(Absent):
+        of(tree).target("/etc/none")
+    with pytest.raises(CannotTell, match="cannot read the link /etc/file"):
+        of(tree).target("/etc/file")
+
+
+@both
+def test_a_file_without_a_label_has_none(tree: Path, of: MachineOf) -> None:
+    """As on every machine without SELinux."""
+    with pytest.raises(Absent):
+        of(tree).label("/etc/file")
+
+
+def test_a_label_is_told(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the zero byte that the kernel puts at its end."""
+    monkeypatch.setattr(os, "getxattr", lambda *_: b"system_u:object_r:etc_t:s0\0")
+    assert LiveMachine(root=str(tree)).label("/etc/file") == "system_u:object_r:etc_t:s0"
+
+
+def test_the_kernel_is_the_running_one() -> None:
+    """As uname tells."""
+    kernel = LiveMachine().kernel()
+    assert (kernel.release, kernel.machine) == (os.uname().release, os.uname().machine)
+
+
+QUESTIONS: dict[str, Callable[[CapturedMachine], object]] = {
+    "what answers": lambda m: m.get("http://x", 1, 1),
+    "what storage answers": lambda m: m.fetch("http://x", 1, 1),
+    "a name": lambda m: m.resolve("x", "127.0.0.1", 1),
+    "a route": lambda m: m.route("127.0.0.1"),
+    "a unit": lambda m: m.unit("x", []),
+    "a lock": lambda m: m.lock_holder("/etc/file"),
+    "space": lambda m: m.space(["/etc"], 1),
+    "a program": lambda m: m.run(("true",), 1),
+    "the kernel": lambda m: m.kernel(),
+    "samples": lambda m: m.samples(),
+}
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_what_lives_cannot_be_told_of_a_captured_tree(tree: Path, question: str) -> None:
+    """Nothing of this machine is told in its place."""
+    with pytest.raises(CannotTell, match="a captured tree"):
+        QUESTIONS[question](CapturedMachine(str(tree)))

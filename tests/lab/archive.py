@@ -1,7 +1,7 @@
 """What would the distribution offer? A package archive in the guest, with a newer build of a package that is installed.
 
-The newer build is the installed package with another version number: its own files and maintainer scripts, which stop and
-start what they always do.
+The newer build is the installed package with another version number: its own files and maintainer scripts, which stop
+and start what they always do.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ dpkg-query --listfiles "$package" | while read -r path; do
     if [ ! -d "$path" ]; then cp -a --parents "$path" "$tree"; fi
 done
 for script in preinst postinst prerm postrm conffiles; do
-    if [ -e "/var/lib/dpkg/info/$package.$script" ]; then cp -a "/var/lib/dpkg/info/$package.$script" "$tree/DEBIAN/$script"; fi
+    known=/var/lib/dpkg/info/$package.$script
+    if [ -e "$known" ]; then cp -a "$known" "$tree/DEBIAN/$script"; fi
 done
 dpkg-query --status "$package" |
     sed -e '/^Status:/d' -e '/^Conffiles:/d' -e '/^ \//d' -e "s/^Version:.*/Version: $version/" >"$tree/DEBIAN/control"

@@ -54,6 +54,7 @@ _ERRORS_LIMIT = 4000  # characters
 _NAMES_LIMIT = 200_000
 _MOST_SIZED = 200_000  # files that are counted for their sizes
 _TOOL_TIMEOUT = 5.0  # s
+_WITHOUT_PRIVILEGES = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs", "--")
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
@@ -336,7 +337,7 @@ class LiveMachine(_Tree):
 
     def route(self, address: str) -> Route:
         try:
-            ran = self._run(("ip", "-json", "route", "get", address), _TOOL_TIMEOUT)
+            ran = self._run(("ip", "-json", "route", "get", address), _TOOL_TIMEOUT, "ip")
         except Absent:
             raise CannotTell("cannot ask for routes: there is no ip") from None
         if ran.status != 0:
@@ -399,15 +400,17 @@ class LiveMachine(_Tree):
         return Spaces(told, silent, child.pid if child.returncode is None else 0)
 
     def run(self, command: Sequence[str], timeout: float, privileged: bool = False) -> Ran:
-        program = command[0] if self.root == Path("/") else str(self._locate(command[0]))
-        # Whoever has privileges gives them up first; in the unit's look there are none, and setpriv may not be there.
-        drop = os.geteuid() == 0 and self.root == Path("/") and not privileged and shutil.which("setpriv", path=_PATH)
-        setpriv = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs", "--")
-        if "/" in program and not Path(program).exists():
+        if self.root == Path("/"):
+            program = shutil.which(command[0], path=_PATH)
+        else:
+            program = str(self._locate(command[0])) if "/" in command[0] else None
+        if program is None or not Path(program).exists():
             raise Absent(command[0])
-        return self._run((*(setpriv if drop and _has_capabilities() else ()), program, *command[1:]), timeout)
+        # Whoever has privileges gives them up first; in the unit's look there are none.
+        drop = not privileged and os.geteuid() == 0 and _has_capabilities() and shutil.which("setpriv", path=_PATH)
+        return self._run((*(_WITHOUT_PRIVILEGES if drop else ()), program, *command[1:]), timeout, command[0])
 
-    def _run(self, command: Sequence[str], timeout: float) -> Ran:
+    def _run(self, command: Sequence[str], timeout: float, name: str) -> Ran:
         try:
             child = subprocess.Popen(
                 command,
@@ -418,21 +421,21 @@ class LiveMachine(_Tree):
                 env={"PATH": _PATH, "LC_ALL": "C", "SYSTEMD_COLORS": "0", "PYTHONDONTWRITEBYTECODE": "1"},
             )
         except FileNotFoundError:
-            raise Absent(command[0]) from None
+            raise Absent(name) from None
         except OSError as error:
-            raise CannotTell(f"cannot run {command[0]}: {error.strerror}") from None
+            raise CannotTell(f"cannot run {name}: {error.strerror}") from None
         try:
             output, errors = child.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
             _leave(child, 0.5)
-            raise CannotTell(f"cannot run {command[0]}: it has not ended after {timeout:g} s") from None
+            raise CannotTell(f"cannot run {name}: it has not ended after {timeout:g} s") from None
         words = errors.decode("utf-8", "replace").strip()
         return Ran(child.returncode, output[:_OUTPUT_LIMIT], words[:_ERRORS_LIMIT])
 
     def unit(self, name: str, properties: Sequence[str]) -> Mapping[str, str]:
         command = ["systemctl", "show", "--no-pager", f"--property={','.join(properties)}", "--", name]
         try:
-            ran = self._run(command, _TOOL_TIMEOUT)
+            ran = self._run(command, _TOOL_TIMEOUT, "systemctl")
         except Absent:
             raise CannotTell("cannot ask the service manager: there is no systemctl") from None
         except CannotTell as error:
