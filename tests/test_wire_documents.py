@@ -21,14 +21,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backupready import wire
-from backupready.model import CannotTell, Finding, Looked, Metric, Probe, ProbeState, Reading, Watch
+from backupready.model import CannotTell, Effect, Finding, Looked, Metric, Probe, ProbeState, Reading, Watch
 from backupready.wire import Exchange, LookRequest, Malformed
 from fake import looked, probe, problem
 
 ASKED: Mapping[str, Probe] = {
     "agent": probe(
         "agent",
-        [problem("AGENT_STOPPED"), problem("AGENT_HUNG")],
+        [problem("AGENT_STOPPED"), problem("AGENT_HUNG", milder=(Effect.RISKS,))],
         metrics=[Metric("backupready_a", "A.", ("role", "unit")), Metric("backupready_b", "B.")],
     ),
     "unit": probe("unit", [problem("UNIT_MASKED")]),
@@ -46,6 +46,7 @@ _json = st.recursive(_scalar, lambda inner: st.lists(inner, max_size=3) | st.dic
 
 def _looks_of(one: Probe) -> st.SearchStrategy[Looked]:
     codes = st.sampled_from([problem.code for problem in one.problems])
+    effects = [None, *set.intersection(*({problem.effect, *problem.milder} for problem in one.problems))]
     readings = [
         st.builds(
             Reading, st.just(m.name), _number, st.dictionaries(st.sampled_from(m.labels or ("",)), _text, max_size=2)
@@ -62,10 +63,14 @@ def _looks_of(one: Probe) -> st.SearchStrategy[Looked]:
         attempts=st.integers(0, 99),
         why=_text,
         traceback=_text,
-        findings=st.lists(st.builds(Finding, codes, _text, st.dictionaries(_text, _scalar, max_size=4))).map(tuple),
+        findings=st.lists(
+            st.builds(Finding, codes, _text, st.dictionaries(_text, _scalar, max_size=4), st.sampled_from(effects))
+        ).map(tuple),
         readings=st.lists(st.one_of(readings)).map(tuple) if readings else st.just(()),
         watches=st.lists(st.builds(Watch, _text, st.integers(1, 2**22))).map(tuple),
-        unknown=st.lists(st.builds(CannotTell, _text, st.lists(codes, max_size=2))).map(tuple),
+        unknown=st.lists(
+            st.builds(CannotTell, _text, st.lists(codes, max_size=2), st.none() | st.sampled_from(Effect))
+        ).map(tuple),
         memory=st.dictionaries(_text, _json, max_size=3),
     )
 
@@ -141,18 +146,18 @@ def test_an_answer_of_any_values_is_an_answer_or_malformed(key: str, value: Any,
 
 
 WRONG: dict[str, dict[str, Any]] = {
-    "an undeclared problem": {"findings": [["AGENT_MASKED", "", {}]]},
-    "a problem of another probe": {"findings": [["UNIT_MASKED", "", {}]]},
-    "a problem that is no text": {"findings": [[["AGENT_HUNG"], "", {}]]},
-    "a key that is no text": {"findings": [["AGENT_HUNG", 1, {}]]},
-    "evidence that is no table": {"findings": [["AGENT_HUNG", "", []]]},
-    "evidence that is not flat": {"findings": [["AGENT_HUNG", "", {"a": {"b": 1}}]]},
-    "evidence with a list": {"findings": [["AGENT_HUNG", "", {"a": [1]}]]},
-    "a finding with too few parts": {"findings": [["AGENT_HUNG", ""]]},
-    "a finding with too many parts": {"findings": [["AGENT_HUNG", "", {}, 1]]},
+    "an undeclared problem": {"findings": [["AGENT_MASKED", "", {}, None]]},
+    "a problem of another probe": {"findings": [["UNIT_MASKED", "", {}, None]]},
+    "a problem that is no text": {"findings": [[["AGENT_HUNG"], "", {}, None]]},
+    "a key that is no text": {"findings": [["AGENT_HUNG", 1, {}, None]]},
+    "evidence that is no table": {"findings": [["AGENT_HUNG", "", [], None]]},
+    "evidence that is not flat": {"findings": [["AGENT_HUNG", "", {"a": {"b": 1}}, None]]},
+    "evidence with a list": {"findings": [["AGENT_HUNG", "", {"a": [1]}, None]]},
+    "a finding with too few parts": {"findings": [["AGENT_HUNG", "", {}]]},
+    "a finding with too many parts": {"findings": [["AGENT_HUNG", "", {}, None, 1]]},
     "findings that are a table": {"findings": {"AGENT_HUNG": 1}},
     "findings that are a number": {"findings": 3},
-    "too many findings": {"findings": [["AGENT_HUNG", "", {}]] * 2001},
+    "too many findings": {"findings": [["AGENT_HUNG", "", {}, None]] * 2001},
     "an undeclared metric": {"readings": [["backupready_c", 1, {}]]},
     "an undeclared label": {"readings": [["backupready_a", 1, {"pid": "1"}]]},
     "a label's value that is no text": {"readings": [["backupready_a", 1, {"role": 1}]]},
@@ -172,8 +177,8 @@ WRONG: dict[str, dict[str, Any]] = {
     "a process that is a boolean": {"watches": [["daemon", True]]},
     "a process without a role": {"watches": [[None, 1]]},
     "a process with too many parts": {"watches": [["daemon", 1, 0]]},
-    "an unknown problem that is not declared": {"unknown": [["why", ["UNIT_MASKED"]]]},
-    "a reason for unknown that is no text": {"unknown": [[None, []]]},
+    "an unknown problem that is not declared": {"unknown": [["why", ["UNIT_MASKED"], None]]},
+    "a reason for unknown that is no text": {"unknown": [[None, [], None]]},
     "a memory that is no table": {"memory": 3},
     "a memory that is a list": {"memory": [1]},
     "an unknown probe": {"probe": "window"},
@@ -182,14 +187,19 @@ WRONG: dict[str, dict[str, Any]] = {
     "findings that are an empty table": {"findings": {}},
     "findings that are an empty text": {"findings": ""},
     "a memory of pairs": {"memory": [["a", 1]]},
-    "unknown problems that are an empty text": {"unknown": [["why", ""]]},
+    "unknown problems that are an empty text": {"unknown": [["why", "", None]]},
+    "an effect that is not declared": {"findings": [["AGENT_HUNG", "", {}, "notice"]]},
+    "an effect of another problem": {"findings": [["AGENT_STOPPED", "", {}, "risks"]]},
+    "an effect that is none": {"findings": [["AGENT_HUNG", "", {}, "harms"]]},
+    "an effect that is no text": {"findings": [["AGENT_HUNG", "", {}, 1]]},
+    "an unknown problem's effect that is none": {"unknown": [["why", [], "harms"]]},
 }
 
 
 @pytest.mark.parametrize("what", WRONG)
 def test_an_answer_that_is_wrong_in_one_place_is_refused_as_a_whole(what: str) -> None:
     """Nothing of an answer with anything undeclared or of a wrong form is used."""
-    right = _document(looked("agent"))
+    right = _document(looked("agent", Finding("AGENT_HUNG", effect=Effect.RISKS), CannotTell("x", ("AGENT_STOPPED",))))
     asked = {"agent": ASKED["agent"]}
     assert wire.decode_answer(_answer(right), asked)
     with pytest.raises(Malformed):
