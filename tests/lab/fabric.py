@@ -104,6 +104,7 @@ class Switches:
     storage: Reach = Reach.UP  # impostor: its certificate is signed by nobody that is trusted
     packages: Supply = Supply.UP
     extra_handler: bool = False  # in force from the next goal state
+    clock_ahead: int = 0  # seconds by which the Date of an answer is ahead of this machine's clock
     handler_exit_code: int = 0  # packed into zips that are downloaded from now on
 
 
@@ -164,6 +165,13 @@ def _on_or_off(value: object) -> object:
     raise ValueError("on | off")
 
 
+def _seconds(value: object) -> object:
+    try:
+        return int(str(value))
+    except ValueError:
+        raise ValueError("a number of seconds") from None
+
+
 def _exit_code(value: object) -> object:
     text = str(value)
     if not (text.isdigit() and int(text) < 256):
@@ -178,6 +186,7 @@ PARSERS: Mapping[str, Callable[[object], Any]] = {
     "storage": _one_of(Reach),
     "packages": _one_of(Supply),
     "extra_handler": _on_or_off,
+    "clock_ahead": _seconds,
     "handler_exit_code": _exit_code,
 }
 
@@ -427,6 +436,7 @@ class _Listener:
         self.address = address
         self.certificates = certificates
         self.reach = Reach.REFUSED
+        self.clock_ahead = 0
         self._route = route
         self._record = record
         self._server: _HTTPServer | None = None
@@ -540,6 +550,9 @@ class _Connection(http.server.BaseHTTPRequestHandler):
 
     do_GET = do_HEAD = do_POST = do_PUT = _handle
 
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        return super().date_time_string(time.time() + self.server.listener.clock_ahead)
+
     def log_message(self, format: str, *args: object) -> None:
         """Requests are recorded by the listener instead."""
 
@@ -639,6 +652,8 @@ class FabricServer:
             self._switches = dataclasses.replace(self._switches, **{switch: parsed})
             if switch in self._listeners and isinstance(parsed, Reach):
                 self._listeners[switch].set(parsed)
+            for listener in self._listeners.values():
+                listener.clock_ahead = self._switches.clock_ahead
         return _plain(self.state())
 
     def new_goal_state(self, target_state: object, sequence: object, version: object) -> object:
