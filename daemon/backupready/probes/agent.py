@@ -63,6 +63,10 @@ _DOWN = (
     "AGENT_CERTIFICATES_FAIL",
 )
 
+# Whoever installs packages holds one of these; an agent that is down meanwhile is about to be started.
+_PACKAGE_LOCKS = ("/var/lib/dpkg/lock", "/var/lib/rpm/.rpm.lock", "/usr/lib/sysimage/rpm/.rpm.lock")
+_INSTALLATION = 900.0  # s; a longer one hangs
+
 PROBLEMS = (
     Problem(
         "AGENT_NOT_INSTALLED",
@@ -428,6 +432,10 @@ def _no_daemon(machine: Machine, worker: Process | None) -> Iterator[Observation
     if not installed:
         yield Finding("AGENT_NOT_INSTALLED", evidence={"searched": " ".join(waagent.BINARIES)})
         return
+    if (holder := _package_manager(machine)) is not None:
+        why = f"a package is being installed or removed by process {holder}, which stops and starts the agent"
+        yield CannotTell(why, ("AGENT_STOPPED", "AGENT_PID_FILE_STALE"))
+        return
     yield Finding("AGENT_STOPPED", evidence={"orphaned_worker_pid": worker.pid if worker else None})
     try:
         text = machine.read(waagent.PID_FILE, 64).decode("ascii", "replace").strip()
@@ -439,6 +447,19 @@ def _no_daemon(machine: Machine, worker: Process | None) -> Iterator[Observation
     other = next((p for p in machine.processes() if str(p.pid) == text and p.state != "Z"), None)
     if other is not None and not (worker and worker.pid == other.pid):
         yield Finding("AGENT_PID_FILE_STALE", evidence={"pid": other.pid, "command": " ".join(other.argv)[:200]})
+
+
+def _package_manager(machine: Machine) -> int | None:
+    """The process that installs or removes packages since so short a time that it may be about the agent's."""
+    for path in _PACKAGE_LOCKS:
+        try:
+            holder = machine.lock_holder(path)
+        except (Absent, CannotTell):
+            continue
+        for process in machine.processes() if holder else ():
+            if process.pid == holder and machine.now() - process.started < _INSTALLATION:
+                return holder
+    return None
 
 
 def _progress(

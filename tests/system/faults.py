@@ -1,0 +1,241 @@
+"""What can be wrong with a machine? Each fault is made in the guest, for as long as its block lasts, and undone."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import threading
+from collections.abc import Iterator
+
+from lab.disk import LoopDisk
+from lab.guest import HANDLER, HANDLER_DIRECTORY, LIBRARY
+from lab.hang import Hang, HangingMount
+from system.inside import Inside
+
+WIRE = "168.63.129.16"
+
+
+# ------------------------------------------------------------------------------------------------------ network
+
+
+@contextlib.contextmanager
+def route_into_a_tunnel(inside: Inside) -> Iterator[None]:
+    """The wire server's route leads into a tunnel, as a VPN makes it."""
+    inside.guest.run(*"ip tuntap add dev vpn0 mode tun".split())
+    try:
+        inside.guest.run(*"ip address add 10.99.0.1/24 dev vpn0".split())
+        inside.guest.run(*"ip link set vpn0 up".split())
+        inside.guest.run(*f"ip route replace {WIRE}/32 dev vpn0".split())
+        yield
+    finally:
+        inside.guest.run(*"ip link delete vpn0".split(), check=False)
+        inside.guest.run(*f"ip route replace {WIRE}/32 via 10.0.0.1 dev eth0".split())
+
+
+@contextlib.contextmanager
+def nft_drop(inside: Inside) -> Iterator[None]:
+    """A hardening rule that drops what goes to the wire server."""
+    rules = f"table inet hardening {{ chain output {{ type filter hook output priority 0; ip daddr {WIRE} drop; }}; }}"
+    inside.guest.run("nft", "-f", "-", input=rules)
+    try:
+        yield
+    finally:
+        inside.guest.run(*"nft delete table inet hardening".split())
+
+
+@contextlib.contextmanager
+def agents_rules_in_the_wrong_order(inside: Inside) -> Iterator[None]:
+    """The agent's own three rules, with the one that lets root through behind the one that drops."""
+    accept = f"OUTPUT -d {WIRE} -p tcp -m owner --uid-owner 0 -j ACCEPT".split()
+    inside.guest.run("iptables", "-w", "-t", "security", "-D", *accept)
+    inside.guest.run("iptables", "-w", "-t", "security", "-A", *accept)
+    try:
+        yield
+    finally:
+        inside.guest.run("iptables", "-w", "-t", "security", "-D", *accept, check=False)
+        inside.guest.run("iptables", "-w", "-t", "security", "-I", *accept)
+
+
+@contextlib.contextmanager
+def without_a_host_route(inside: Inside) -> Iterator[None]:
+    """The wire server is reached by the default route, as where DHCP gives no route of its own."""
+    route = f"{WIRE}/32 via 10.0.0.1 dev eth0".split()
+    inside.guest.run("ip", "route", "delete", *route)
+    try:
+        yield
+    finally:
+        inside.guest.run("ip", "route", "replace", *route)
+
+
+@contextlib.contextmanager
+def leased(inside: Inside, endpoint: bool) -> Iterator[None]:
+    """The guest's address is leased by dnsmasq to a real dhclient, with or without option 245."""
+    guest = inside.guest
+    guest.names.serve(leases=True, endpoint=endpoint)
+    resolver = guest.read("/etc/resolv.conf")
+    lease = "/var/lib/dhcp/dhclient.eth0.leases"
+    guest.write("/etc/network/interfaces", "auto eth0\niface eth0 inet dhcp\n")
+    guest.run("dhclient", "-4", "-1", "-pf", "/run/dhclient.eth0.pid", "-lf", lease, "eth0", timeout=30)
+    try:
+        yield
+    finally:
+        guest.run("sh", "-c", "kill $(cat /run/dhclient.eth0.pid)", check=False)
+        guest.path(lease).unlink(missing_ok=True)
+        guest.path("/etc/network/interfaces").unlink()
+        guest.write("/etc/resolv.conf", resolver)
+        guest.names.serve()
+
+
+@contextlib.contextmanager
+def names_dead(inside: Inside) -> Iterator[None]:
+    """No name server answers."""
+    inside.guest.names.stop()
+    try:
+        yield
+    finally:
+        inside.guest.names.serve()
+
+
+@contextlib.contextmanager
+def switched(inside: Inside, switch: str, value: str | int) -> Iterator[None]:
+    """A switch of the emulated fabric."""
+    inside.guest.fabric.set(switch, value)
+    try:
+        yield
+    finally:
+        inside.guest.fabric.reset()
+
+
+@contextlib.contextmanager
+def black_hole(inside: Inside) -> Iterator[None]:
+    """Nothing of what leaves the guest ever arrives: dropped in between, so that nobody is told."""
+    rules = "table inet hole { chain forward { type filter hook input priority 0; iifname host0 drop; }; }"
+    inside.guest.fabric_run("nft", "-f", "-", input=rules)
+    try:
+        yield
+    finally:
+        inside.guest.fabric_run(*"nft delete table inet hole".split())
+
+
+# -------------------------------------------------------------------------------------------------------- files
+
+
+@contextlib.contextmanager
+def written(inside: Inside, path: str, text: str, mode: int = 0o644, owner: str = "root") -> Iterator[None]:
+    """A file with this content; what was there before is back afterwards."""
+    guest = inside.guest
+    before = guest.read(path) if guest.exists(path) else None
+    guest.write(path, text, mode)
+    guest.run("chown", owner, path)
+    try:
+        yield
+    finally:
+        guest.path(path).unlink(missing_ok=True)
+        if before is not None:
+            guest.write(path, before)
+
+
+@contextlib.contextmanager
+def moved_away(inside: Inside, path: str) -> Iterator[None]:
+    """A file is not there."""
+    inside.guest.run("mv", path, f"{path}.away")
+    try:
+        yield
+    finally:
+        inside.guest.run("mv", f"{path}.away", path)
+
+
+@contextlib.contextmanager
+def small_library(inside: Inside, options: str, fill: str) -> Iterator[None]:
+    """The agent's library on a small file system of its own, which is then filled; the agent's files are in it."""
+    guest = inside.guest
+    guest.run("cp", "-a", LIBRARY, "/srv/library")
+    inside.mount("-t", "tmpfs", "-o", f"mode=0700,{options}", "lab", LIBRARY)
+    try:
+        guest.run("sh", "-c", f"cp -a /srv/library/. {LIBRARY}/ && {fill}", check=False)
+        yield
+    finally:
+        guest.run("umount", "--lazy", LIBRARY)
+        guest.run("rm", "-rf", "/srv/library")
+
+
+FULL_OF_BYTES = f"dd if=/dev/zero of={LIBRARY}/filler bs=64k"
+FULL_OF_INODES = f"i=0; while : >{LIBRARY}/events/filler-$i; do i=$((i+1)); done"
+
+
+@contextlib.contextmanager
+def remounted(inside: Inside, path: str, option: str) -> Iterator[None]:
+    """A directory bound onto itself, with a mount option."""
+    inside.mount("--bind", path, path)
+    try:
+        inside.mount("-o", f"remount,bind,{option}", path)
+        yield
+    finally:
+        inside.guest.run("umount", "--lazy", path)
+
+
+@contextlib.contextmanager
+def hanging(inside: Inside, hang: Hang = Hang.KILLABLE) -> Iterator[None]:
+    """A mount whose server does not answer."""
+    inside.guest.run("mkdir", "-p", "/srv/share")
+    with HangingMount(inside.guest, "/srv/share", hang):
+        yield
+
+
+@contextlib.contextmanager
+def mounted_twice(inside: Inside) -> Iterator[None]:
+    """One file system at two places."""
+    inside.guest.run("mkdir", "-p", "/srv/data", "/srv/again")
+    with LoopDisk(inside.guest, "/srv/data"):
+        inside.mount("--bind", "/srv/data", "/srv/again")
+        try:
+            yield
+        finally:
+            inside.guest.run("umount", "/srv/again")
+
+
+# ---------------------------------------------------------------------------------------------------- processes
+
+
+@contextlib.contextmanager
+def running(inside: Inside, *command: str) -> Iterator[None]:
+    """A command that runs in the guest until the end of the block."""
+    with subprocess.Popen(
+        inside.guest.command(*command), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
+    ) as process:
+        try:
+            yield
+        finally:
+            process.kill()
+            inside.guest.run("pkill", "-KILL", "-f", "--", " ".join(command)[:60], check=False)
+
+
+_HOLDER = """
+import fcntl, os, sys, time
+os.makedirs(os.path.dirname(sys.argv[1]), exist_ok=True)
+file = open(sys.argv[1], "a"); fcntl.lockf(file, fcntl.LOCK_EX)
+print("held", flush=True); sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def lock_held(inside: Inside, path: str) -> Iterator[None]:
+    """Another process holds a lock on a file."""
+    command = inside.guest.command("python3", "-c", _HOLDER, path)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdin is not None
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        try:
+            yield
+        finally:
+            holder.stdin.close()
+
+
+def in_the_background(what: threading.Thread) -> threading.Thread:
+    what.daemon = True
+    what.start()
+    return what
+
+
+__all__ = ["HANDLER", "HANDLER_DIRECTORY"]
