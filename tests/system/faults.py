@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-import threading
 from collections.abc import Iterator
 
 from lab.disk import LoopDisk
-from lab.guest import HANDLER, HANDLER_DIRECTORY, LIBRARY
+from lab.guest import LIBRARY
 from lab.hang import Hang, HangingMount
 from system.inside import Inside
 
@@ -21,14 +20,14 @@ WIRE = "168.63.129.16"
 @contextlib.contextmanager
 def route_into_a_tunnel(inside: Inside) -> Iterator[None]:
     """The wire server's route leads into a tunnel, as a VPN makes it."""
-    inside.guest.run(*"ip tuntap add dev vpn0 mode tun".split())
+    inside.guest.run(*["ip", "tuntap", "add", "dev", "vpn0", "mode", "tun"])
     try:
-        inside.guest.run(*"ip address add 10.99.0.1/24 dev vpn0".split())
-        inside.guest.run(*"ip link set vpn0 up".split())
+        inside.guest.run(*["ip", "address", "add", "10.99.0.1/24", "dev", "vpn0"])
+        inside.guest.run(*["ip", "link", "set", "vpn0", "up"])
         inside.guest.run(*f"ip route replace {WIRE}/32 dev vpn0".split())
         yield
     finally:
-        inside.guest.run(*"ip link delete vpn0".split(), check=False)
+        inside.guest.run(*["ip", "link", "delete", "vpn0"], check=False)
         inside.guest.run(*f"ip route replace {WIRE}/32 via 10.0.0.1 dev eth0".split())
 
 
@@ -40,7 +39,7 @@ def nft_drop(inside: Inside) -> Iterator[None]:
     try:
         yield
     finally:
-        inside.guest.run(*"nft delete table inet hardening".split())
+        inside.guest.run(*["nft", "delete", "table", "inet", "hardening"])
 
 
 @contextlib.contextmanager
@@ -114,7 +113,7 @@ def black_hole(inside: Inside) -> Iterator[None]:
     try:
         yield
     finally:
-        inside.guest.fabric_run(*"nft delete table inet hole".split())
+        inside.guest.fabric_run(*["nft", "delete", "table", "inet", "hole"])
 
 
 # -------------------------------------------------------------------------------------------------------- files
@@ -230,12 +229,3 @@ def lock_held(inside: Inside, path: str) -> Iterator[None]:
             yield
         finally:
             holder.stdin.close()
-
-
-def in_the_background(what: threading.Thread) -> threading.Thread:
-    what.daemon = True
-    what.start()
-    return what
-
-
-__all__ = ["HANDLER", "HANDLER_DIRECTORY"]

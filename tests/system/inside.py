@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from backupready.probes import PROBES
 from lab.guest import AGENT_UNIT, HANDLER_DIRECTORY, Guest
+from lab.mount import tool
 
 BACKUPREADY = "/usr/bin/backupready"
 _RESTART_DROP_IN = f"/etc/systemd/system/{AGENT_UNIT}.d/50-restart.conf"
@@ -56,6 +58,10 @@ class Inside:
         self.guest.run("systemctl", "start", "backupready-look.socket")
         self.guest.run("systemctl", "start", "backupready.service")
 
+    def mount(self, *arguments: str) -> None:
+        """Mount in the guest's mounts, with more rights than the guest has."""
+        tool("nsenter", f"--target={self.guest.leader}", "--mount", "--", "mount", *arguments)
+
     # ---- asking
 
     def check(self, user: str | None = None) -> Checked:
@@ -80,19 +86,21 @@ class Inside:
                 active.add(line.partition('problem="')[2].partition('"')[0])
         return frozenset(active) - ALWAYS
 
-    def expect(self, *problems: str, within: float = 60.0) -> Checked:
-        """Exactly these problems are active: by a check of its own, twice in a row, and by the daemon."""
+    def expect(self, *problems: str, within: float = 60.0, daemon: Collection[str] | None = None) -> Checked:
+        """Exactly these problems are active: by a check of its own, twice in a row, and by the daemon; for the daemon
+        others may be given, where it sees less than a check by root does."""
         wanted = frozenset(problems)
+        wanted_of_daemon = wanted if daemon is None else frozenset(daemon)
         deadline = time.monotonic() + within
         in_a_row = 0
         while True:
-            checked, daemon = self.check(), self.daemon_active()
-            in_a_row = in_a_row + 1 if checked.active == wanted == daemon else 0
+            checked, told = self.check(), self.daemon_active()
+            in_a_row = in_a_row + 1 if (checked.active, told) == (wanted, wanted_of_daemon) else 0
             if in_a_row == 2:
                 return checked
             if time.monotonic() > deadline:
                 raise AssertionError(
-                    f"expected {sorted(wanted)}; check says {sorted(checked.active)}, the daemon {sorted(daemon)}\n"
+                    f"expected {sorted(wanted)}; check says {sorted(checked.active)}, the daemon {sorted(told)}\n"
                     f"{json.dumps(checked.document, indent=1)}\n{self.last_words()}"
                 )
             time.sleep(0.5)
