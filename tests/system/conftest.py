@@ -40,3 +40,12 @@ def inside(booted: Inside) -> Iterator[Inside]:
     """Healthy before the test, whatever the last one did; on a failure the guest's own words are shown."""
     booted.heal()
     yield booted
+
+
+@pytest.fixture
+def steady(booted: Inside) -> Iterator[Inside]:
+    """The guest for faults that leave the agent alone: it is healed only if the test before it left something."""
+    if booted.check().active or booted.daemon_active():
+        booted.heal()
+    booted.expect(within=200)
+    yield booted
