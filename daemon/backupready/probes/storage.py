@@ -343,7 +343,8 @@ def look(machine: Machine, settings: Settings) -> Iterator[Observation]:
                 yield Reading("backupready_storage_phase_seconds", answered.phases[phase], {"phase": phase})
     yield from _failed(path, failures, answers, why)
     if failures and answered is None and all(f.how != "tls: certificate" for f in failures):
-        yield CannotTell("the storage does not answer", ("TLS_INTERCEPTED",), path.effect)
+        # Whatever its certificate would be, it adds nothing to that.
+        yield CannotTell("the storage does not answer", ("TLS_INTERCEPTED",), Effect.NOTICE)
     if settings["service_tags"]:
         addresses = [a for (name, _), told in answers.items() if name == host for a in _addresses(told)]
         effect = Effect.NOTICE if answered is not None else gap
