@@ -411,11 +411,18 @@ def test_the_next_address_is_tried_where_the_first_is_silent(full: int) -> None:
 
 
 def test_all_addresses_together_have_one_time_out(full: int, resolved_as: Callable[..., None]) -> None:
-    """However many there are, and at most four are tried."""
+    """However many there are."""
     resolved_as(*["127.0.0.3"] * 3, *(f"127.0.0.{number}" for number in range(3, 30)))
     error, elapsed = unreachable(f"http://many.test:{full}/", 0.8, 0.9)
     assert elapsed < 1.2
     assert error.how in ("connect: timed_out", "connect: refused")
+
+
+def test_only_the_first_addresses_of_a_name_are_tried(serve: Serve) -> None:
+    """A name with a thousand of them does not hold us."""
+    server = serve(answers())
+    with pytest.raises(ConnectionRefusedError):
+        network._connected([*(f"127.0.0.{number}" for number in range(2, 9)), LOOPBACK], server.port, 2)
 
 
 def test_a_machine_without_ipv6_is_not_what_is_wrong(closed_port: int, resolved_as: Callable[..., None]) -> None:

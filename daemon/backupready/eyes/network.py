@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import http.client
+import ipaddress
 import os
 import socket
 import threading
@@ -213,6 +214,7 @@ def resolve(name: str, server: str, timeout: float) -> Resolved:
     address, _, text = server.partition("#")
     started = time.monotonic()
     try:
+        ipaddress.ip_address(address.partition("%")[0])  # else older libraries raise whatever comes to their mind
         query, port = dns.message.make_query(name, "A"), int(text or 53)
         # What comes from another address is nobody's answer.
         answer = dns.query.udp(query, address, timeout=timeout, port=port, ignore_unexpected=True)

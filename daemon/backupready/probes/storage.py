@@ -68,9 +68,6 @@ _TAGS_LIMIT = 16 << 20  # bytes; the list for the public cloud has under 10 MB
 _MOST_PREFIXES = 50_000
 _MOST_ADDRESSES = 8
 _NETWORK = "https://learn.microsoft.com/azure/backup/backup-azure-arm-vms-prepare"
-_SNAPSHOT_TIMEOUT = (
-    "https://learn.microsoft.com/azure/backup/backup-azure-troubleshoot-vm-backup-fails-snapshot-timeout"
-)
 _BY_PATH = (Effect.RISKS, Effect.NOTICE)
 _NEED = (
     " It matters only where the extension takes the snapshot from inside the guest (SnapshotMethod in"
@@ -88,7 +85,7 @@ PROBLEMS = (
         diagnosis="As root: `curl -vI https://<endpoint>/`; the evidence names the phase in which it ends.",
         fix="Let TCP 443 to the service tag Storage of the region out of the virtual network (network security group,"
         " firewall, route table, guest firewall), or remove SnapshotMethod so that the host takes the snapshot.",
-        source=_SNAPSHOT_TIMEOUT,
+        source=_NETWORK,
         milder=_BY_PATH,
         sightings=2,
         apart=timedelta(seconds=5),
@@ -289,16 +286,19 @@ def _settings_host(machine: Machine) -> str:
 def look(machine: Machine, settings: Settings) -> Iterator[Observation]:
     """Ask every name server, then the endpoint, on the ways that the agent and the snapshot would go."""
     path = _path(machine)
-    gap = _gap_effect(path)
+    gap = Effect.NOTICE if path.effect is Effect.NOTICE else Effect.RISKS
+    listed = bool(settings["service_tags"])
     try:
         host = settings["endpoint"] or waagent.upload_host(machine) or _settings_host(machine)
     except CannotTell as error:
         yield CannotTell(error.why, _REACH, path.effect)
-        yield CannotTell(error.why, ("ALLOW_LIST_GAP",), gap)
+        if listed:
+            yield CannotTell(error.why, ("ALLOW_LIST_GAP",), gap)
         return
     if not host:
         yield CannotTell("no storage endpoint is known", _REACH, Effect.NOTICE)
-        yield CannotTell("no storage endpoint is known", ("ALLOW_LIST_GAP",), Effect.NOTICE)
+        if listed:
+            yield CannotTell("no storage endpoint is known", ("ALLOW_LIST_GAP",), Effect.NOTICE)
         return
     proxy = ""
     try:
@@ -309,7 +309,7 @@ def look(machine: Machine, settings: Settings) -> Iterator[Observation]:
     if proxy and path.effect is not Effect.NOTICE:
         ways.append(_Way(host))  # the extension goes past a proxy that has a port
     names = [way.first_hop for way in ways]
-    if settings["service_tags"] and host not in names:
+    if listed and host not in names:
         names.append(host)
 
     why = ""
@@ -345,14 +345,10 @@ def look(machine: Machine, settings: Settings) -> Iterator[Observation]:
     if failures and answered is None and all(f.how != "tls: certificate" for f in failures):
         # Whatever its certificate would be, it adds nothing to that.
         yield CannotTell("the storage does not answer", ("TLS_INTERCEPTED",), Effect.NOTICE)
-    if settings["service_tags"]:
+    if listed:
         addresses = [a for (name, _), told in answers.items() if name == host for a in _addresses(told)]
         effect = Effect.NOTICE if answered is not None else gap
         yield from _allowed(machine, settings, host, addresses, effect)
-
-
-def _gap_effect(path: _Path) -> Effect:
-    return Effect.NOTICE if path.effect is Effect.NOTICE else Effect.RISKS
 
 
 # ------------------------------------------------------------------------------------------------------------- ways
