@@ -47,6 +47,7 @@ from backupready.model import (
 NOW = 1795393382.0  # 2026-11-23T00:23:02Z
 WIRE = "168.63.129.16:80"
 PLUGIN = "168.63.129.16:32526"
+STORAGE = "md-status.z6.blob.storage.azure.net"
 
 File = Union[str, bytes, CannotTell]
 T = TypeVar("T")
@@ -234,11 +235,13 @@ def healthy() -> FakeMachine:
         "/usr/bin/openssl": "",
         "/usr/bin/ip": "",
         "/etc/waagent.conf": "Extensions.Enabled=y\n",
+        "/etc/resolv.conf": "nameserver 127.0.0.53\n",
         "/sys/class/dmi/id/product_uuid": f"{this}\n",
         f"{library}/provisioned": this,
         f"{goal}/waagent_status.json": json.dumps(report),
         f"{goal}/ExtensionsConfig.xml": f'<Extensions><Plugins><Plugin name="{waagent.VMSNAPSHOT}"'
-        ' version="1.0.9220.0" state="enabled"/></Plugins></Extensions>',
+        ' version="1.0.9220.0" state="enabled"/></Plugins><StatusUploadBlob statusBlobType="BlockBlob">'
+        f"https://{STORAGE}/$system/vm.status?sv=2018&amp;sig=x</StatusUploadBlob></Extensions>",
         f"{handler}/HandlerManifest.json": '[{"version": 1.0, "handlerManifest": {}}]',
         f"{handler}/HandlerEnvironment.json": '[{"version": 1.0, "handlerEnvironment": {}}]',
         f"{handler}/config/HandlerState": "Enabled",
@@ -266,6 +269,8 @@ def healthy() -> FakeMachine:
             f"http://{WIRE}/?comp=versions": answer(b"<Versions><Version>2012-11-30</Version></Versions>"),
             f"http://{PLUGIN}/versions": answer(b'["2015-09-01"]', seconds=0.003),
         },
+        dns={(STORAGE, "127.0.0.53"): Resolved(("20.60.1.4",), "NOERROR", 0.004)},
+        web={f"https://{STORAGE}/": Fetched(400, {"name": 0.004, "tls": 0.03}, "Microsoft Corporation", 1)},
         units={
             "walinuxagent.service": {
                 "LoadState": "loaded",

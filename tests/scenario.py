@@ -90,14 +90,18 @@ _FILES = {
     "/usr/bin/openssl": "",
     "/usr/bin/ip": "",
     "/etc/waagent.conf": "# a comment\nExtensions.Enabled=y\nLogs.Verbose=n\n",
+    "/etc/resolv.conf": "nameserver 127.0.0.53\noptions edns0 trust-ad\n",
     "/var/lib/waagent/provisioned": _MACHINE,
     "/sys/class/dmi/id/product_uuid": _MACHINE + "\n",
     f"/var/log/azure/{waagent.VMSNAPSHOT}/shell.log": "",
 }
 _LINKS: dict[str, str] = {}
 _PROGRAMS: dict[str, Any] = {}
-_DNS: dict[str, Any] = {}
-_WEB: dict[str, Any] = {}
+# The captured trees name the emulated fabric as the storage.
+_STORAGE = "md-status.z6.blob.storage.azure.net"
+_SETTINGS = {"storage.endpoint": _STORAGE}
+_DNS: dict[str, Any] = {f"{_STORAGE} 127.0.0.53": ["NOERROR", "20.60.1.4"]}
+_WEB: dict[str, Any] = {f"https://{_STORAGE}/": [400, "Microsoft Corporation"]}
 _ROOM = [32 << 30, 16 << 30, 2_000_000, 1_800_000]
 # Two processors, ten seconds apart, that do next to nothing.
 _IDLE = [[10.0 * n, 0.2 * n, 0, 20.0 * n, 8 << 30, 6 << 30, 0, 0, 0, 0, 0, 0, 0] for n in range(12)]
@@ -228,7 +232,7 @@ def believe(scenario: Mapping[str, Any], place: Path) -> Believed:
     place_config.write_text(
         "".join(
             f"[{name.partition('.')[0]}]\n{name.partition('.')[2]} = {text}\n"
-            for name, text in scenario.get("settings", {}).items()
+            for name, text in {**_SETTINGS, **scenario.get("settings", {})}.items()
         )
     )
     settings = config.load(table, place_config)

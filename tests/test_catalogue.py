@@ -290,7 +290,8 @@ def test_the_manual_of_the_configuration_tells_every_setting() -> None:
         told = page.partition(f".SS [{section}]\n")[2].partition("\n.SS ")[0]
         for setting in (s for s in catalogue.SETTINGS if s.section == section):
             item = told.partition(f".TP\n\\fB{setting.key} =\\fR\n")[2].partition("\n.TP")[0].replace("\n", " ")
-            assert f"The default is \\fB{manual.escape(setting.default)}\\fR." in item, setting.name
+            default = f"The default is \\fB{manual.escape(setting.default)}\\fR."
+            assert (default if setting.default else "There is no default.") in item, setting.name
             assert manual.escape(setting.form) in item, setting.name
     units = next(text for form, text in manual.FORMS if form == "a time span")
     assert all(re.search(rf"\b{unit}\b", units) for unit in config._UNITS)

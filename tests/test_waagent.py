@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from backupready import catalogue, config, probes, waagent
 from backupready.eyes import look
-from backupready.eyes.machine import CapturedMachine
+from backupready.eyes.machine import CapturedMachine, LiveMachine
 from backupready.model import CannotTell, ProbeState, Process
 from backupready.waagent import LogFacts
 from scenario import DATA, ScenarioMachine, furnish
@@ -129,6 +129,62 @@ def test_no_probe_breaks_on_any_content(contents: dict[str, bytes]) -> None:
         settings = config.load(catalogue.SETTINGS)
         looks = look.look(probes.PROBES, lambda memory: ScenarioMachine(place, at, scenario, memory), settings)
     assert [looked.traceback for looked in looks if looked.state is ProbeState.FAILED] == []
+
+
+# ------------------------------------------------------------------------------------------------------ storage host
+
+
+@pytest.mark.parametrize(
+    ("uri", "host"),
+    [
+        ("https://md-a.z6.blob.storage.azure.net/$system/vm.status?sv=1&sig=abc", "md-a.z6.blob.storage.azure.net"),
+        ("https://Account.blob.core.windows.net:443/c?sig=abc", "account.blob.core.windows.net"),
+        (" http://account.blob.core.chinacloudapi.cn ", "account.blob.core.chinacloudapi.cn"),
+        ("http://168.63.129.16:80/blob/vm.status?sig=abc", ""),
+        ("https://user:secret@account.blob.core.windows.net/", ""),
+        ("https://account.blob.core.windows.net\r\nHost: other/", ""),
+        ("account.blob.core.windows.net", ""),
+        ("https://[2603::1]/", ""),
+        (None, ""),
+        (7, ""),
+    ],
+)
+def test_the_host_of_a_blob(uri: object, host: str) -> None:
+    """Only a name, and nothing of the signature."""
+    assert waagent.blob_host(uri) == host
+
+
+@given(text=st.text(max_size=60) | st.from_regex(r"https?://[a-z.:@/?-]{1,40}"))
+def test_the_host_of_any_text(text: str) -> None:
+    """It is a plain name or nothing."""
+    assert all(c.isascii() and (c.isalnum() or c in "-.") for c in waagent.blob_host(text))
+
+
+_UPLOAD = "<E><StatusUploadBlob statusBlobType='x'>https://{}.blob.core.windows.net/c?sig=abc</StatusUploadBlob></E>"
+
+
+@pytest.mark.parametrize(
+    ("files", "host"),
+    [
+        ({"ExtensionsConfig.9.xml": _UPLOAD.format("nine"), "ExtensionsConfig.10.xml": _UPLOAD.format("ten")}, "ten"),
+        (
+            {"history/1__1/ExtensionsConfig.xml": _UPLOAD.format("a"), "ExtensionsConfig.1.xml": _UPLOAD.format("b")},
+            "a",
+        ),
+        ({"history/1__1/ExtensionsConfig.xml": _UPLOAD.format("a"), "history/2__2/VmSettings.json": "{}"}, "a"),
+        ({"history/1__1/VmSettings.json": "[]", "history/1__1/ExtensionsConfig.xml": "\0"}, ""),
+        ({"history/1__1.zip": ""}, ""),
+        ({}, ""),
+    ],
+)
+def test_the_storage_host_of_the_newest_goal_state(files: dict[str, str], host: str, tmp_path: Path) -> None:
+    """In either layout; an older one where the newest names none."""
+    for name, text in files.items():
+        file = tmp_path / waagent.LIB_DIR.lstrip("/") / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    found = waagent.upload_host(LiveMachine(str(tmp_path)))
+    assert found == (f"{host}.blob.core.windows.net" if host else "")
 
 
 # ------------------------------------------------------------------------------------------------------------- log

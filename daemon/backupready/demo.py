@@ -154,6 +154,9 @@ class EmulatedGuest:
             # The emulated guest has no service manager.
             [unit]
             enabled = no
+            # Nor a storage, and what this machine's network lets through is not its matter.
+            [storage]
+            enabled = no
             [agent]
             interval = 5s
             [wire]

@@ -7,6 +7,7 @@ exception is CannotTell. Facts about the formats were measured with agents 2.7.3
 from __future__ import annotations
 
 import contextlib
+import html
 import json
 import re
 import xml.etree.ElementTree as ElementTree
@@ -503,6 +504,47 @@ def parse_extensions_config(data: bytes, path: str) -> tuple[WantedHandler, ...]
         WantedHandler(plugin.get("name", ""), plugin.get("version", ""), plugin.get("state", "").lower())
         for plugin in root.iterfind("Plugins/Plugin")
     )
+
+
+# A blob has a name; an address is the emulated fabric's.
+_BLOB_HOST = re.compile(
+    r"https?://([A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})*\.[A-Za-z][A-Za-z0-9-]{0,62})(?::\d{1,5})?(?:[/?]|$)"
+)
+_UPLOAD_IN_XML = re.compile(r"<StatusUploadBlob\b[^>]{0,200}>\s*([^<]{1,4000})")
+
+
+def blob_host(uri: object) -> str:
+    """The host of a blob's address, in small letters, and nothing of what follows it; empty if it is none."""
+    match = _BLOB_HOST.match(uri.strip()) if isinstance(uri, str) else None
+    return match.group(1).lower() if match else ""
+
+
+def upload_host(machine: Machine) -> str:
+    """The storage host that the newest goal state which the agent kept names for the status; empty if none does.
+    Raises CannotTell."""
+    paths = [
+        f"{directory}/{name}"
+        for directory in reversed(_history(machine)[-_NEWEST_HISTORY:])
+        for name in ("VmSettings.json", "ExtensionsConfig.xml")
+    ]
+    with contextlib.suppress(Absent):
+        matches = [match for name in machine.names(LIB_DIR) if (match := _ROOT_EXTENSIONS_CONFIG.fullmatch(name))]
+        paths += [f"{LIB_DIR}/{max(matches, key=lambda match: int(match.group(1))).group()}"] if matches else []
+    for path in paths:
+        try:
+            data = machine.read(path)
+            if path.endswith(".xml"):
+                match = _UPLOAD_IN_XML.search(data.decode("utf-8", "replace"))
+                uri: Any = html.unescape(match.group(1)) if match else ""
+            else:
+                document = parse_json(data, path)
+                upload = document.get("statusUploadBlob") if isinstance(document, dict) else None
+                uri = upload.get("value") if isinstance(upload, dict) else ""
+        except (Absent, CannotTell):
+            continue
+        if host := blob_host(uri):
+            return host
+    return ""
 
 
 # ----------------------------------------------------------------------------------------- handler directories

@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import http.client
+import ipaddress
 import os
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Callable, TypeVar
 from urllib.parse import urlsplit
 
@@ -21,6 +22,7 @@ from backupready.model import Answer, Fetched, Resolved, Unreachable
 
 BODY_LIMIT = 64 << 10  # bytes; the longest answer that a probe needs is under 2 kB
 _MOST_ATTEMPTS = 3
+_MOST_ADDRESSES = 4  # of one name
 T = TypeVar("T")
 
 
@@ -51,8 +53,13 @@ def _retried(
     how: Callable[[BaseException], tuple[str, str]],
     timeout: float,
     budget: float,
+    final: Callable[[BaseException], bool] = lambda error: False,
+    at: Callable[[], str] = lambda: "",
 ) -> T:
-    """`once` with the number of the try, until it succeeds or the budget is used up. Raises Unreachable."""
+    """`once` with the number of the try, until it succeeds or the budget is used up. Raises Unreachable.
+
+    An error that is `final` is not worth another try. `at` says how far it has come, for when the budget ends it.
+    """
     import tenacity
 
     attempts = 0
@@ -63,7 +70,7 @@ def _retried(
         return once(attempts)
 
     retrying = tenacity.Retrying(
-        retry=tenacity.retry_if_exception_type(trouble),
+        retry=tenacity.retry_if_exception(lambda error: isinstance(error, trouble) and not final(error)),
         stop=tenacity.stop_any(
             tenacity.stop_after_attempt(_MOST_ATTEMPTS), tenacity.stop_after_delay(budget - timeout)
         ),
@@ -88,57 +95,68 @@ def _retried(
         return done[0]
     if failed:
         raise Unreachable(*how(failed[0]), attempts)
-    raise Unreachable("timed_out", f"the answer was not complete after {budget:g} s", attempts)
+    raise Unreachable(f"{at()}timed_out", f"the answer was not complete after {budget:g} s", attempts)
 
 
 class _PhaseError(Exception):
-    """A phase of a fetch has failed."""
+    """A phase of a fetch has failed; `final` if it would fail again."""
 
-    def __init__(self, phase: str, why: tuple[str, str]) -> None:
+    def __init__(self, phase: str, why: tuple[str, str], final: bool = False) -> None:
         super().__init__(phase, *why)
         self.phase = phase
         self.why = why
+        self.final = final
 
 
 def fetch(url: str, timeout: float, budget: float, proxy: str) -> Fetched:
     """An HTTP HEAD, each phase measured. Certificates are held against the system's own authorities."""
     import ssl
 
-    parts, through = urlsplit(url), urlsplit(proxy)
-    host, secure = parts.hostname or "", parts.scheme == "https"
-    port = parts.port or (443 if secure else 80)
-    first_host, first_port = (through.hostname or "", through.port or 80) if proxy else (host, port)
+    try:
+        parts, through = urlsplit(url), urlsplit(proxy)
+        host, secure = parts.hostname or "", parts.scheme == "https"
+        port = parts.port or (443 if secure else 80)
+        first_host, first_port = (through.hostname or "", through.port or 80) if proxy else (host, port)
+    except ValueError as error:
+        raise Unreachable("name: failed", str(error), 0) from None
+    named = f"[{host}]" if ":" in host else host
+    authority = named if port == (443 if secure else 80) else f"{named}:{port}"
     path = parts.path or "/"
+    reached = "name"
 
     def once(attempts: int) -> Fetched:
         phases: dict[str, float] = {}
 
         @contextlib.contextmanager
         def phase(name: str) -> Any:
-            started = time.monotonic()
+            nonlocal reached
+            reached, started = name, time.monotonic()
             try:
                 yield
             except ssl.SSLCertVerificationError as error:
-                raise _PhaseError(name, ("certificate", error.verify_message)) from error
+                raise _PhaseError(name, ("certificate", error.verify_message), final=True) from error
+            except ssl.SSLError as error:  # its errno is not the system's
+                raise _PhaseError(name, ("failed", str(error.reason or error))) from error
             except socket.gaierror as error:
-                raise _PhaseError(name, ("failed", str(error.strerror))) from error
+                how = "unknown" if error.errno == socket.EAI_NONAME else "failed"
+                raise _PhaseError(name, (how, str(error.strerror))) from error
             except (OSError, http.client.HTTPException, ValueError) as error:
                 raise _PhaseError(name, _how(error)) from error
             phases[name] = time.monotonic() - started
 
         with contextlib.ExitStack() as stack:
             with phase("name"):
-                addresses = socket.getaddrinfo(first_host, first_port, type=socket.SOCK_STREAM)
+                found = socket.getaddrinfo(first_host, first_port, type=socket.SOCK_STREAM)
             with phase("connect"):
-                connection = socket.create_connection((str(addresses[0][4][0]), first_port), timeout)
+                connection = _connected([str(address[0]) for *_, address in found], first_port, timeout)
             stack.callback(connection.close)
             if proxy and secure:
                 with phase("proxy"):
-                    connection.sendall(f"CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
+                    connection.sendall(f"CONNECT {named}:{port} HTTP/1.1\r\nHost: {named}:{port}\r\n\r\n".encode())
                     answer = http.client.HTTPResponse(connection, method="CONNECT")
                     answer.begin()
-                    if answer.status != 200:
-                        raise _PhaseError("proxy", (f"answers {answer.status}", answer.reason))
+                    if not 200 <= answer.status < 300:
+                        raise _PhaseError("proxy", (f"answers {answer.status}", answer.reason), final=True)
             issuer = ""
             if secure:
                 with phase("tls"):
@@ -150,7 +168,7 @@ def fetch(url: str, timeout: float, budget: float, proxy: str) -> Fetched:
                     )
             with phase("first_byte"):
                 target = url if proxy and not secure else path
-                connection.sendall(f"HEAD {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+                connection.sendall(f"HEAD {target} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n".encode())
                 answer = http.client.HTTPResponse(connection, method="HEAD")
                 answer.begin()
             return Fetched(answer.status, phases, issuer, attempts)
@@ -159,27 +177,55 @@ def fetch(url: str, timeout: float, budget: float, proxy: str) -> Fetched:
         assert isinstance(error, _PhaseError)
         return f"{error.phase}: {error.why[0]}", error.why[1]
 
-    return _retried(once, (_PhaseError,), how, timeout, budget)
+    def final(error: BaseException) -> bool:
+        return isinstance(error, _PhaseError) and error.final
+
+    return _retried(once, (_PhaseError,), how, timeout, budget, final, lambda: f"{reached}: ")
+
+
+def _connected(addresses: Sequence[str], port: int, timeout: float) -> socket.socket:
+    """A connection to the first address that takes one. The time-out is for all of them, in equal shares, so that one
+    which is silent leaves the others their turn."""
+    candidates = list(dict.fromkeys(addresses))[:_MOST_ADDRESSES]
+    deadline = time.monotonic() + timeout
+    errors: list[OSError] = []
+    for number, address in enumerate(candidates):
+        share = max(0.05, (deadline - time.monotonic()) / (len(candidates) - number))
+        try:
+            connection = socket.create_connection((address, port), share)
+        except OSError as error:
+            errors.append(error)
+        else:
+            connection.settimeout(timeout)
+            return connection
+    # A machine without IPv6 has no way to half of the addresses; that is not what is wrong.
+    raise next((e for e in errors if e.errno not in (errno.ENETUNREACH, errno.EADDRNOTAVAIL)), errors[-1])
 
 
 def resolve(name: str, server: str, timeout: float) -> Resolved:
-    """One question to one name server."""
+    """One question to one name server, asked again over TCP where the answer was cut."""
     import dns.exception
+    import dns.flags
     import dns.message
     import dns.query
     import dns.rcode
     import dns.rdatatype
 
-    address, _, port = server.partition("#")
+    address, _, text = server.partition("#")
     started = time.monotonic()
     try:
-        query = dns.message.make_query(name, "A")
-        answer = dns.query.udp(query, address, timeout=timeout, port=int(port or 53))
+        ipaddress.ip_address(address.partition("%")[0])  # else older libraries raise whatever comes to their mind
+        query, port = dns.message.make_query(name, "A"), int(text or 53)
+        # What comes from another address is nobody's answer.
+        answer = dns.query.udp(query, address, timeout=timeout, port=port, ignore_unexpected=True)
+        if answer.flags & dns.flags.TC:
+            left = max(0.05, started + timeout - time.monotonic())
+            answer = dns.query.tcp(query, address, timeout=left, port=port)
     except dns.exception.Timeout:
         raise Unreachable("timed_out", f"no answer after {timeout:g} s", 1) from None
     except OSError as error:
         raise Unreachable(*_how(error), 1) from None
-    except (dns.exception.DNSException, ValueError) as error:
+    except (dns.exception.DNSException, ValueError, EOFError) as error:
         raise Unreachable("failed", f"{type(error).__name__}: {error}"[:200], 1) from None
     addresses = [record.to_text() for group in answer.answer if group.rdtype == dns.rdatatype.A for record in group]
     return Resolved(tuple(addresses), dns.rcode.to_text(answer.rcode()), time.monotonic() - started)
