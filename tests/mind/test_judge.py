@@ -454,6 +454,15 @@ def test_the_effect_is_that_of_what_is_seen() -> None:
     assert (here.state(), here.belief().effect) == (CLEAR, Effect.BLOCKS)
 
 
+def test_what_is_not_confirmed_yet_is_as_grave_as_what_is_seen() -> None:
+    """A notice that awaits its second sighting does not make the verdict unknown."""
+    here = court(problem("BROKEN", milder=(Effect.NOTICE,), sightings=2))
+    here.saw(Finding("BROKEN", effect=Effect.NOTICE))
+    assert (here.state(), here.snapshot().verdict) == (UNKNOWN, Verdict.READY)
+    here.saw(Finding("BROKEN"))
+    assert (here.state(), here.belief().effect, here.snapshot().verdict) == (ACTIVE, Effect.BLOCKS, Verdict.BLOCKED)
+
+
 def test_what_cannot_be_told_may_be_milder_too() -> None:
     """An unknown blocker makes the verdict unknown, but not one that could only be a notice here."""
     here = court(problem("BROKEN", milder=(Effect.NOTICE,)))

@@ -30,6 +30,7 @@ from backupready.model import (
 # A look is too old when this many of its intervals, and its deadline, have gone by without a newer one.
 _STALE_INTERVALS = 3
 _NOT_YET = "not looked at yet"
+_NOT_CONFIRMED = "seen, and not confirmed yet"
 
 
 @dataclass(frozen=True)
@@ -246,17 +247,17 @@ class Judge:
         elif track.cannot:
             state, why = BeliefState.UNKNOWN, track.cannot
         elif state is BeliefState.UNKNOWN:
-            why = "seen, and not confirmed yet"
+            why = _NOT_CONFIRMED
         if state is BeliefState.UNKNOWN and track.settled is not BeliefState.UNKNOWN:
             track.settled, track.since = BeliefState.UNKNOWN, wall
         seen = tuple(track.sightings.values())
         # While it is active, what is seen of it with another key needs no confirmation of its own.
         sightings = tuple(s for s in seen if s.count >= track.problem.sightings) or seen
         effect = track.problem.effect
-        if state is BeliefState.ACTIVE:
-            effect = min((s.effect for s in sightings), key=_rank, default=effect)
-        elif track.cannot:
+        if track.cannot and told is not None:
             effect = track.possible or effect
+        elif state is BeliefState.ACTIVE or why == _NOT_CONFIRMED:
+            effect = min((s.effect for s in sightings), key=_rank, default=effect)
         return Belief(track.problem, state, track.since or wall, effect, sightings, why=why)
 
     def snapshot(
