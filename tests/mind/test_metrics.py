@@ -119,7 +119,8 @@ def test_every_declared_problem_has_its_series_from_the_first_scrape() -> None:
     """Before any look: none is active, all are unknown."""
     text = render(snapshot())
     declared = {(problem.effect.value, problem.code) for problem in probes.PROBLEMS}
-    assert samples(text, "backupready_problem_active") == dict.fromkeys(declared, 0.0)
+    milder = {(effect.value, problem.code) for problem in probes.PROBLEMS for effect in problem.milder}
+    assert samples(text, "backupready_problem_active") == dict.fromkeys(declared | milder, 0.0)
     assert samples(text, "backupready_problem_unknown") == dict.fromkeys(declared, 1.0)
     assert samples(text, "backupready_probe_success") == {(one.name,): 0.0 for one in probes.PROBES}
     assert samples(text, "backupready_probe_last_run_timestamp_seconds") == {}

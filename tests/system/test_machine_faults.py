@@ -34,9 +34,7 @@ def crashing(*codes: str) -> tuple[str, ...]:
 
 
 FAULTS: dict[str, Fault] = {
-    "the route leads into a tunnel": Fault(
-        faults.route_into_a_tunnel, crashing("ROUTE_LEAVES_BY_WRONG_DEVICE")
-    ),
+    "the route leads into a tunnel": Fault(faults.route_into_a_tunnel, crashing("ROUTE_LEAVES_BY_WRONG_DEVICE")),
     "a hardening rule drops": Fault(
         faults.nft_drop, crashing("FOREIGN_FIREWALL_RULE"), crashing("WIRE_SERVER_UNREACHABLE")
     ),

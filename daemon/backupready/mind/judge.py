@@ -30,7 +30,6 @@ from backupready.model import (
 # A look is too old when this many of its intervals, and its deadline, have gone by without a newer one.
 _STALE_INTERVALS = 3
 _NOT_YET = "not looked at yet"
-_NOT_CONFIRMED = "seen, and not confirmed yet"
 
 
 @dataclass(frozen=True)
@@ -241,23 +240,21 @@ class Judge:
     def _belief(self, track: _Track, monotonic: float, wall: float) -> Belief:
         told = self._newest[track.probe].told
         stale = self._stale(track.probe)
-        state, why = track.settled, ""
-        if told is not None and monotonic - told > stale:
-            state, why = BeliefState.UNKNOWN, f"the newest look is older than {stale:.0f} s"
-        elif track.cannot:
-            state, why = BeliefState.UNKNOWN, track.cannot
-        elif state is BeliefState.UNKNOWN:
-            why = _NOT_CONFIRMED
-        if state is BeliefState.UNKNOWN and track.settled is not BeliefState.UNKNOWN:
-            track.settled, track.since = BeliefState.UNKNOWN, wall
         seen = tuple(track.sightings.values())
         # While it is active, what is seen of it with another key needs no confirmation of its own.
         sightings = tuple(s for s in seen if s.count >= track.problem.sightings) or seen
-        effect = track.problem.effect
-        if track.cannot and told is not None:
-            effect = track.possible or effect
-        elif state is BeliefState.ACTIVE or why == _NOT_CONFIRMED:
-            effect = min((s.effect for s in sightings), key=_rank, default=effect)
+        gravest = min((s.effect for s in sightings), key=_rank, default=track.problem.effect)
+        state, why, effect = track.settled, "", gravest
+        if told is not None and monotonic - told > stale:
+            state, why = BeliefState.UNKNOWN, f"the newest look is older than {stale:.0f} s"
+            effect = track.problem.effect
+        elif track.cannot:
+            state, why = BeliefState.UNKNOWN, track.cannot
+            effect = track.possible or track.problem.effect
+        elif state is BeliefState.UNKNOWN:
+            why = "seen, and not confirmed yet"
+        if state is BeliefState.UNKNOWN and track.settled is not BeliefState.UNKNOWN:
+            track.settled, track.since = BeliefState.UNKNOWN, wall
         return Belief(track.problem, state, track.since or wall, effect, sightings, why=why)
 
     def snapshot(
