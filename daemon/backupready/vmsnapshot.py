@@ -325,9 +325,9 @@ PORTAL_ERRORS: Mapping[str, PortalError] = {
 
 def portal_error(name: str) -> PortalError | None:
     """By the portal's name, in any case, with or without its usual `UserError`."""
-    short = name.lower()
-    short = short[len("usererror") :] if short.startswith("usererror") else short
-    return PORTAL_ERRORS.get(f"usererror{short}") or PORTAL_ERRORS.get(short)
+    word = name.lower()
+    short = word[len("usererror") :] if word.startswith("usererror") else word
+    return next((PORTAL_ERRORS[key] for key in (word, short, f"usererror{short}") if key in PORTAL_ERRORS), None)
 
 
 # ------------------------------------------------------------------------------------------------------- its runs
