@@ -38,6 +38,7 @@ _TROUBLESHOOTING = "https://learn.microsoft.com/azure/backup/backup-azure-vms-tr
 # The extension gives up on a request that is older than 140 minutes.
 _FRESH = timedelta(minutes=140 + 10).total_seconds()
 _RUNS_TO_LEARN = 3  # two gaps: from one alone nothing is learned
+_RETRIES = timedelta(hours=1).total_seconds()  # tries of one backup follow each other within minutes
 _AT_LEAST = timedelta(hours=26).total_seconds()  # a day, and two hours for a start that is late
 _MARGIN = timedelta(hours=2).total_seconds()
 # Codes that the extension also gives to what went wrong elsewhere.
@@ -151,7 +152,7 @@ def look(machine: Machine, settings: Settings) -> Iterator[Observation]:
 
 def _running(machine: Machine, runs: Sequence[Outcome]) -> Iterator[Observation]:
     """By its own word, or by its processes; where neither can be told there is no reading."""
-    if runs and runs[0].kind is Kind.UNDERWAY and machine.now() - runs[0].time <= _FRESH:
+    if runs and runs[0].kind is Kind.UNDERWAY and abs(machine.now() - runs[0].time) <= _FRESH:
         yield Reading("backupready_backup_running", 1)
         return
     with contextlib.suppress(CannotTell):
@@ -273,7 +274,12 @@ def _overdue(machine: Machine, runs: Sequence[Outcome], expected: float) -> Iter
     """Measured from the last run, whatever came of it, and only over time in which the machine was on: of one that is
     off the platform takes the disks without asking anybody inside."""
     now = machine.now()
-    times = sorted({run.time for run in runs if run.kind is not Kind.SKIPPED and run.time <= now})
+    times: list[float] = []
+    for time in sorted(run.time for run in runs if run.kind is not Kind.SKIPPED and run.time <= now):
+        if times and time - times[-1] < _RETRIES:
+            times[-1] = time
+        else:
+            times.append(time)
     if not times or (not expected and len(times) < _RUNS_TO_LEARN):
         return
     longest = max((later - earlier for earlier, later in zip(times, times[1:])), default=0.0)
