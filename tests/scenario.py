@@ -8,6 +8,8 @@ until      the log ends before its line `##### <until>`
 at         the moment of the look, RFC 3339; by default two seconds after the end of the log
 files      path → text to write, or null to remove (a directory: with all that is in it)
 bytes      path → hexadecimal bytes to write
+history    [hours before `at`, code, {what else differs}] of each past backup, oldest first (tests/history.py), in place
+           of those that the library has
 modified   path → seconds before `at` when it was modified; everything else was modified 60 s before
 processes  [pid, parent, state, seconds since its start, argument …] of each; by default a healthy agent's; null when
            the process table cannot be told
@@ -65,6 +67,7 @@ from backupready.model import (
     Spaces,
     Unreachable,
 )
+from history import Run, history
 
 DATA = Path(__file__).parent / "data"
 _MACHINE = "7f5a3c3e-0000-4000-8000-000000000001"
@@ -254,6 +257,11 @@ def furnish(scenario: Mapping[str, Any], place: Path) -> float:
     if base is not None:
         shutil.copytree(DATA / base, library)
     log = _slice((DATA / "logs" / log_name).read_bytes(), scenario.get("until")) if log_name else b""
+    end = max((record.time for record in waagent.records(log)), default=None)
+    wanted = waagent.timestamp(scenario.get("at"))
+    at = wanted if wanted is not None else (end or 1795393382.0) + 2.0
+    if "history" in scenario:
+        _write_history(scenario["history"], place, at)
     for path, text in {**_FILES, **scenario.get("files", {})}.items():
         file = place / path.lstrip("/")
         if text is None:
@@ -269,14 +277,21 @@ def furnish(scenario: Mapping[str, Any], place: Path) -> float:
         file = place / waagent.LOG.lstrip("/")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(log)
-    end = max((record.time for record in waagent.records(log)), default=None)
-    wanted = waagent.timestamp(scenario.get("at"))
-    at = wanted if wanted is not None else (end or 1795393382.0) + 2.0
     for file in [*place.rglob("*"), place]:
         os.utime(file, (at - 60, at - 60))
     for path, age in scenario.get("modified", {}).items():
         os.utime(place / path.lstrip("/"), (at - age, at - age))
     return at
+
+
+def _write_history(rows: Sequence[Any], place: Path, at: float) -> None:
+    for file in place.glob(f"var/lib/waagent/{waagent.VMSNAPSHOT}-*/status/*.status"):
+        file.unlink()
+    runs = [Run(at - hours * 3600, code, **(how[0] if how else {})) for hours, code, *how in rows]
+    for path, text in history(runs, first=10).items():
+        if "/config/" not in path:  # the requests stay those of the library
+            (place / path).parent.mkdir(parents=True, exist_ok=True)
+            (place / path).write_text(text)
 
 
 def _slice(log: bytes, until: str | None) -> bytes:

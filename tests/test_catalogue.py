@@ -13,10 +13,10 @@ from typing import Callable
 
 import pytest
 
-from backupready import catalogue, cli, config, probes
+from backupready import catalogue, cli, probes
 from backupready.catalogue import completions, journal, manual, rendered, runbook
 from backupready.mind import metrics, service
-from backupready.model import Problem, Verdict
+from backupready.model import TIME_UNITS, Problem, Verdict
 from requirement import unavailable
 
 SOURCE = Path(__file__).parents[1]
@@ -294,7 +294,7 @@ def test_the_manual_of_the_configuration_tells_every_setting() -> None:
             assert (default if setting.default else "There is no default.") in item, setting.name
             assert manual.escape(setting.form) in item, setting.name
     units = next(text for form, text in manual.FORMS if form == "a time span")
-    assert all(re.search(rf"\b{unit}\b", units) for unit in config._UNITS)
+    assert all(re.search(rf"\b{unit}\b", units) for unit in TIME_UNITS)
 
 
 def test_text_cannot_become_a_request_of_roff() -> None:

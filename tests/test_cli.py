@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from backupready import __version__, cli, probes, report
+from backupready import __version__, cli, probes, report, vmsnapshot
 from backupready.model import Access, CannotTell, Unreachable, Verdict
 from fake import FakeMachine, answer, configuration, healthy
 
@@ -65,6 +65,9 @@ def exit_of(*arguments: str) -> int:
         ("config", "destroy"),
         ("check", "--root", "/nonexistent/tree"),
         ("explain", "AGENT_SINGS"),
+        ("explain", "UserErrorSings"),
+        ("explain", "77"),
+        ("explain", "9" * 5000),
     ],
 )
 def test_wrong_usage_is_64(arguments: tuple[str, ...], capsys: Capture) -> None:
@@ -128,6 +131,37 @@ def test_a_problem_is_explained(code: str, capsys: Capture) -> None:
     """In whatever way its code is typed."""
     assert exit_of("explain", code) == 0
     assert capsys.readouterr().out == report.explain(probes.problem("AGENT_STOPPED")) + "\n"
+
+
+@pytest.mark.parametrize("number", sorted(vmsnapshot.CODES))
+def test_a_code_of_the_extension_is_explained(number: int, capsys: Capture) -> None:
+    """Its name, what it means, what to do, and which of our problems it points at."""
+    code = vmsnapshot.CODES[number]
+    assert exit_of("explain", str(number)) == 0
+    told = capsys.readouterr().out
+    assert told.startswith(f"{number}: {code.name}\n")
+    for words in (code.meaning, code.fix, *code.portal):
+        assert words in told
+    for point in (problem for problem in probes.PROBLEMS if problem.code in code.points):
+        assert f"Points at: {point.code}: {point.title}\n" in told
+
+
+def test_a_number_that_is_no_code_is_answered_with_all_of_them(capsys: Capture) -> None:
+    """On standard error."""
+    assert exit_of("explain", "77") == 64
+    told = capsys.readouterr().err
+    assert told.startswith("backupready explain: the extension has no code 77; it has 0 1 2 3 4 11 ")
+    assert [int(number) for number in told.partition(" it has ")[2].split()] == sorted(vmsnapshot.CODES)
+
+
+@pytest.mark.parametrize("error", vmsnapshot.PORTAL_ERRORS.values(), ids=lambda error: error.name)
+def test_a_name_of_the_portal_is_explained(error: vmsnapshot.PortalError, capsys: Capture) -> None:
+    """In whatever case it is typed, with the extension's codes behind it."""
+    assert exit_of("explain", error.name.swapcase()) == 0
+    told = capsys.readouterr().out
+    assert told.startswith(f"{error.name}\n")
+    for words in (error.meaning, error.fix, *(vmsnapshot.CODES[number].name for number in error.codes)):
+        assert words in told
 
 
 def test_without_a_code_all_problems_are_listed(capsys: Capture) -> None:

@@ -20,7 +20,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from backupready import __version__, catalogue, config, probes, report
+from backupready import __version__, catalogue, config, probes, report, vmsnapshot
 from backupready.config import Config, ConfigError
 from backupready.mind.judge import Judge
 from backupready.model import Access, Looked, Probe, Sample, Snapshot, Verdict
@@ -66,7 +66,13 @@ def command_line() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true", help="one JSON document")
 
     explain = verbs.add_parser("explain", help="meaning, diagnosis, documented fix and source of a problem")
-    explain.add_argument("code", metavar="CODE", nargs="?", help="such as AGENT_STOPPED; without it, all of them")
+    explain.add_argument(
+        "code",
+        metavar="CODE",
+        nargs="?",
+        help="such as AGENT_STOPPED; also a number of the extension's, such as 76, or a name of the portal's, such as"
+        " UserErrorFsFreezeFailed; without it, all problems",
+    )
 
     conf = verbs.add_parser("config", help="find mistakes in the configuration, or show what is in force")
     conf.add_argument("action", choices=("check", "show"))
@@ -269,15 +275,23 @@ def _explain(options: argparse.Namespace) -> int:
         for problem in sorted(probes.PROBLEMS, key=lambda problem: problem.code):
             print(f"{problem.code:32} {problem.effect.value:9} {problem.title}")
         return 0
+    known = {problem.code: problem for problem in probes.PROBLEMS}
     code = options.code.upper().replace("-", "_")
-    try:
-        problem = probes.problem(code)
-    except KeyError:
+    if code in known:
+        print(report.explain(known[code]))
+    elif (error := vmsnapshot.portal_error(options.code)) is not None:
+        print(report.explain_portal_error(error, known))
+    elif not (code.isascii() and code.isdigit()):
         print(
             f"backupready explain: there is no problem {options.code!r}; without a code all are listed", file=sys.stderr
         )
         return EXIT_USAGE
-    print(report.explain(problem))
+    elif len(code) < 10 and int(code) in vmsnapshot.CODES:
+        print(report.explain_code(vmsnapshot.CODES[int(code)], known))
+    else:
+        numbers = " ".join(str(number) for number in sorted(vmsnapshot.CODES))
+        print(f"backupready explain: the extension has no code {code}; it has {numbers}", file=sys.stderr)
+        return EXIT_USAGE
     return 0
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,41 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from backupready.model import Probe, Setting
+from backupready.model import duration as duration
 
 DEFAULT_PATH = Path("/etc/backupready/backupready.conf")
 EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h
 
-_UNITS = {
-    "ms": 0.001,
-    "s": 1.0,
-    "sec": 1.0,
-    "min": 60.0,
-    "m": 60.0,
-    "h": 3600.0,
-    "d": 86400.0,
-}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
-
-
 # ------------------------------------------------------------------------------------------------- value forms
-
-
-def duration(text: str) -> timedelta:
-    """A time span in systemd's manner: `90`, `90s`, `5min`, `1h 30min`."""
-    rest, seconds = text.strip().lower(), 0.0
-    if not rest:
-        raise ValueError("is empty")
-    while rest:
-        match = _DURATION.match(rest)
-        unit = match.group(2) if match else ""
-        if not match or (unit and unit not in _UNITS):
-            raise ValueError(f"{text!r} is not a time span")
-        seconds += float(match.group(1)) * _UNITS[unit or "s"]
-        rest = rest[match.end() :].lstrip()
-    try:
-        return timedelta(seconds=seconds)
-    except OverflowError:
-        raise ValueError(f"{text!r} is longer than any time span can be") from None
 
 
 def positive_duration(text: str) -> timedelta:

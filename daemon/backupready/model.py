@@ -7,6 +7,7 @@ beliefs, the beliefs give a verdict, and one Snapshot of all that is what everyb
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -14,6 +15,17 @@ from typing import Any, Callable, Protocol, Union
 
 Scalar = Union[str, int, float, bool, None]
 Evidence = Mapping[str, Scalar]
+
+TIME_UNITS = {
+    "ms": 0.001,
+    "s": 1.0,
+    "sec": 1.0,
+    "min": 60.0,
+    "m": 60.0,
+    "h": 3600.0,
+    "d": 86400.0,
+}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
 
 
 class Effect(enum.Enum):
@@ -144,6 +156,24 @@ class Setting:
     @property
     def name(self) -> str:
         return f"{self.section}.{self.key}"
+
+
+def duration(text: str) -> timedelta:
+    """A time span in systemd's manner: `90`, `90s`, `5min`, `1h 30min`."""
+    rest, seconds = text.strip().lower(), 0.0
+    if not rest:
+        raise ValueError("is empty")
+    while rest:
+        match = _DURATION.match(rest)
+        unit = match.group(2) if match else ""
+        if not match or (unit and unit not in TIME_UNITS):
+            raise ValueError(f"{text!r} is not a time span")
+        seconds += float(match.group(1)) * TIME_UNITS[unit or "s"]
+        rest = rest[match.end() :].lstrip()
+    try:
+        return timedelta(seconds=seconds)
+    except OverflowError:
+        raise ValueError(f"{text!r} is longer than any time span can be") from None
 
 
 def whole_minutes(text: str) -> timedelta:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timezone
 from typing import Any
 
 from backupready.model import BeliefState, Effect, Evidence, ProbeState, Problem, Reason, Snapshot, Verdict
+from backupready.vmsnapshot import CODES, CODES_SOURCE, PORTAL_SOURCE, Code, PortalError
 
 SCHEMA = 1
 _WIDTH = 110  # columns
@@ -175,4 +176,43 @@ def explain(problem: Problem) -> str:
         parts.append(("Believed after", f"{problem.sightings} looks in a row, since {problem.patience}"))
     if problem.explains:
         parts.append(("Explains", ", ".join(problem.explains)))
+    return _told(parts)
+
+
+def explain_code(code: Code, known: Mapping[str, Problem]) -> str:
+    """A code of the extension, for `backupready explain`; `known` are our problems by code."""
+    parts = [
+        ("", f"{code.number}: {code.name}"),
+        ("Means", code.kind.value),
+        ("Health", code.health.value),
+        ("Meaning", code.meaning),
+        ("In the portal", ", ".join(code.portal) or "no name is documented"),
+        ("Fix", code.fix),
+        ("Source", CODES_SOURCE),
+        *_pointed(code.points, known),
+    ]
+    return _told(parts)
+
+
+def explain_portal_error(error: PortalError, known: Mapping[str, Problem]) -> str:
+    """An error as the portal names it, for `backupready explain`."""
+    parts = [
+        ("", error.name),
+        ("Meaning", error.meaning),
+        ("Codes of the extension", ", ".join(f"{number} ({CODES[number].name})" for number in error.codes)),
+        ("Fix", error.fix),
+        ("Source", PORTAL_SOURCE),
+        *_pointed(error.points, known),
+    ]
+    return _told(part for part in parts if part[1])
+
+
+def _pointed(codes: Iterable[str], known: Mapping[str, Problem]) -> Iterator[tuple[str, str]]:
+    """The problems that may lie behind it, each with its title."""
+    for code in codes:
+        if code in known:
+            yield "Points at", f"{code}: {known[code].title}"
+
+
+def _told(parts: Iterable[tuple[str, str]]) -> str:
     return "\n".join(f"{name}: {words}" if name else words for name, words in parts)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
-from backupready import waagent
+from backupready import vmsnapshot, waagent
 from backupready.model import (
     Absent,
     Access,
@@ -41,7 +41,6 @@ _EXTENSION_SOURCE = "https://github.com/Azure/azure-linux-extensions/tree/master
 # The extension itself gives up on a request that is older than this.
 _STUCK_AFTER = timedelta(minutes=140 + 10).total_seconds()
 _REPORTED_WITHIN = 30.0  # s after it is enabled; a loop takes 6 s
-_TRANSITIONAL = 4  # its status code while a snapshot runs
 _STATES = ("NotInstalled", "Installed", "Enabled", "FailedUpgrade")
 _PACKAGE_CODES = (1001, 1004, 1005)
 _LAYOUT_CHANGED = (2, 8)  # from this agent on no goal state is kept beside the handlers
@@ -520,27 +519,15 @@ def _stuck(machine: Machine, directory: HandlerDirectory, newest: int) -> Iterat
     """A run that says it is under way, for too long, and whose process lives: one that died with the machine leaves the
     same status, and is in nobody's way."""
     path = f"{directory.path}/status/{newest}.status"
-    document = waagent.parse_json(machine.read(path), path)
-    try:
-        code, since = document[0]["status"]["code"], waagent.timestamp(document[0]["timestampUTC"])
-    except (KeyError, TypeError, IndexError) as error:
-        raise CannotTell(f"{path} is no status file: {error!r}") from None
-    if code != _TRANSITIONAL:
+    outcome = vmsnapshot.parse_status(machine.read(path), path)
+    if outcome.kind is not vmsnapshot.Kind.UNDERWAY:
         return
-    if since is None:
-        raise CannotTell(f"{path} has no time")
-    age = machine.now() - since
+    age = machine.now() - outcome.time
     if age <= _STUCK_AFTER:
         return
-    for process in machine.processes():
-        words = " ".join(process.argv)
-        if process.state != "Z" and _RUNS.search(words):
-            yield Finding("EXTENSION_STUCK", evidence={"file": path, "since_seconds": round(age), "pid": process.pid})
-            return
-
-
-# The extension's own process of one run, and its freeze binary.
-_RUNS = re.compile(r"main/handle\.(?:py|sh)\b.* -?daemon\b|\bsafefreeze\b")
+    process = vmsnapshot.running(machine.processes())
+    if process is not None:
+        yield Finding("EXTENSION_STUCK", evidence={"file": path, "since_seconds": round(age), "pid": process.pid})
 
 
 def _highest(machine: Machine, path: str, suffix: str) -> int | None:
