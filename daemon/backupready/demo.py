@@ -154,6 +154,9 @@ class EmulatedGuest:
             # The emulated guest has no service manager.
             [unit]
             enabled = no
+            # Nor a load of its own.
+            [pressure]
+            enabled = no
             [agent]
             interval = 5s
             [wire]
