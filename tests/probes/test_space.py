@@ -147,3 +147,17 @@ def test_mounts_and_rooms_of_any_form(host: bytes, own: bytes, spaces: dict[str,
     machine.spaces = spaces
     found = seen(machine)
     assert len(found) == len(set(found))
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"), [("ext4", "var 5 MiB"), ("nfs4", None), ("fuse.sshfs", None), ("cifs", None)]
+)
+def test_nobody_walks_where_a_file_server_may_not_answer(kind: str, told: str | None) -> None:
+    """Who fills a file system is left out when something remote is mounted below it; that it is full is not."""
+    machine = healthy()
+    lines = f"20 1 8:1 / / rw - ext4 /dev/sda rw\n21 20 0:50 / /mnt rw - {kind} x rw\n"
+    machine.files["/proc/1/mountinfo"] = lines
+    machine.spaces = dict.fromkeys(space._PATHS, Space(32 << 30, 0, 1000, 1000, 0))
+    machine.sizes["/"] = {"var": 5 << 20}
+    (finding,) = look(machine).findings
+    assert (finding.problem, finding.evidence.get("largest")) == ("SPACE_EXHAUSTED", told)
