@@ -284,6 +284,7 @@ def healthy() -> FakeMachine:
                 "ConditionTimestampMonotonic": "12345",
             }
         },
+        ring=tuple(Sample(10.0 * n, 0.2 * n, 0.0, 20.0 * n, 8 << 30, 6 << 30, 0, 0, 0, 0, 0, 0, 0) for n in range(12)),
     )
 
 

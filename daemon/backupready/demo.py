@@ -157,6 +157,9 @@ class EmulatedGuest:
             # Nor a storage, and what this machine's network lets through is not its matter.
             [storage]
             enabled = no
+            # Nor a load of its own.
+            [pressure]
+            enabled = no
             [agent]
             interval = 5s
             [wire]

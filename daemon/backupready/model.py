@@ -300,6 +300,10 @@ class Absent(Exception):
     """The file is certainly not there (a file that cannot be reached is CannotTell instead)."""
 
 
+class TooMany(CannotTell):
+    """A directory has more entries than are listed."""
+
+
 class Unreachable(Exception):
     """An endpoint did not answer: `how` is one word for a program, `detail` the system's own words."""
 
@@ -354,13 +358,14 @@ class Answer:
 
 @dataclass(frozen=True)
 class Space:
-    """A file system's room, in bytes and inodes; `available` is what is left to ordinary users. A file system without a
-    bound on inodes says 0 of them."""
+    """A file system's room, in bytes and inodes; `available` is what is left to ordinary users, `free` what is left to
+    root, None where that is not known. A file system without a bound on inodes says 0 of them."""
 
     total: int
     available: int
     inodes: int
     inodes_free: int
+    free: int | None = None
 
 
 @dataclass(frozen=True)
@@ -441,6 +446,7 @@ class Sample:
     stalled_cpu: float | None = None
     stalled_io_full: float | None = None
     stalled_memory_full: float | None = None
+    swap_total: int | None = None  # bytes; None where it is not known
 
 
 class Machine(Protocol):
@@ -476,7 +482,7 @@ class Machine(Protocol):
         how many bytes were skipped (1 where it is not known how many). Follows one rotation."""
 
     def names(self, path: str) -> tuple[str, ...]:
-        """The entries of a directory, sorted."""
+        """The entries of a directory, sorted; raises TooMany where there is no end of them."""
 
     def status(self, path: str) -> FileStatus:
         """A file's metadata; a link is followed."""

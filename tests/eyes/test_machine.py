@@ -12,7 +12,8 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Callable, Union
+from types import SimpleNamespace
+from typing import Any, Callable, Union
 
 import psutil
 import pytest
@@ -21,7 +22,9 @@ from hypothesis import strategies as st
 
 from backupready.eyes import machine, network
 from backupready.eyes.machine import CapturedMachine, LiveMachine
-from backupready.model import Absent, CannotTell, Cursor, Unreachable
+from backupready.model import Absent, CannotTell, Cursor, Space, TooMany, Unreachable
+from lab.hang import Hang, HangingMount
+from requirement import unavailable
 
 Machine = Union[LiveMachine, CapturedMachine]
 MachineOf = Callable[[Path], Machine]
@@ -155,7 +158,7 @@ def test_a_directory_without_end_is_not_listed(tree: Path, monkeypatch: pytest.M
     (tree / "etc/file").unlink()
     assert LiveMachine(root=str(tree)).names("/etc") == ("0", "1", "2")
     (tree / "etc/3").touch()
-    with pytest.raises(CannotTell, match="it has more than 3 entries"):
+    with pytest.raises(TooMany, match="it has more than 3 entries"):
         LiveMachine(root=str(tree)).names("/etc")
 
 
@@ -325,6 +328,84 @@ def test_no_complete_line_is_lost_or_doubled(
         written += text
     log.write("\n")
     assert read + log.new() == written + "\n"
+
+
+# ------------------------------------------------------------------------------------------------------- space
+
+
+@pytest.mark.integration
+def test_room_is_what_statvfs_says(tree: Path) -> None:
+    """Of each path by its own name, for ordinary users and for root; what is not there is no silent path."""
+    told = LiveMachine(root=str(tree)).space(["/etc", "/none"], 10.0)
+    wanted = os.statvfs(tree / "etc")
+    room = told.told["/etc"]
+    assert isinstance(room, Space)
+    assert (room.total, room.inodes) == (wanted.f_blocks * wanted.f_frsize, wanted.f_files)
+    assert room.free is not None
+    assert 0 <= room.available <= room.free <= room.total
+    assert told.told["/none"] == CannotTell("there is no /none")
+    assert (told.silent, told.child) == ((), 0)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("hang", list(Hang), ids=lambda hang: hang.name)
+def test_a_file_system_that_hangs_is_named_in_time(tmp_path: Path, hang: Hang) -> None:
+    """The others are told all the same. A child that nobody can end is left behind, with its number."""
+    if os.geteuid() != 0 or not Path("/dev/fuse").exists():
+        unavailable("root and FUSE are needed to mount a file system that hangs")
+    dead, well = tmp_path / "dead", tmp_path / "well"
+    for place in (dead, well):
+        place.mkdir()
+    # This machine's own mounts instead of a guest's.
+    guest: Any = SimpleNamespace(leader=os.getpid(), path=Path)
+    with HangingMount(guest, str(dead), hang):
+        started = time.monotonic()
+        told = LiveMachine().space([str(dead), str(well)], 0.7)
+        assert time.monotonic() - started < 5.0
+        assert told.silent == (str(dead),)
+        assert isinstance(told.told[str(well)], Space)
+        if hang is Hang.KILLABLE:
+            assert told.child == 0
+        else:
+            assert psutil.Process(told.child).ppid() == os.getpid()
+    if told.child:
+        os.waitpid(told.child, 0)  # it ends with the mount
+
+
+def test_the_largest_entries_come_first_and_links_are_not_followed(tree: Path) -> None:
+    """With all below them, as they lie on the disk; a hole takes no room."""
+    (tree / "var/big/deep").mkdir(parents=True)
+    (tree / "var/big/deep/file").write_bytes(b"x" * 300_000)
+    (tree / "var/small").write_bytes(b"x" * 100_000)
+    with (tree / "var/hole").open("wb") as file:
+        file.truncate(1 << 30)
+    (tree / "var/link").symlink_to("big")
+    found = LiveMachine(root=str(tree)).largest("/var", 60.0)
+    assert [name for name, _ in found[:2]] == ["big", "small"]
+    assert found[0][1] >= 300_000
+    assert all(size < 100_000 for name, size in found if name in ("hole", "link"))
+    with pytest.raises(Absent):
+        LiveMachine(root=str(tree)).largest("/none", 60.0)
+
+
+def test_sizing_has_a_bound_and_leaves_nobody_out(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A little of each entry is counted before much of one is."""
+    monkeypatch.setattr(machine, "_SIZED_IN_TURN", 2)
+    monkeypatch.setattr(machine, "_MOST_SIZED", 12)
+    for entry in range(3):
+        (tree / f"var/{entry}").mkdir(parents=True)
+        for number in range(50):
+            (tree / f"var/{entry}/{number}").write_bytes(b"x" * 4096)
+    sizes = dict(LiveMachine(root=str(tree)).largest("/var", 60.0))
+    assert set(sizes) == {"0", "1", "2"}
+    assert sum(sizes.values()) < 30 * 4096
+    assert LiveMachine(root=str(tree)).largest("/var", 0.0) == ()
+
+
+@pytest.mark.integration
+def test_sizing_stays_on_its_file_system() -> None:
+    """What is mounted below is another's."""
+    assert dict(LiveMachine().largest("/", 2.0)).get("proc", 0) == 0
 
 
 # --------------------------------------------------------------------------------------------------- processes

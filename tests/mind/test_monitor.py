@@ -18,13 +18,27 @@ from typing import Any
 import psutil
 import pytest
 
+import fake
 from backupready import catalogue, config, probes, report, wire
 from backupready.demo import EmulatedGuest
 from backupready.mind import service
 from backupready.mind.judge import Kept
 from backupready.mind.metrics import Exposition
 from backupready.mind.monitor import Monitor, jitter, look_command
-from backupready.model import BeliefState, ProbeState, Verdict
+from backupready.model import (
+    Access,
+    BeliefState,
+    CannotTell,
+    Finding,
+    Machine,
+    Observation,
+    Probe,
+    ProbeState,
+    Remember,
+    Settings,
+    Verdict,
+)
+from fake import configuration, probe
 
 pytestmark = pytest.mark.integration
 
@@ -318,6 +332,102 @@ def test_a_death_does_not_wait_for_a_look_that_hangs(mind: Callable[..., Mind]) 
         assert it.state("AGENT_STOPPED") is BeliefState.ACTIVE
 
 
+def here(look: Callable[[Machine, Settings], Iterator[Observation]], *more: Probe) -> Monitor:
+    """A monitor whose probe `here` is judged in its own process, by what is sampled there."""
+    own = probe("here", [fake.problem("HERE_BUSY")], look, access=Access.MIND)
+    known = (own, *more)
+    loaded = configuration(
+        known, web__listen_address="127.0.0.1:0", here__interval="200ms", look__confirm_after="100ms"
+    )
+    return Monitor(loaded, lambda: loaded, known, (), [sys.executable, "-c", EXITS])
+
+
+def test_what_is_sampled_is_judged_in_process() -> None:
+    """No look is started for it. What one sample cannot tell the next ones do, and what was remembered comes back."""
+    given: list[tuple[int, object]] = []
+
+    def look(machine: Machine, settings: Settings) -> Iterator[Observation]:
+        samples = machine.samples()
+        given.append((len(samples), machine.memory.get("seen")))
+        if len(samples) < 2:
+            raise CannotTell("there is one sample only")
+        assert samples[-1].cpu_total > 0
+        yield Finding("HERE_BUSY", evidence={"samples": len(samples)})
+        yield Remember({"seen": len(given)})
+
+    it = Mind(here(look))
+    try:
+        it.until(lambda: it.state("HERE_BUSY") is BeliefState.ACTIVE)
+        it.until(lambda: given[-2][1] is not None)
+        assert it.monitor.snapshot.counters.get("looks", 0) == 0
+        assert given[0] == (1, None)
+        assert [memory for _, memory in given[-2:]] == [len(given) - 2, len(given) - 1]
+        it.monitor.request_reload()  # the samples stay
+        before = len(given)
+        it.until(lambda: len(given) > before)
+        assert given[-1][0] >= 2
+        assert it.state("HERE_BUSY") is BeliefState.ACTIVE
+    finally:
+        it.monitor.close()
+
+
+def test_while_it_cannot_tell_it_looks_with_each_sample_and_not_in_a_circle() -> None:
+    """An hour's interval does not hold it up, and the loop does not spin."""
+    given: list[int] = []
+
+    def look(machine: Machine, settings: Settings) -> Iterator[Observation]:
+        given.append(len(machine.samples()))
+        yield CannotTell("too few", ("HERE_BUSY",))
+
+    monitor = here(look)
+    monitor._intervals["here"] = 3600.0
+    try:
+        deadline = time.monotonic() + 2.5
+        while time.monotonic() < deadline and len(given) < 2:
+            monitor.turn()
+        assert given == [1, 2]
+    finally:
+        monitor.close()
+
+
+def test_a_defect_in_what_is_judged_in_process_is_counted_and_the_loop_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """One traceback, unknown as belief, and other probes are looked at all the same."""
+
+    def look(machine: Machine, settings: Settings) -> Iterator[Observation]:
+        raise ZeroDivisionError("no samples in an hour")
+        yield
+
+    other = probe("other", [fake.problem("OTHER_BROKEN")])
+    it = Mind(here(look, other))
+    try:
+        with caplog.at_level("ERROR", "backupready"):
+            it.until(lambda: it.monitor.snapshot.counters.get("probe_defects", 0) >= 3)
+        assert it.state("HERE_BUSY") is BeliefState.UNKNOWN
+        assert sum("defect in probe here" in record.getMessage() for record in caplog.records) == 1
+        it.until(lambda: it.monitor.snapshot.counters.get("looks", 0) >= 1)
+    finally:
+        it.monitor.close()
+
+
+def test_a_sampler_that_fails_does_not_end_the_loop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A /proc that shows nothing is a reason not to know."""
+    monkeypatch.setattr("psutil.PROCFS_PATH", str(tmp_path))
+
+    def look(machine: Machine, settings: Settings) -> Iterator[Observation]:
+        assert machine.samples()
+        yield Remember({})
+
+    it = Mind(here(look))
+    try:
+        it.until(lambda: it.last_run("here") is not None)
+        assert it.state("HERE_BUSY") is BeliefState.UNKNOWN
+        assert "cannot read the kernel's counters" in it.monitor.snapshot.probes[0].why
+    finally:
+        it.monitor.close()
+
+
 def test_every_declared_problem_has_its_series_before_the_first_look(mind: Callable[..., Mind]) -> None:
     """The first scrape knows every declared problem, as unknown."""
     it = mind(HANGS)
@@ -339,7 +449,7 @@ def test_a_reload_keeps_what_is_believed(mind: Callable[..., Mind]) -> None:
         it.monitor.turn()
         assert it.state("AGENT_STOPPED") is BeliefState.CLEAR
         assert "configuration" not in {run.name for run in it.monitor.snapshot.probes}
-        assert it.monitor.snapshot.machine["switched_off"] == "configuration unit"
+        assert it.monitor.snapshot.machine["switched_off"] == "configuration pressure unit"
 
 
 def test_a_refused_reload_keeps_the_old_configuration(mind: Callable[..., Mind], tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ from backupready.model import (
     Sample,
     Space,
     Spaces,
+    TooMany,
     Unreachable,
 )
 
@@ -53,6 +54,7 @@ _OUTPUT_LIMIT = 256 << 10  # bytes of what a program prints
 _ERRORS_LIMIT = 4000  # characters
 _NAMES_LIMIT = 200_000
 _MOST_SIZED = 200_000  # files that are counted for their sizes
+_SIZED_IN_TURN = 100
 _TOOL_TIMEOUT = 5.0  # s
 _WITHOUT_PRIVILEGES = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs", "--")
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
@@ -64,7 +66,8 @@ import json, os, sys, threading
 def ask(path):
     try:
         found = os.statvfs(path)
-        line = [path, 0, found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize, found.f_files, found.f_ffree]
+        total, available, free = (n * found.f_frsize for n in (found.f_blocks, found.f_bavail, found.f_bfree))
+        line = [path, 0, total, available, found.f_files, found.f_ffree, free]
     except OSError as error:
         line = [path, error.errno]
     os.write(1, (json.dumps(line) + "\\n").encode())
@@ -141,7 +144,7 @@ class _Tree:
                 names: list[str] = []
                 for entry in entries:
                     if len(names) == _NAMES_LIMIT:
-                        raise CannotTell(f"cannot list {path}: it has more than {_NAMES_LIMIT} entries")
+                        raise TooMany(f"cannot list {path}: it has more than {_NAMES_LIMIT} entries")
                     names.append(entry.name)
         except OSError as error:
             raise self._trouble("list", path, error) from None
@@ -186,21 +189,24 @@ class _Tree:
             raise self._trouble("list", path, error) from None
         deadline = time.monotonic() + seconds
         sizes: dict[str, int] = {}
+        # A little of each in turn, so that where time runs out none of them has been left out.
+        walks = [(entry.name, [entry]) for entry in entries]
         counted = 0
-        for entry in entries:
-            todo = [entry]
-            while todo and counted < _MOST_SIZED and time.monotonic() < deadline:
-                counted += 1
-                one = todo.pop()
-                try:
-                    found = one.stat(follow_symlinks=False)
-                    if found.st_dev != device:
+        while walks and counted < _MOST_SIZED and time.monotonic() < deadline:
+            for name, todo in walks:
+                for _ in range(min(len(todo), _SIZED_IN_TURN)):
+                    counted += 1
+                    one = todo.pop()
+                    try:
+                        found = one.stat(follow_symlinks=False)
+                        if found.st_dev != device:
+                            continue
+                        sizes[name] = sizes.get(name, 0) + found.st_blocks * 512
+                        if stat.S_ISDIR(found.st_mode):
+                            todo += os.scandir(one.path)
+                    except OSError:
                         continue
-                    sizes[entry.name] = sizes.get(entry.name, 0) + found.st_blocks * 512
-                    if stat.S_ISDIR(found.st_mode):
-                        todo += os.scandir(one.path)
-                except OSError:
-                    continue
+            walks = [(name, todo) for name, todo in walks if todo]
         return tuple(sorted(sizes.items(), key=lambda size: -size[1]))
 
     def _open(self, path: str) -> BinaryIO:

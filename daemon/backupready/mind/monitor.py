@@ -224,10 +224,14 @@ class Monitor:
     def _look_here(self, probes: Sequence[Probe], now: float) -> None:
         """What needs no look of its own: it is judged by what was sampled, and nothing in it can hang."""
         for probe in probes:
-            self._due[probe.name] = now + self._intervals[probe.name]
             looked = observe(probe, Sampled(self._sampler.samples, self._memory.get(probe.name, {})), self._config)
             self._judge.saw(looked, time.monotonic(), time.time())
-            self._memory[probe.name] = looked.memory
+            # What too few samples cannot tell the next one may.
+            waits = looked.unknown or looked.state is ProbeState.CANNOT_TELL
+            moment = self._sampler.due if waits else now + self._intervals[probe.name]
+            self._due[probe.name] = min(moment, now + self._intervals[probe.name])
+            if looked.state in (ProbeState.OK, ProbeState.FAILED):
+                self._memory[probe.name] = looked.memory
             self._note_defect(looked)
         if probes:
             self._after_look()
