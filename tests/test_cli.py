@@ -221,6 +221,39 @@ def test_a_probe_that_is_switched_off_is_told_and_not_judged() -> None:
     assert report.text(snapshot).endswith("Not looked at, since switched off: unit")
 
 
+def test_elsewhere_than_in_azure_nothing_else_is_asked() -> None:
+    """One look of one probe, however much is wrong besides; what cannot be told of it is judged as ever."""
+    machine = healthy()
+    machine.files["/sys/class/dmi/id/chassis_asset_tag"] = "CZC1234567"
+    machine.table = CannotTell("hidden")
+    snapshot = cli.check(configuration(), lambda memory: machine, {}, changes=False)
+    assert [reason.problem.code for reason in snapshot.reasons] == ["NOT_AN_AZURE_VM"]
+    assert (snapshot.verdict.exit_code, snapshot.notices, machine.asked) == (3, (), [])
+    assert [run.name for run in snapshot.probes if run.last_run is not None] == ["guest"]
+    assert len(report.text(snapshot).splitlines()) == 1
+    del machine.files["/sys/class/dmi/id/chassis_asset_tag"]
+    machine.table = healthy().table
+    assert cli.check(configuration(), lambda memory: machine, {}, changes=False).verdict is Verdict.READY
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("form", [(), ("--nagios",), ("--json",)])
+def test_elsewhere_than_in_azure_one_line_says_so(form: tuple[str, ...], tmp_path: Path) -> None:
+    """Without root, without waiting, with nothing on standard error; as JSON it is the one reason."""
+    path = tmp_path / "x.conf"
+    path.write_text("[guest]\nazure = no\n")
+    command = [sys.executable, "-m", "backupready", "--config", str(path), "check", *form]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (3, "")
+    if form == ("--json",):
+        document = json.loads(done.stdout)
+        assert [reason["problem"] for reason in document["reasons"]] == ["NOT_AN_AZURE_VM"]
+        assert (document["verdict"], document["unknown"]) == ("unknown", [])
+    else:
+        (line,) = done.stdout.splitlines()
+        assert "This is not an Azure VM" in line
+
+
 # ------------------------------------------------------------------------------------------------------ status
 
 

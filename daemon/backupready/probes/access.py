@@ -194,7 +194,11 @@ def _type(context: str) -> str:
 
 
 def _denials(machine: Machine, watching: Sequence[str]) -> Iterator[Observation]:
-    log, denials, remembered = _follow(machine)
+    try:
+        log, denials, remembered = _follow(machine)
+    except CannotTell as error:
+        yield CannotTell(error.why, ("ACCESS_CONTROL_DENIES",))
+        return
     if not log:
         why = f"{' and '.join(watching)} may deny, but there is no log of it: no {_AUDIT_LOG}"
         yield CannotTell(why, ("ACCESS_CONTROL_DENIES",), Effect.RISKS)
