@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from email.utils import formatdate
 from typing import Any, Callable, TypeVar, Union
 
 from backupready import config, probes, waagent
@@ -189,7 +190,7 @@ class FakeMachine:
         self.asked.append(url)
         answer = self.http[url]
         if isinstance(answer, Answer):
-            return answer
+            return replace(answer, headers={"date": formatdate(self.clock, usegmt=True), **answer.headers})
         raise answer
 
     def unit(self, name: str, properties: Sequence[str]) -> Mapping[str, str]:
@@ -237,6 +238,7 @@ def healthy() -> FakeMachine:
         "/etc/waagent.conf": "Extensions.Enabled=y\n",
         "/etc/resolv.conf": "nameserver 127.0.0.53\n",
         "/sys/class/dmi/id/product_uuid": f"{this}\n",
+        "/sys/class/dmi/id/chassis_asset_tag": waagent.AZURE_ASSET_TAG,
         f"{library}/provisioned": this,
         f"{goal}/waagent_status.json": json.dumps(report),
         f"{goal}/ExtensionsConfig.xml": f'<Extensions><Plugins><Plugin name="{waagent.VMSNAPSHOT}"'

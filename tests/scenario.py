@@ -14,7 +14,7 @@ modified   path → seconds before `at` when it was modified; everything else wa
 processes  [pid, parent, state, seconds since its start, argument …] of each; by default a healthy agent's; null when
            the process table cannot be told
 http       URL → [status, body] or [status, body, seconds], or a word for how it is unreachable
-headers    headers of the wire server's answer
+headers    headers of the wire server's answer; by default its date
 programs   beginning of a command line → [status, output] or [status, output, errors], or a text for why it cannot be
            run, the longest beginning first; a program that is not named is absent
 spaces     path → [total, available, inodes, free inodes], null for a mount that does not answer; else there is room
@@ -44,6 +44,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from email.utils import formatdate
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -96,6 +97,7 @@ _FILES = {
     "/etc/resolv.conf": "nameserver 127.0.0.53\noptions edns0 trust-ad\n",
     "/var/lib/waagent/provisioned": _MACHINE,
     "/sys/class/dmi/id/product_uuid": _MACHINE + "\n",
+    "/sys/class/dmi/id/chassis_asset_tag": waagent.AZURE_ASSET_TAG + "\n",
     f"/var/log/azure/{waagent.VMSNAPSHOT}/shell.log": "",
 }
 _LINKS: dict[str, str] = {}
@@ -205,7 +207,7 @@ class ScenarioMachine(CapturedMachine):
         if isinstance(answer, str):
             raise Unreachable(answer, "as the scenario wants it", 3)
         status, body, *seconds = answer
-        received = self._scenario.get("headers", {})
+        received = {"date": formatdate(self._moment, usegmt=True), **self._scenario.get("headers", {})}
         return Answer(status, received, body.encode(), seconds[0] if seconds else 0.002, 1)
 
     def _missing(self, path: str) -> Exception:

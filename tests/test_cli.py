@@ -17,7 +17,7 @@ import pytest
 
 from backupready import __version__, cli, probes, report, vmsnapshot
 from backupready.model import Access, CannotTell, Unreachable, Verdict
-from fake import FakeMachine, answer, configuration, healthy
+from fake import PLUGIN, FakeMachine, answer, configuration, healthy
 
 Capture = pytest.CaptureFixture[str]
 
@@ -197,7 +197,7 @@ def test_a_healthy_machine_is_ready() -> None:
     machine = healthy()
     snapshot = cli.check(configuration(), lambda memory: machine, {"name": "vm1"}, changes=False)
     assert (snapshot.verdict, snapshot.reasons, snapshot.notices) == (Verdict.READY, (), ())
-    assert len(machine.asked) == 2
+    assert machine.asked.count(f"http://{PLUGIN}/versions") == 1
 
 
 def test_what_was_seen_once_is_looked_at_again_until_it_is_believed() -> None:
@@ -207,7 +207,7 @@ def test_what_was_seen_once_is_looked_at_again_until_it_is_believed() -> None:
     machine.http = dict.fromkeys(machine.http, refused)
     snapshot = cli.check(configuration(), lambda memory: machine, {}, changes=False)
     assert [reason.problem.code for reason in snapshot.reasons] == ["WIRE_SERVER_UNREACHABLE"]
-    assert len(machine.asked) == 4
+    assert machine.asked.count(f"http://{PLUGIN}/versions") == 2
 
 
 def test_a_blink_is_not_believed() -> None:
@@ -253,6 +253,39 @@ def test_a_probe_that_is_switched_off_is_told_and_not_judged() -> None:
     assert bus == ["unit"]
     assert "unit" not in [run.name for run in snapshot.probes]
     assert report.text(snapshot).endswith("Not looked at, since switched off: unit")
+
+
+def test_elsewhere_than_in_azure_nothing_else_is_asked() -> None:
+    """One look of one probe, however much is wrong besides; what cannot be told of it is judged as ever."""
+    machine = healthy()
+    machine.files["/sys/class/dmi/id/chassis_asset_tag"] = "CZC1234567"
+    machine.table = CannotTell("hidden")
+    snapshot = cli.check(configuration(), lambda memory: machine, {}, changes=False)
+    assert [reason.problem.code for reason in snapshot.reasons] == ["NOT_AN_AZURE_VM"]
+    assert (snapshot.verdict.exit_code, snapshot.notices, machine.asked) == (3, (), [])
+    assert [run.name for run in snapshot.probes if run.last_run is not None] == ["guest"]
+    assert len(report.text(snapshot).splitlines()) == 1
+    del machine.files["/sys/class/dmi/id/chassis_asset_tag"]
+    machine.table = healthy().table
+    assert cli.check(configuration(), lambda memory: machine, {}, changes=False).verdict is Verdict.READY
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("form", [(), ("--nagios",), ("--json",)])
+def test_elsewhere_than_in_azure_one_line_says_so(form: tuple[str, ...], tmp_path: Path) -> None:
+    """Without root, without waiting, with nothing on standard error; as JSON it is the one reason."""
+    path = tmp_path / "x.conf"
+    path.write_text("[guest]\nazure = no\n")
+    command = [sys.executable, "-m", "backupready", "--config", str(path), "check", *form]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (3, "")
+    if form == ("--json",):
+        document = json.loads(done.stdout)
+        assert [reason["problem"] for reason in document["reasons"]] == ["NOT_AN_AZURE_VM"]
+        assert (document["verdict"], document["unknown"]) == ("unknown", [])
+    else:
+        (line,) = done.stdout.splitlines()
+        assert "This is not an Azure VM" in line
 
 
 # ------------------------------------------------------------------------------------------------------ status

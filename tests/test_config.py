@@ -185,7 +185,7 @@ def test_every_kind_of_mistake_is_told_with_line_and_hint(tmp_path: Path) -> Non
     text = """\
 # nothing wrong with a comment
 key = value
-[lock]
+[lok]
 deadline = 1s
 [look]
 ; another comment
@@ -201,7 +201,7 @@ zzz = 1
 """
     assert mistakes(tmp_path, text) == [
         (2, "key stands in no section", "begin with [look]"),
-        (3, "there is no section [lock]", "did you mean look?"),
+        (3, "there is no section [lok]", "did you mean look?"),
         (7, "[look] has no setting 'deadlin'", "did you mean deadline?"),
         (8, "'deadline' is no setting", "write key = value"),
         (9, "look.deadline: 'soon' is not a time span", "give a time span of at most 50s"),

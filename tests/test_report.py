@@ -159,6 +159,21 @@ def test_long_words_are_wrapped_and_not_broken() -> None:
     assert max(len(line) for line in text.splitlines() if address not in line) <= 110
 
 
+def test_where_the_question_does_not_arise_there_is_one_line() -> None:
+    """In every form for people; the document has it as its one reason, and nothing that could not be told."""
+    where = probe("where", [problem("ELSEWHERE", effect=Effect.VOIDS)])
+    seen = looked("where", Finding("ELSEWHERE", evidence={"tag": "X1", "vendor": "HP"}))
+    whole = snapshot(seen, looked("agent", *STOPPED), known=[where, *KNOWN], facts={"switched_off": "unit"})
+    line = "UNKNOWN · ELSEWHERE: title of ELSEWHERE · tag=X1, vendor=HP"
+    assert report.text(whole) == report.headline(whole) == line
+    assert report.nagios(whole) == "BACKUPREADY UNKNOWN - title of ELSEWHERE: ELSEWHERE"
+    document = json.loads(json.dumps(report.document(whole)))
+    assert report.told(document) == line
+    assert (document["verdict"], document["notices"], document["unknown"]) == ("unknown", [], [])
+    (reason,) = document["reasons"]
+    assert (reason["problem"], reason["effect"], reason["consequences"]) == ("ELSEWHERE", "voids", [])
+
+
 # ------------------------------------------------------------------------------------------------------ nagios
 
 

@@ -161,10 +161,10 @@ def _check(options: argparse.Namespace) -> int:
         facts = {"name": "captured tree", "root": options.root}
         snapshot = check(_load(options.config), machine_for, facts, changes=False)
     else:
-        if os.geteuid() != 0 and not options.demo:
-            print("backupready check: not run by root, so that most of it cannot be told", file=sys.stderr)
         with _config_to_check(options) as settings:
             snapshot = check(settings, look.live(settings), machine_facts(settings["machine.root"]))
+        if os.geteuid() != 0 and not options.demo and not snapshot.void:
+            print("backupready check: not run by root, so that most of it cannot be told", file=sys.stderr)
     if options.json:
         print(json.dumps(report.document(snapshot), indent=2, ensure_ascii=False))
     elif options.nagios:
@@ -205,15 +205,21 @@ def check(settings: Config, machine_for: MachineFor, facts: Mapping[str, str], c
     intervals = {probe.name: settings[f"{probe.name}.interval"].total_seconds() for probe in enabled}
     judge = Judge(enabled, intervals, settings["look.deadline"].total_seconds())
     started, skipped = time.monotonic(), 0.0
-    due: Sequence[Probe] = enabled
+    due: Sequence[Probe] = [probe for probe in enabled if probe.voids]
+    later = [probe for probe in enabled if not probe.voids]
     while True:
         for looked in _look_once(due, machine_for, settings, changes):
             now = time.monotonic() - started + skipped
             judge.saw(looked, now, time.time())
             if looked.traceback:
                 print(f"backupready: a defect in probe {looked.probe}:\n{looked.traceback}", file=sys.stderr)
-        due = [probe for probe in enabled if probe.name in judge.pending()]
         now = time.monotonic() - started + skipped
+        if judge.void:
+            break
+        if later:
+            due, later = later, []
+            continue
+        due = [probe for probe in enabled if probe.name in judge.pending()]
         wait = max(settings["look.confirm_after"].total_seconds(), judge.confirm_at() - now)
         if not due or now + wait > _CONFIRM_TOTAL:
             break

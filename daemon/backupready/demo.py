@@ -29,8 +29,6 @@ from backupready import waagent
 from backupready.eyes.machine import LiveMachine
 from backupready.model import Absent, CannotTell
 
-# The chassis asset tag of every Azure VM.
-_AZURE_ASSET_TAG = "7783-7084-3265-9085-8269-3286-77"
 _HANDLER = f"{waagent.VMSNAPSHOT}-1.0.9220.0"
 
 _STAND_IN_AGENT = '''\
@@ -127,6 +125,7 @@ class EmulatedGuest:
         machine = "7f5a3c3e-0000-4000-8000-000000000001"
         write("var/lib/waagent/provisioned", machine)
         write("sys/class/dmi/id/product_uuid", machine)
+        write("sys/class/dmi/id/chassis_asset_tag", waagent.AZURE_ASSET_TAG)
         write("etc/waagent.conf", "Extensions.Enabled=y\nLogs.Verbose=n\n")
         write("report.json", json.dumps(report))
         write("var/lib/waagent/history/2026-01-01T00-00-00__1/ExtensionsConfig.xml",
@@ -229,7 +228,7 @@ def is_azure() -> bool:
         tag = LiveMachine().read("/sys/class/dmi/id/chassis_asset_tag", 256)
     except (Absent, CannotTell):
         return False
-    return tag.decode("ascii", "replace").strip() == _AZURE_ASSET_TAG
+    return tag.decode("ascii", "replace").strip() == waagent.AZURE_ASSET_TAG
 
 
 def _say(text: str) -> None:

@@ -206,6 +206,11 @@ class Probe:
     metrics: tuple[Metric, ...] = ()
     settings: tuple[Setting, ...] = ()
 
+    @property
+    def voids(self) -> bool:
+        """Whether it can say that the question does not arise here; it is asked first then."""
+        return any(problem.effect is Effect.VOIDS for problem in self.problems)
+
 
 # ---------------------------------------------------------------------------------------------- observations
 
@@ -616,3 +621,8 @@ class Snapshot:
     probes: tuple[ProbeRun, ...]
     readings: tuple[Reading, ...]
     counters: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def void(self) -> bool:
+        """Whether the question does not arise here."""
+        return any(belief.active and belief.effect is Effect.VOIDS for belief in self.beliefs)

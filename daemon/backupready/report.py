@@ -74,6 +74,8 @@ def explanation(problem: Problem) -> str:
 
 def unknown(snapshot: Snapshot) -> list[dict[str, str]]:
     """Every probe that could tell nothing, then every problem that its probe could not tell, each with the reason."""
+    if snapshot.void:
+        return []
     silent = {run.name: run.why for run in snapshot.probes if run.state is not ProbeState.OK}
     entries = [{"probe": name, "why": why} for name, why in silent.items()]
     whys = set(silent.values())
@@ -94,7 +96,9 @@ def headline(snapshot: Snapshot) -> str:
 def _headline(told_of: Document) -> str:
     verdict = Verdict(told_of["verdict"])
     words = [verdict.value.upper().replace("_", " "), SENTENCES[verdict]]
-    if told_of["reasons"]:
+    if void := _void(told_of):
+        words[1:] = filter(None, (f"{void['problem']}: {void['title']}", evidence_line(void["evidence"])))
+    elif told_of["reasons"]:
         first = told_of["reasons"][0]
         words.append(f"{first['problem']} since {first['since']}")
         words.append(f"fix: {first['fix'] or 'advise'}")
@@ -103,11 +107,17 @@ def _headline(told_of: Document) -> str:
     return " · ".join(words)
 
 
+def _void(told_of: Document) -> Document | None:
+    """The reason that the question does not arise here, if there is one; it is the gravest."""
+    return next((reason for reason in told_of["reasons"] if reason["effect"] == Effect.VOIDS.value), None)
+
+
 def nagios(snapshot: Snapshot) -> str:
     """One line in the Nagios plugins' manner, without the separator that they reserve."""
     words = ("OK", "WARNING", "CRITICAL", "UNKNOWN")[snapshot.verdict.exit_code]
     codes = ", ".join(f"{r.problem.code}{f'({r.key})' if r.key else ''}" for r in snapshot.reasons)
-    return f"BACKUPREADY {words} - {SENTENCES[snapshot.verdict]}{f': {codes}' if codes else ''}".replace("|", "/")
+    sentence = snapshot.reasons[0].problem.title if snapshot.void else SENTENCES[snapshot.verdict]
+    return f"BACKUPREADY {words} - {sentence}{f': {codes}' if codes else ''}".replace("|", "/")
 
 
 def text(snapshot: Snapshot) -> str:
@@ -118,6 +128,8 @@ def text(snapshot: Snapshot) -> str:
 def told(told_of: Document) -> str:
     """The same from the JSON document, as it comes from a running daemon."""
     lines = [_headline(told_of)]
+    if _void(told_of):
+        return lines[0]
     for title, reasons in (("", told_of["reasons"]), ("Worth knowing:", told_of["notices"])):
         if reasons and title:
             lines += ["", title]
@@ -132,6 +144,7 @@ def told(told_of: Document) -> str:
 
 
 _EFFECTS = {
+    Effect.VOIDS: "nothing is judged",
     Effect.BLOCKS: "the backup will fail",
     Effect.DEGRADES: "late or only crash-consistent",
     Effect.RISKS: "the backup may fail",

@@ -30,6 +30,8 @@ CONFIG_PATHS = (
 )
 BINARIES = ("/usr/sbin/waagent", "/usr/bin/waagent", "/usr/share/oem/bin/waagent")
 VMSNAPSHOT = "Microsoft.Azure.RecoveryServices.VMSnapshotLinux"
+# The chassis asset tag in the firmware of every Azure VM.
+AZURE_ASSET_TAG = "7783-7084-3265-9085-8269-3286-77"
 
 _HANDLER_DIRECTORY = re.compile(r"([A-Za-z][\w.]*\.[\w.]+)-(\d+(?:\.\d+)+)")
 _MOST_RECORD_TEXT = 4000  # characters; a traceback that says what happened is shorter

@@ -474,6 +474,56 @@ def test_what_cannot_be_told_may_be_milder_too() -> None:
     assert here.belief().effect is Effect.BLOCKS
 
 
+# -------------------------------------------------------------------------- where the question does not arise
+
+
+def elsewhere() -> Court:
+    """One probe that can void the question, and another with a problem of each effect."""
+    others = [problem(effect.name, effect=effect) for effect in Effect if effect is not Effect.VOIDS]
+    return Court(probe("where", [problem("ELSEWHERE", effect=Effect.VOIDS)]), probe("thing", others))
+
+
+VOID = looked("where", Finding("ELSEWHERE"))
+
+
+@pytest.mark.parametrize("seen", [(), (Finding("BLOCKS"), Finding("NOTICE")), (CannotTell("dark", ("BLOCKS",)),)])
+def test_where_the_question_does_not_arise_all_else_is_explained(seen: tuple[Finding | CannotTell, ...]) -> None:
+    """There is one reason, and the verdict is unknown, whatever else is active or unknown, in whatever order."""
+    for before in (True, False):
+        here = elsewhere()
+        looks = [looked("thing", *seen), VOID]
+        for look in looks if before else reversed(looks):
+            here.takes(look)
+        snapshot = here.snapshot()
+        assert (snapshot.verdict, snapshot.notices, snapshot.void) == (Verdict.UNKNOWN, (), True)
+        assert [(reason.problem.code, reason.consequences) for reason in snapshot.reasons] == [("ELSEWHERE", ())]
+        others = [belief for belief in snapshot.beliefs if belief.problem.code != "ELSEWHERE"]
+        assert {belief.explained_by for belief in others} == {"ELSEWHERE"}
+
+
+def test_the_others_are_asked_when_it_is_known_that_the_question_arises() -> None:
+    """Not before the first look at that, nor while it says no."""
+    here = elsewhere()
+    assert here.judge.held_back() == {"thing"}
+    here.takes(VOID)
+    assert here.judge.void
+    assert here.judge.held_back() == {"thing"}
+    here.takes(looked("where"))
+    assert not here.judge.void
+    assert here.judge.held_back() == set()
+    assert court(problem("BROKEN")).judge.held_back() == set()
+
+
+def test_what_cannot_be_told_of_it_does_not_void() -> None:
+    """Where it could only be a notice, the rest is judged as ever."""
+    here = elsewhere()
+    here.takes(looked("where", CannotTell("dark", ("ELSEWHERE",), Effect.NOTICE)))
+    here.takes(looked("thing"))
+    assert (here.snapshot().verdict, here.judge.held_back()) == (Verdict.READY, set())
+    here.takes(looked("thing", Finding("BLOCKS")))
+    assert here.snapshot().verdict is Verdict.BLOCKED
+
+
 def test_a_judge_of_nothing_cannot_tell() -> None:
     """Without any probe the verdict is unknown, and so it is before the first look."""
     assert Court().snapshot().verdict is Verdict.UNKNOWN

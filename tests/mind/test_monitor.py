@@ -184,6 +184,30 @@ def test_the_whole_story_on_an_emulated_guest(mind: Callable[..., Mind]) -> None
         it.until(lambda: it.monitor.snapshot.verdict is Verdict.READY, 20)
 
 
+def test_elsewhere_than_in_azure_only_that_is_asked_until_it_is_one(mind: Callable[..., Mind]) -> None:
+    """No other probe looks, no other problem is active; when it turns out to be one, all look at once."""
+    with EmulatedGuest() as guest:
+        tag = guest.root / "sys/class/dmi/id/chassis_asset_tag"
+        right = tag.read_text()
+        tag.write_text("CZC1234567")
+        with guest.config_path.open("a") as file:
+            file.write("[guest]\ninterval = 200ms\n[extension]\ninterval = 1h\n")
+        it = mind(path=guest.config_path)
+        it.until(lambda: it.monitor.snapshot.counters.get("looks", 0) >= 3)
+        snapshot = it.monitor.snapshot
+        assert (snapshot.verdict, snapshot.notices) == (Verdict.UNKNOWN, ())
+        assert [run.name for run in snapshot.probes if run.last_run is not None] == ["guest"]
+        scrape = Exposition(lambda: snapshot, probes.METRICS).render("")[1].decode()
+        active = [s for s in scrape.splitlines() if s.startswith("backupready_problem_active") and s.endswith(" 1.0")]
+        assert active == ['backupready_problem_active{effect="voids",problem="NOT_AN_AZURE_VM"} 1.0'] or active == [
+            'backupready_problem_active{problem="NOT_AN_AZURE_VM",effect="voids"} 1.0'
+        ]
+        assert "backupready_problem_unknown{" not in scrape
+        assert report.text(snapshot).startswith("UNKNOWN · NOT_AN_AZURE_VM: ")
+        tag.write_text(right)
+        it.until(lambda: it.monitor.snapshot.verdict is Verdict.READY)
+
+
 GIVES_UP = """
 import json, pathlib, socket
 s = socket.socket(fileno=0)

@@ -180,6 +180,21 @@ class Judge:
         for name in probes:
             self.saw(Looked(name, ProbeState.CANNOT_TELL, seconds, why=why), monotonic, wall)
 
+    @property
+    def void(self) -> bool:
+        """Whether the question does not arise here, so that nothing else need be asked."""
+        return any(
+            track.settled is BeliefState.ACTIVE and not track.cannot and track.problem.effect is Effect.VOIDS
+            for track in self._tracks.values()
+        )
+
+    def held_back(self) -> set[str]:
+        """The probes that are not to be asked: all others, until those that can void the question have looked, and
+        while one of them does."""
+        first = {name for name, probe in self._probes.items() if probe.voids}
+        waits = any(self._newest[name].told is None for name in first)
+        return set(self._probes) - first if waits or self.void else set()
+
     def pending(self) -> tuple[str, ...]:
         """The probes that have seen something which is not believed yet: worth another look soon."""
         waiting = {
@@ -309,7 +324,8 @@ def _first(look: Looked) -> str:
 
 def _reasons(belief: Belief, beliefs: Sequence[Belief]) -> list[Reason]:
     code = belief.problem.code
-    consequences = tuple(b.problem.code for b in beliefs if b.explained_by == code and b.state is BeliefState.ACTIVE)
+    explained = () if belief.effect is Effect.VOIDS else beliefs  # what is void is not its consequence
+    consequences = tuple(b.problem.code for b in explained if b.explained_by == code and b.state is BeliefState.ACTIVE)
     seen = sorted(belief.sightings, key=lambda s: s.effect.rank)
     return [Reason(belief.problem, s.key, s.since, s.evidence, s.effect, consequences) for s in seen]
 

@@ -102,6 +102,7 @@ class Monitor:
         self._followed_until = 0.0  # monotonic: until then it is followed what comes of a death
         self._urgent = False  # only what is due now, without what would soon be
         self._burst = 0
+        self._held: set[str] = set()  # the probes that need not be asked as long as the question does not arise
         self._again: float | None = None  # when the next look of a burst is due
         self._sampler = Sampler()
         self._state = state
@@ -203,6 +204,9 @@ class Monitor:
             for name in (*self._judge.pending(), *self._missed, *followed):
                 if name in self._due:
                     self._due[name] = now
+        held = self._judge.held_back()
+        self._due.update({name: now for name in self._held - held if name in self._due})
+        self._held = held
         free = self._free(now)
         if not any(self._due[name] <= now for name in free):
             return
@@ -242,7 +246,7 @@ class Monitor:
         looking = {probe.name for probes in self._asked.values() for probe in probes}
         if now < self._followed_until and len(self._asked) < _MOST_LOOKS_AT_DEATH:
             looking -= set(_ON_DEATH)
-        return set(self._due) - looking
+        return set(self._due) - looking - self._judge.held_back()
 
     def _ask(self, access: Access, probes: tuple[Probe, ...], now: float) -> None:
         for probe in probes:
