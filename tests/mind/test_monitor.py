@@ -52,7 +52,7 @@ import json, socket
 s = socket.socket(fileno=0)
 while s.recv(65536): pass
 look = {"probe": "wire", "state": "ok", "seconds": 0, "attempts": 0, "why": "", "traceback": "", "readings": [],
-        "findings": [["MADE_UP", "", {}]], "watches": [], "unknown": [], "memory": {}}
+        "findings": [["MADE_UP", "", {}, None]], "watches": [], "unknown": [], "memory": {}}
 s.sendall(json.dumps({"schema": 1, "looks": [look]}).encode())
 """
 
@@ -262,7 +262,7 @@ while s.recv(65536): pass
 seen = pathlib.Path({seen!r}).read_text()
 look = {{"probe": "agent", "seconds": 0, "attempts": 0, "traceback": "", "readings": [], "watches": [], "unknown": [],
         "memory": {{}}, "why": seen}}
-look["findings"] = [["AGENT_DEFECT_ON_PYTHON", "", {{}}]] if seen == "there" else []
+look["findings"] = [["AGENT_DEFECT_ON_PYTHON", "", {{}}, None]] if seen == "there" else []
 look["state"] = "cannot_tell" if seen == "unknown" else "ok"
 s.sendall(json.dumps({{"schema": 1, "looks": [look]}}).encode())
 """
