@@ -106,12 +106,7 @@ def test_a_shell_can_parse_its_completions(command: tuple[str, ...]) -> None:
 COMPLETED = {
     "backupready che": ["check"],
     "backupready check --": ["--help", "--json", "--nagios", "--root", "--at", "--demo"],
-    "backupready explain AGENT_ST": [
-        "AGENT_START_LIMIT",
-        "AGENT_START_SKIPPED",
-        "AGENT_STATUS_NOT_UPLOADED",
-        "AGENT_STOPPED",
-    ],
+    "backupready explain AGENT_START": ["AGENT_START_LIMIT", "AGENT_START_SKIPPED"],
     "backupready config ": ["check", "show"],
     "backupready --config FOLDER/ba": ["FOLDER/backupready.conf"],
     "backupready check --root FOLDER/co": ["FOLDER/conf.d"],

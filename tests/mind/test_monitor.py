@@ -473,7 +473,7 @@ def test_a_reload_keeps_what_is_believed(mind: Callable[..., Mind]) -> None:
         it.monitor.turn()
         assert it.state("AGENT_STOPPED") is BeliefState.CLEAR
         assert "configuration" not in {run.name for run in it.monitor.snapshot.probes}
-        assert it.monitor.snapshot.machine["switched_off"] == "configuration pressure unit"
+        assert it.monitor.snapshot.machine["switched_off"] == "configuration pressure storage unit"
 
 
 def test_a_refused_reload_keeps_the_old_configuration(mind: Callable[..., Mind], tmp_path: Path) -> None:

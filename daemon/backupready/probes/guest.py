@@ -22,6 +22,7 @@ from backupready.model import (
     Scalar,
     Setting,
     Settings,
+    whole_minutes,
 )
 
 _DMI = "/sys/class/dmi/id"
@@ -49,7 +50,7 @@ _PID_FILES = {
     "/var/lib/dnf/rpmdb_lock.pid": ("dnf", "dnf-3", "yum", "dnf-automatic", "packagekitd"),
     "/var/cache/dnf/download_lock.pid": ("dnf", "dnf-3", "yum", "dnf-automatic", "packagekitd"),
 }
-_UPGRADE = 600.0  # s; an upgrade that passes is over by then
+_UPGRADE_MINUTES = 10  # an upgrade that passes is over by then
 
 PROBLEMS = (
     Problem(
@@ -89,7 +90,7 @@ PROBLEMS = (
         "A package manager holds its lock for long",
         Effect.NOTICE,
         Cause.GUEST,
-        meaning="A package manager has been at work for more than ten minutes, or hangs. Until it ends, the agent can"
+        meaning="A package manager has been at work for long (`lock_minutes` of [guest]), or hangs. Until it ends, the agent can"
         " neither be updated nor its dependencies be installed.",
         diagnosis="`fuser -v /var/lib/dpkg/lock-frontend /var/lib/rpm/.rpm.lock`; look at the process that is named.",
         fix="Wait for it to end; if it waits for an answer, give it. Do not remove the lock.",
@@ -117,6 +118,14 @@ SETTINGS = (
         _azure,
         "auto, yes or no",
     ),
+    Setting(
+        "guest",
+        "lock_minutes",
+        f"{_UPGRADE_MINUTES}",
+        "How long a package manager may hold its lock before that is told.",
+        whole_minutes,
+        "a number of minutes",
+    ),
 )
 
 
@@ -128,7 +137,7 @@ def look(machine: Machine, settings: Settings) -> Iterator[Observation]:
         return
     yield from _system(machine)
     yield from _reboot(machine)
-    yield from _locks(machine)
+    yield from _locks(machine, settings["lock_minutes"].total_seconds())
 
 
 def _origin(machine: Machine, azure: str) -> Iterator[Observation]:
@@ -224,7 +233,7 @@ def _parsed(release: str) -> tuple[tuple[tuple[int, ...], ...], str] | None:
     return numbers, _MINOR_RELEASE.sub(r"\1", flavour)
 
 
-def _locks(machine: Machine) -> Iterator[Observation]:
+def _locks(machine: Machine, longest: float) -> Iterator[Observation]:
     held: dict[str, int] = {}
     for path in _LOCKS:
         try:
@@ -256,7 +265,7 @@ def _locks(machine: Machine) -> Iterator[Observation]:
         return
     for path, pid in held.items():
         process = table.get(pid)
-        if process is None or now - process.started < _UPGRADE:
+        if process is None or now - process.started < longest:
             continue
         if path in _PID_FILES and not _runs(process, _PID_FILES[path]):
             continue  # left over, and the number has been given to another
