@@ -49,6 +49,7 @@ _THAWED = (
     b"starting daemon",
     b"starting enable",
 )
+_LONGEST_LOCK = 180.0  # s; the freeze, the snapshot and the thaw
 _LOCK = "/etc/azure/MicrosoftRecoverySvcsSafeFreezeLock/SafeFreezeLockFile"
 _DEFAULT_TIMEOUT, _DEFAULT_WAIT = 60, 66  # s; main/freezesnapshotter.py and main/fsfreezer.py
 # The waiting counts in steps of two seconds and begins three seconds before the freezer starts.
@@ -87,9 +88,9 @@ PROBLEMS = (
         fix="Wait until the other's recovery point is done. If its holder hangs, restart that service; do not delete"
         " the file.",
         source=_EXTENSION,
-        sightings=3,
-        apart=timedelta(minutes=2),
-        patience="every snapshot holds it for up to a minute or two",
+        sightings=2,
+        apart=timedelta(seconds=40),
+        patience="every snapshot of either holds it for up to a minute",
     ),
     Problem(
         "FREEZE_CONFIG_WRONG",
@@ -184,17 +185,20 @@ def _last_freeze(machine: Machine) -> float | None:
 def _lock(machine: Machine, processes: tuple[Process, ...]) -> Iterator[Observation]:
     try:
         holder = machine.lock_holder(_LOCK)
+        # Whoever wants it opens the file anew, which sets its time; the extension removes it in the end.
+        seconds = machine.now() - machine.status(_LOCK).modified
     except Absent:
         return
     except CannotTell as error:
         yield CannotTell(error.why, ("FREEZE_LOCK_HELD",))
         return
-    if holder is None:
+    if holder is None or seconds < _LONGEST_LOCK:
         return
-    command = next((" ".join(process.argv) for process in processes if process.pid == holder), "")
+    command = next((" ".join(process.argv[:2]) for process in processes if process.pid == holder), "")
     own = waagent.VMSNAPSHOT in command or "main/handle.py" in command
     who = "the extension itself" if own else "another program"
-    yield Finding("FREEZE_LOCK_HELD", evidence={"file": _LOCK, "pid": holder, "command": command, "who": who})
+    evidence: dict[str, Scalar] = {"file": _LOCK, "pid": holder, "command": command, "who": who}
+    yield Finding("FREEZE_LOCK_HELD", evidence={**evidence, "seconds": int(seconds)})
 
 
 # ------------------------------------------------------------------------------------------------------ configuration
