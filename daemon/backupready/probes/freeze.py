@@ -150,7 +150,13 @@ def _left_frozen(machine: Machine, processes: tuple[Process, ...]) -> Iterator[O
         yield CannotTell(error.why, ("FILE_SYSTEM_LEFT_FROZEN",))
         return
     booted = next((process.started for process in processes if process.pid == 1), now)
-    if last is not None and booted < last < now - _QUIET_LOG and any(one.started < now - _QUIET_LOG for one in stuck):
+    if last is None or not booted < last < now - _QUIET_LOG:
+        return
+    # The agent writes its report every few seconds, to a file system that is frozen as all others are.
+    with contextlib.suppress(Absent, CannotTell):
+        if waagent.newest_report(machine).written > last + _QUIET_LOG / 2:
+            return
+    if any(process.started < now - _QUIET_LOG for process in stuck):
         evidence = {"how": "the log ends in a freeze", "seconds": int(now - last), "log": _LOG, **facts}
         yield Finding("FILE_SYSTEM_LEFT_FROZEN", evidence=evidence)
 

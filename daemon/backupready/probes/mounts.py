@@ -143,11 +143,11 @@ def look(machine: Machine, settings: Settings) -> Iterator[Observation]:
         config = _config(machine)
     except CannotTell as error:
         yield CannotTell(error.why, ("MOUNT_TWICE", "FREEZE_NOT_CONSISTENT", "MOUNT_UNRESPONSIVE"))
-        yield from _writable(tree, ())
+        yield from _writable(machine, tree, ())
         return
     skipped = vmsnapshot.mounts_to_skip(config)
     frozen = mountinfo.frozen(table, skipped, _resource_disks(machine))
-    yield from _writable(tree, frozen)
+    yield from _writable(machine, tree, frozen)
     yield from _twice(frozen)
     yield from _consistent(table, tree, frozen)
     only_local = config.get("onlylocalfilesystems") in ("True", "true")
@@ -198,9 +198,9 @@ def _followed(machine: Machine, path: str) -> str:
     return path
 
 
-def _writable(tree: Tree, frozen: Sequence[Mount]) -> Iterator[Observation]:
+def _writable(machine: Machine, tree: Tree, frozen: Sequence[Mount]) -> Iterator[Observation]:
     seen = set()
-    for path in (waagent.LIB_DIR, waagent.EXTENSION_LOGS):
+    for path in (_followed(machine, waagent.LIB_DIR), _followed(machine, waagent.EXTENSION_LOGS)):
         mount = tree.holder(path)
         if mount is None:
             yield CannotTell(f"the table of mounts does not say what holds {path}", ("MOUNT_READ_ONLY",))
