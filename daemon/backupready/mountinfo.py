@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from backupready.model import Absent, CannotTell, Machine
 
@@ -115,8 +115,8 @@ class Tree:
 
 
 def frozen(table: Sequence[Mount], skipped: Collection[str], resource_disks: Collection[str]) -> tuple[Mount, ...]:
-    """The mount points that the extension hands to its freezer, in the table's order, each with the mount that the
-    freezer then opens there (which is another one than it meant where something hides it).
+    """The mount points that the extension hands to its freezer, in the table's order, each as the mount that the
+    freezer then opens there (which is another one than was meant where a later mount hides it).
 
     As main/mounts.py and main/fsfreezer.py have it since 2017: `mount` gives each mount point once, the last line
     first; `lsblk` gives each block device with one mount point; taken is what is in both and of a freezable type.
@@ -134,7 +134,7 @@ def frozen(table: Sequence[Mount], skipped: Collection[str], resource_disks: Col
         # `/` is taken before MountsToSkip is looked at.
         if loop or device.kind not in FREEZABLE or point in resource_disks or (point != "/" and point in skipped):
             continue
-        taken.append(tree.holder(point) or last)
+        taken.append(replace(tree.holder(point) or last, point=point))
     return tuple(taken)
 
 
