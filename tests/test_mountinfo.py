@@ -40,7 +40,8 @@ def test_the_parser_can_only_not_tell(data: bytes) -> None:
     except CannotTell as error:
         assert error.why
         return
-    assert all(mount.point.encode() is not None for mount in mounts)
+    for mount in mounts:
+        mount.point.encode()  # it can travel
     Tree(mounts).holder("/var/lib/waagent")
     assert {mount.point for mount in mountinfo.frozen(mounts, (), ())} <= {mount.point for mount in mounts}
 

@@ -27,8 +27,9 @@ from backupready.model import (
 )
 from backupready.mountinfo import Mount, Tree
 
-_TIMEOUT = 2.0  # s for all mounts together; a file server that lives answers in milliseconds
-_MOST_ASKED = 64  # mounts
+_TIMEOUT = 2.0  # s for those that are asked together; a file server that lives answers in milliseconds
+_ASKED_TOGETHER = 24  # mounts, each by a thread; the unit of a look allows 64 tasks
+_MOST_ASKED = 3 * _ASKED_TOGETHER
 _MOST_CHILDREN = 2  # looks that were left behind on silent mounts and still wait there
 _MOST_FINDINGS = 20  # of one problem
 _SAME_START = 1.0  # s; the start of a process is counted in hundredths since boot
@@ -339,7 +340,13 @@ def _askable(table: Sequence[Mount], tree: Tree, frozen: Sequence[Mount]) -> lis
         if mount.kind in (*_NETWORK_KINDS, *_REMOTE_KINDS) or mount.kind.startswith("fuse.") or _remote(mount)
         if mount.kind != "autofs" and mount.point not in points and tree.holder(mount.point) is mount
     ]
-    return [m for m in (*frozen, *network) if not any(mountinfo.below(m.point, place) for place in _HIDDEN)]
+    # A share that is mounted many times, as in containers, is silent everywhere or nowhere.
+    shares = {mount.device: mount for mount in reversed(network)}
+    return [
+        m
+        for m in (*frozen, *reversed(shares.values()))
+        if not any(mountinfo.below(m.point, place) for place in _HIDDEN)
+    ]
 
 
 @dataclass(frozen=True)
@@ -368,14 +375,18 @@ def _unresponsive(machine: Machine, mounts: Sequence[Mount], only_local: bool) -
     try:
         if len(waiting) > _MOST_CHILDREN:
             raise CannotTell(f"{len(waiting)} earlier looks still wait for silent mounts, the others are not asked")
-        spaces = machine.space([mount.point for mount in asked], _TIMEOUT) if asked else None
-        if spaces is not None and spaces.silent:
-            unheard = [mount for mount in asked if mount.point in spaces.silent]
+        for start in range(0, len(asked), _ASKED_TOGETHER):
+            together = asked[start : start + _ASKED_TOGETHER]
+            spaces = machine.space([mount.point for mount in together], _TIMEOUT)
+            if not spaces.silent:
+                continue
+            unheard = [mount for mount in together if mount.point in spaces.silent]
             silent += unheard
             pairs = tuple((mount.point, mount.source) for mount in unheard)
             with contextlib.suppress(CannotTell):
                 waiting += [_Waiting(p.pid, p.started, pairs) for p in machine.processes() if p.pid == spaces.child]
-        if len(silent) + len(asked) < len(mounts):
+            break  # one finding is enough to leave one process behind
+        if not silent and len(asked) < len(mounts):
             raise CannotTell(f"there are {len(mounts)} mounts that may hang, only {_MOST_ASKED} are asked")
     except CannotTell as error:
         yield CannotTell(error.why, ("MOUNT_UNRESPONSIVE",))

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backupready.model import CannotTell, ProbeState
+from backupready.model import ProbeState
 from backupready.observe import observe
 from backupready.probes import freeze, mounts, scripts
 from fake import configuration, healthy
@@ -53,4 +53,3 @@ def test_a_look_can_only_not_tell(script: bytes, host: bytes, config: bytes, log
     for probe in (scripts.PROBE, freeze.PROBE, mounts.PROBE):
         looked = observe(probe, machine, settings)
         assert looked.state is not ProbeState.FAILED, looked.traceback
-        assert not [why for why in looked.unknown if not isinstance(why, CannotTell)]
