@@ -10,7 +10,7 @@ from datetime import timedelta
 from email.utils import formatdate
 from typing import Any, Callable, TypeVar, Union
 
-from backupready import config, probes, waagent
+from backupready import config, mountinfo, probes, waagent
 from backupready.config import Config, Value
 from backupready.mind.judge import Judge
 from backupready.model import (
@@ -254,6 +254,7 @@ def healthy() -> FakeMachine:
         ),
         f"{handler}/main/handle.sh": "#!/bin/sh\n",
         f"{waagent.EXTENSION_LOGS}/{waagent.VMSNAPSHOT}/shell.log": "",
+        mountinfo.TABLE: "26 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw,discard\n",
         waagent.LOG: "2026-11-23T00:08:28.096237Z INFO Daemon Daemon Azure Linux Agent Version: 2.15.0.1\n"
         "2026-11-23T00:08:28.196237Z INFO Daemon Daemon Python: 3.11.2\n"
         "2026-11-23T00:08:28.296237Z INFO Daemon Daemon Run daemon\n"

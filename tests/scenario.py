@@ -49,7 +49,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from backupready import catalogue, cli, config, waagent
+from backupready import catalogue, cli, config, mountinfo, waagent
 from backupready.eyes.machine import CapturedMachine
 from backupready.model import (
     Absent,
@@ -99,6 +99,7 @@ _FILES = {
     "/sys/class/dmi/id/product_uuid": _MACHINE + "\n",
     "/sys/class/dmi/id/chassis_asset_tag": waagent.AZURE_ASSET_TAG + "\n",
     f"/var/log/azure/{waagent.VMSNAPSHOT}/shell.log": "",
+    mountinfo.TABLE: (DATA / "mountinfo/ubuntu-22.04").read_text(),
 }
 _LINKS: dict[str, str] = {}
 _PROGRAMS: dict[str, Any] = {}

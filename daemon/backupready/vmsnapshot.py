@@ -44,6 +44,29 @@ def backup_config(machine: Machine) -> Mapping[str, str]:
     return parse_backup_config(data, BACKUP_CONFIG).get("SnapshotThread", {})
 
 
+def effective_config(data: bytes) -> tuple[Mapping[str, Mapping[str, str]], str]:
+    """What the extension makes of vmbackup.conf under Python 3: section → key in small letters → text, and why all of
+    it is lost, if it is. A value that it cannot expand is left out, as it then takes its default."""
+    parser = configparser.ConfigParser()
+    try:
+        parser.read_string(data.decode("utf-8"))
+    except (configparser.Error, UnicodeDecodeError) as error:
+        return {}, " ".join(str(error).split())
+    found: dict[str, dict[str, str]] = {}
+    for section in parser.sections():
+        values = found.setdefault(section, {})
+        for key in parser.options(section):
+            with contextlib.suppress(configparser.Error, ValueError):
+                values[key] = parser.get(section, key)
+    return found, ""
+
+
+def mounts_to_skip(config: Mapping[str, str]) -> tuple[str, ...]:
+    """The entries of MountsToSkip as the extension compares them: blanks inside the list belong to them."""
+    text = config.get("mountstoskip", "")
+    return tuple(text.split(",")) if text else ()
+
+
 # ---------------------------------------------------------------------------------------------------- its codes
 
 
