@@ -89,6 +89,7 @@ _FILES = {
     "/usr/sbin/waagent": "",
     "/usr/bin/openssl": "",
     "/usr/bin/ip": "",
+    **dict.fromkeys(("/usr/bin/python3", "/usr/bin/lsblk", "/usr/bin/mount", "/usr/bin/df"), ""),
     "/etc/waagent.conf": "# a comment\nExtensions.Enabled=y\nLogs.Verbose=n\n",
     "/var/lib/waagent/provisioned": _MACHINE,
     "/sys/class/dmi/id/product_uuid": _MACHINE + "\n",
@@ -96,6 +97,11 @@ _FILES = {
 }
 _LINKS: dict[str, str] = {}
 _PROGRAMS: dict[str, Any] = {}
+_PROGRAMS["/usr/bin/python3 -B -c"] = [0, "asked\n"]
+_PROGRAMS["apt-cache"] = [
+    0,
+    "waagent:\n  Installed: 2.15.0.1-1\n  Candidate: 2.15.0.1-1\n     500 http://deb.example\n",
+]
 _DNS: dict[str, Any] = {}
 _WEB: dict[str, Any] = {}
 _ROOM = [32 << 30, 16 << 30, 2_000_000, 1_800_000]
