@@ -27,7 +27,7 @@ from backupready.model import (
 _PACKAGES = ("waagent", "walinuxagent")
 # The lists are read afresh into memory, since nothing may be written to /var/cache/apt.
 _ASK = ("apt-cache", "-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache=", "policy", *_PACKAGES)
-_TIMEOUT = 15.0  # s; a second or two with the lists of a whole distribution
+_TIMEOUT = 15.0  # s; it takes a second or two with the lists of a whole distribution
 _ROW = re.compile(r"(?m)^(\S+):\n  Installed: (\S+)\n  Candidate: (\S+)\n((?:[ ].*\n?)*)")
 
 PROBLEMS = (
@@ -64,7 +64,7 @@ def look(machine: Machine, settings: Settings) -> Iterator[Observation]:
             raise CannotTell(f"no list of a repository names {name}; `apt-get update` fetches them")
         return
     try:
-        compared = machine.run(("dpkg", "--compare-versions", candidate, "gt", installed), _TIMEOUT)
+        compared = machine.run(("dpkg", "--compare-versions", candidate, "gt", installed), 5.0)
     except Absent:
         raise CannotTell("cannot compare versions: there is no dpkg") from None
     if compared.status == 0:
@@ -79,6 +79,6 @@ PROBE = Probe(
     access=Access.ROOT,
     problems=PROBLEMS,
     look=look,
-    budget=timedelta(seconds=32),
+    budget=timedelta(seconds=25),
     interval=timedelta(hours=6),
 )

@@ -119,8 +119,8 @@ PROBLEMS = (
         " goes there directly all the same, and so does VMSnapshot, but every other extension inherits the environment:"
         " what it asks of the fabric goes to the proxy, which cannot answer.",
         diagnosis="`systemctl show -p Environment -p EnvironmentFiles walinuxagent waagent`",
-        fix="Beside the proxy set `no_proxy=168.63.129.16,169.254.169.254` in the drop-in, `systemctl daemon-reload`, and"
-        " restart the agent.",
+        fix="Beside the proxy set `no_proxy=168.63.129.16,169.254.169.254` in the drop-in, `systemctl daemon-reload`,"
+        " and restart the agent.",
         source="https://github.com/Azure/WALinuxAgent#configuration-file-options",
     ),
 )
