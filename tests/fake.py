@@ -235,6 +235,7 @@ def healthy() -> FakeMachine:
         "/usr/sbin/waagent": "",
         "/usr/bin/openssl": "",
         "/usr/bin/ip": "",
+        **dict.fromkeys(("/usr/bin/python3", "/usr/bin/lsblk", "/usr/bin/mount", "/usr/bin/df"), ""),
         "/etc/waagent.conf": "Extensions.Enabled=y\n",
         "/etc/resolv.conf": "nameserver 127.0.0.53\n",
         "/sys/class/dmi/id/product_uuid": f"{this}\n",
@@ -264,6 +265,12 @@ def healthy() -> FakeMachine:
     python = ("/usr/bin/python3", "-u", "/usr/sbin/waagent")
     return FakeMachine(
         files=files,
+        programs={
+            "/usr/bin/python3 -B -c": Ran(0, b"asked\n", ""),
+            "apt-cache": Ran(
+                0, b"waagent:\n  Installed: 2.15.0.1\n  Candidate: 2.15.0.1\n     500 http://deb.example\n", ""
+            ),
+        },
         table=(
             Process(100, 1, (*python, "-daemon"), "S", NOW - 300),
             Process(101, 100, (*python, "-run-exthandlers"), "S", NOW - 299),

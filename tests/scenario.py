@@ -93,6 +93,7 @@ _FILES = {
     "/usr/sbin/waagent": "",
     "/usr/bin/openssl": "",
     "/usr/bin/ip": "",
+    **dict.fromkeys(("/usr/bin/python3", "/usr/bin/lsblk", "/usr/bin/mount", "/usr/bin/df"), ""),
     "/etc/waagent.conf": "# a comment\nExtensions.Enabled=y\nLogs.Verbose=n\n",
     "/etc/resolv.conf": "nameserver 127.0.0.53\noptions edns0 trust-ad\n",
     "/var/lib/waagent/provisioned": _MACHINE,
@@ -103,6 +104,11 @@ _FILES = {
 }
 _LINKS: dict[str, str] = {}
 _PROGRAMS: dict[str, Any] = {}
+_PROGRAMS["/usr/bin/python3 -B -c"] = [0, "asked\n"]
+_PROGRAMS["apt-cache"] = [
+    0,
+    "waagent:\n  Installed: 2.15.0.1-1\n  Candidate: 2.15.0.1-1\n     500 http://deb.example\n",
+]
 # The captured trees name the emulated fabric as the storage.
 _STORAGE = "md-status.z6.blob.storage.azure.net"
 _SETTINGS = {"storage.endpoint": _STORAGE}

@@ -122,6 +122,9 @@ class EmulatedGuest:
         write("usr/sbin/waagent", _STAND_IN_AGENT, 0o755)
         for tool in ("openssl", "ip"):
             write(f"usr/bin/{tool}", "", 0o755)
+        for tool in ("lsblk", "mount", "df"):
+            write(f"usr/bin/{tool}", "", 0o755)
+        write("usr/bin/python3", "#!/bin/sh\necho asked\n", 0o755)
         machine = "7f5a3c3e-0000-4000-8000-000000000001"
         write("var/lib/waagent/provisioned", machine)
         write("sys/class/dmi/id/product_uuid", machine)

@@ -176,6 +176,13 @@ def duration(text: str) -> timedelta:
         raise ValueError(f"{text!r} is longer than any time span can be") from None
 
 
+def yes_or_no(text: str) -> bool:
+    word = text.strip().lower()
+    if word not in ("yes", "true", "on", "1", "no", "false", "off", "0"):
+        raise ValueError(f"{text!r} is neither yes nor no")
+    return word in ("yes", "true", "on", "1")
+
+
 def whole_minutes(text: str) -> timedelta:
     """How settings in minutes are read."""
     if not (text.isascii() and text.isdigit() and len(text) < 7) or int(text) < 1:

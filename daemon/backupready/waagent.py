@@ -612,20 +612,33 @@ def parse_json(data: bytes, path: str) -> Any:
         raise CannotTell(f"{path} is not JSON: {error}") from None
 
 
-def parse_config(data: bytes) -> dict[str, str | None]:
-    """waagent.conf as the agent itself reads it.
+@dataclass(frozen=True)
+class ConfigLine:
+    """A line of waagent.conf that the agent takes for a setting; `number` counts from 1."""
+
+    number: int
+    text: str
+    key: str
+    value: str | None
+
+
+def config_lines(data: bytes) -> Iterator[ConfigLine]:
+    """The settings of waagent.conf in the order in which the agent reads them.
 
     A line is skipped only if its very first character is `#` or it has no `=`; the value ends at the first `#`
-    and loses blanks and quotes; the literal None is unset; the last of several lines wins.
+    and loses blanks and quotes; the literal None is unset.
     """
-    values: dict[str, str | None] = {}
-    for line in data.decode("utf-8", "replace").split("\n"):
+    for number, line in enumerate(data.decode("utf-8", "replace").split("\n"), 1):
         if line.startswith("#") or "=" not in line:
             continue
         key, _, rest = line.partition("=")
-        value = rest.split("#")[0].strip(' "\t\r')
-        values[key.strip()] = value if value != "None" else None
-    return values
+        value = rest.split("#")[0].strip(' "').strip()
+        yield ConfigLine(number, line.strip(), key.strip(), value if value != "None" else None)
+
+
+def parse_config(data: bytes) -> dict[str, str | None]:
+    """waagent.conf as the agent itself reads it: the last of several lines wins."""
+    return {line.key: line.value for line in config_lines(data)}
 
 
 def switch(values: Mapping[str, str | None], key: str, default: bool) -> bool:
@@ -640,13 +653,15 @@ class AgentConfig:
 
     path: str
     values: Mapping[str, str | None] = field(default_factory=dict)
+    data: bytes = field(default=b"", repr=False)
 
 
 def agent_config(machine: Machine) -> AgentConfig:
     """The first configuration file that exists. Raises Absent (of the usual one) or CannotTell."""
     for path in CONFIG_PATHS:
         try:
-            return AgentConfig(path, parse_config(machine.read(path)))
+            data = machine.read(path)
+            return AgentConfig(path, parse_config(data), data)
         except Absent:
             continue
     raise Absent(CONFIG_PATHS[0])

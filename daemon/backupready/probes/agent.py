@@ -6,6 +6,7 @@ worker makes the VM "Ready" to the platform, so a daemon alone is a dead agent.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -517,7 +518,18 @@ def _log(machine: Machine, facts: LogFacts) -> Iterator[Observation]:
             evidence={"log": None, "errors_in_heartbeat": facts.heartbeat_goal_state_errors},
         )
     if facts.certificate_error is not None:
-        yield Finding("AGENT_CERTIFICATES_FAIL", evidence={"log": facts.certificate_error_text})
+        yield Finding("AGENT_CERTIFICATES_FAIL", evidence={"log": facts.certificate_error_text, **_fips(machine)})
+
+
+def _fips(machine: Machine) -> dict[str, Scalar]:
+    """The known cause. Alone it is no finding: OS.EnableFIPS only sets OPENSSL_FIPS, which OpenSSL 1.1 and later do not
+    heed, so that with them the shipped OS.EnableFIPS=n is right on a kernel in FIPS mode too."""
+    facts: dict[str, Scalar] = {}
+    with contextlib.suppress(Absent, CannotTell):
+        facts["fips_enabled"] = machine.read("/proc/sys/crypto/fips_enabled", 64).decode("ascii", "replace").strip()
+    with contextlib.suppress(Absent, CannotTell):
+        facts["OS.EnableFIPS"] = waagent.agent_config(machine).values.get("OS.EnableFIPS")
+    return facts
 
 
 def _timed(facts: LogFacts, now: float) -> Iterator[Observation]:

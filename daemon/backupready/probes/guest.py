@@ -90,8 +90,8 @@ PROBLEMS = (
         "A package manager holds its lock for long",
         Effect.NOTICE,
         Cause.GUEST,
-        meaning="A package manager has been at work for long (`lock_minutes` of [guest]), or hangs. Until it ends, the agent can"
-        " neither be updated nor its dependencies be installed.",
+        meaning="A package manager has been at work for long (`lock_minutes` of [guest]), or hangs. Until it ends,"
+        " the agent can neither be updated nor its dependencies be installed.",
         diagnosis="`fuser -v /var/lib/dpkg/lock-frontend /var/lib/rpm/.rpm.lock`; look at the process that is named.",
         fix="Wait for it to end; if it waits for an answer, give it. Do not remove the lock.",
         source=_TROUBLESHOOTING,

@@ -23,7 +23,9 @@ from backupready.model import (
     Problem,
     Remember,
     Scalar,
+    Setting,
     Settings,
+    yes_or_no,
 )
 from backupready.mountinfo import Mount, Tree
 
@@ -133,6 +135,17 @@ PROBLEMS = (
     ),
 )
 
+SETTINGS = (
+    Setting(
+        "mounts",
+        "accept_crash_consistent",
+        "no",
+        "Whether it is accepted that the root is of a kind that cannot be frozen; it is then a mere notice.",
+        yes_or_no,
+        "yes or no",
+    ),
+)
+
 
 def look(machine: Machine, settings: Settings) -> Iterator[Observation]:
     """Read the first process's table of mounts, and ask those that may hang."""
@@ -150,7 +163,7 @@ def look(machine: Machine, settings: Settings) -> Iterator[Observation]:
     frozen = mountinfo.frozen(table, skipped, _resource_disks(machine))
     yield from _writable(machine, tree, frozen)
     yield from _twice(frozen)
-    yield from _consistent(table, tree, frozen)
+    yield from _consistent(table, tree, frozen, settings)
     only_local = config.get("onlylocalfilesystems") in ("True", "true")
     yield from _unresponsive(machine, _askable(table, tree, frozen), only_local)
 
@@ -241,14 +254,17 @@ def _twice(frozen: Sequence[Mount]) -> Iterator[Observation]:
             )
 
 
-def _consistent(table: Sequence[Mount], tree: Tree, frozen: Sequence[Mount]) -> Iterator[Observation]:
+def _consistent(
+    table: Sequence[Mount], tree: Tree, frozen: Sequence[Mount], settings: Settings
+) -> Iterator[Observation]:
     root = tree.holder("/")
     if root is None:
         yield CannotTell("the table of mounts has no root", ("FREEZE_NOT_CONSISTENT",))
         return
     if not frozen or root.device not in {mount.device for mount in frozen}:
         what = "the root is not frozen" if frozen else "nothing is frozen"
-        yield Finding("FREEZE_NOT_CONSISTENT", "/", {"what": what, **_told(root)})
+        accepted = Effect.NOTICE if settings["accept_crash_consistent"] else None
+        yield Finding("FREEZE_NOT_CONSISTENT", "/", {"what": what, **_told(root)}, accepted)
     others: dict[str, list[Mount]] = {}
     for mount in table:
         if mount.kind in _NOT_FROZEN and mount is not root and not mountinfo.below(mount.point, "/boot"):
@@ -422,4 +438,5 @@ PROBE = Probe(
     problems=PROBLEMS,
     look=look,
     budget=timedelta(seconds=12),
+    settings=SETTINGS,
 )

@@ -30,6 +30,7 @@ from backupready.model import (
     Setting,
     Settings,
     duration,
+    yes_or_no,
 )
 from backupready.vmsnapshot import CODES, Kind, Outcome
 
@@ -100,13 +101,6 @@ METRICS = (
 )
 
 
-def _yes_or_no(text: str) -> bool:
-    word = text.strip().lower()
-    if word not in ("yes", "true", "on", "1", "no", "false", "off", "0"):
-        raise ValueError(f"{text!r} is neither yes nor no")
-    return word in ("yes", "true", "on", "1")
-
-
 SETTINGS = (
     Setting(
         "past",
@@ -121,7 +115,7 @@ SETTINGS = (
         "accept_crash_consistent",
         "no",
         "Whether snapshots that are only crash-consistent are fine here.",
-        _yes_or_no,
+        yes_or_no,
         "yes or no",
     ),
 )

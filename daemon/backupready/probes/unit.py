@@ -5,10 +5,12 @@ Read in a look of its own without privileges: whoever may talk to the service ma
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 
 from backupready.model import (
+    Absent,
     Access,
     CannotTell,
     Cause,
@@ -35,7 +37,13 @@ _PROPERTIES = (
     "NRestarts",
     "ConditionResult",
     "ConditionTimestampMonotonic",
+    "Environment",
+    "EnvironmentFiles",
 )
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+# The fabric's two addresses. The agent itself goes to both directly, whatever the environment says.
+_FABRIC = ("168.63.129.16", "169.254.169.254")
+_MOST_FILES = 10
 # What starts by itself at boot, or through something else that does.
 _STARTS = ("enabled", "static", "indirect", "generated", "alias", "linked")
 _RESTARTS = ("always", "on-failure")
@@ -102,6 +110,19 @@ PROBLEMS = (
         source="https://github.com/Azure/WALinuxAgent/wiki/Known-Issues#mitigate_agent_crash",
         remedy="add-auto-restart",
     ),
+    Problem(
+        "PROXY_IN_AGENT_ENVIRONMENT",
+        "The VM agent's environment sends its extensions to a proxy for the fabric",
+        Effect.NOTICE,
+        Cause.CONFIGURATION,
+        meaning="The unit's environment names a proxy, and no no_proxy for 168.63.129.16 and 169.254.169.254. The agent"
+        " goes there directly all the same, and so does VMSnapshot, but every other extension inherits the environment:"
+        " what it asks of the fabric goes to the proxy, which cannot answer.",
+        diagnosis="`systemctl show -p Environment -p EnvironmentFiles walinuxagent waagent`",
+        fix="Beside the proxy set `no_proxy=168.63.129.16,169.254.169.254` in the drop-in, `systemctl daemon-reload`,"
+        " and restart the agent.",
+        source="https://github.com/Azure/WALinuxAgent#configuration-file-options",
+    ),
 )
 
 METRICS = (
@@ -118,12 +139,12 @@ def look(machine: Machine, settings: Settings) -> Iterator[Observation]:
     for name in _UNITS:
         shown = machine.unit(name, _PROPERTIES)
         if shown.get("LoadState") in ("loaded", "masked"):
-            yield from _judge(name, shown)
+            yield from _judge(machine, name, shown)
             return
     raise CannotTell(f"there is no unit {' or '.join(_UNITS)}")
 
 
-def _judge(name: str, shown: Mapping[str, str]) -> Iterator[Observation]:
+def _judge(machine: Machine, name: str, shown: Mapping[str, str]) -> Iterator[Observation]:
     def value(key: str) -> str:
         return shown.get(key, "")
 
@@ -152,6 +173,41 @@ def _judge(name: str, shown: Mapping[str, str]) -> Iterator[Observation]:
         yield Finding("AGENT_START_SKIPPED", evidence={"unit": name, **evidence})
     if value("Restart") not in _RESTARTS:
         yield Finding("AGENT_NO_AUTO_RESTART", evidence={"unit": name, "Restart": value("Restart")})
+    yield from _proxy(machine, name, value("Environment"), value("EnvironmentFiles"))
+
+
+def _proxy(machine: Machine, name: str, inline: str, files: str) -> Iterator[Observation]:
+    """A proxy in the environment, and what is exempt from it. Values may hold passwords and are not told."""
+    problems = ("PROXY_IN_AGENT_ENVIRONMENT",)
+    try:
+        variables = dict(word.partition("=")[::2] for word in shlex.split(inline))
+        # `/etc/default/x (ignore_errors=yes)`; a pattern of names is not followed.
+        for entry in files.splitlines()[:_MOST_FILES]:
+            path = entry.partition(" (")[0]
+            if path.startswith("/"):
+                variables.update(_variables(machine, path))
+    except ValueError as error:
+        yield CannotTell(f"the environment of {name} cannot be read: {error}", problems)
+        return
+    except CannotTell as error:
+        yield CannotTell(error.why, problems)
+        return
+    proxies = sorted(key for key, text in variables.items() if key.lower() in _PROXIES and text)
+    exempt = f"{variables.get('no_proxy', '')},{variables.get('NO_PROXY', '')}".replace(" ", "").split(",")
+    missing = [address for address in _FABRIC if not {address, "*"} & set(exempt)]
+    if proxies and missing:
+        evidence = {"unit": name, "variables": " ".join(proxies), "not_in_no_proxy": " ".join(missing)}
+        yield Finding("PROXY_IN_AGENT_ENVIRONMENT", evidence=evidence)
+
+
+def _variables(machine: Machine, path: str) -> dict[str, str]:
+    try:
+        text = machine.read(path).decode("utf-8", "replace")
+    except Absent:
+        return {}
+    lines = (line.strip() for line in text.splitlines())
+    pairs = (line.partition("=") for line in lines if "=" in line and line[0] not in "#;")
+    return {key.strip(): value.strip().strip("\"'") for key, _, value in pairs}
 
 
 PROBE = Probe(

@@ -1,0 +1,84 @@
+"""Does the distribution offer a newer VM agent than is installed?
+
+Only what the package manager has in its lists already: nothing is fetched, locked or written.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+
+from backupready.model import (
+    Absent,
+    Access,
+    CannotTell,
+    Cause,
+    Effect,
+    Finding,
+    Machine,
+    Observation,
+    Probe,
+    Problem,
+    Settings,
+)
+
+# The names in Debian and in Ubuntu.
+_PACKAGES = ("waagent", "walinuxagent")
+# The lists are read afresh into memory, since nothing may be written to /var/cache/apt.
+_ASK = ("apt-cache", "-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache=", "policy", *_PACKAGES)
+_TIMEOUT = 15.0  # s; it takes a second or two with the lists of a whole distribution
+_ROW = re.compile(r"(?m)^(\S+):\n  Installed: (\S+)\n  Candidate: (\S+)\n((?:[ ].*\n?)*)")
+
+PROBLEMS = (
+    Problem(
+        "AGENT_OUTDATED",
+        "The distribution offers a newer VM agent",
+        Effect.RISKS,
+        Cause.AGENT,
+        meaning="The package of the agent is older than the one in the repository's lists. Old agents have defects that"
+        " end in snapshots that time out, and the first advice for every failed backup is to update the agent.",
+        diagnosis="`apt-cache policy waagent walinuxagent`",
+        fix="Debian: `apt-get install waagent`; Ubuntu: `apt-get install walinuxagent`; then restart the unit. Not"
+        " while a backup runs.",
+        source="https://learn.microsoft.com/azure/virtual-machines/extensions/update-linux-agent",
+        remedy="update-agent",
+    ),
+)
+
+
+def look(machine: Machine, settings: Settings) -> Iterator[Observation]:
+    """Ask apt's lists. The caches of dnf and zypper cannot be asked without locks and long waits."""
+    try:
+        ran = machine.run(_ASK, _TIMEOUT)
+    except Absent:
+        raise CannotTell("only apt's lists are asked, and there is no apt-cache") from None
+    if ran.status != 0:
+        raise CannotTell(f"apt-cache ends with {ran.status}: {ran.errors[:200]}")
+    rows = _ROW.findall(ran.output.decode("utf-8", "replace"))
+    name, installed, candidate, sources = next((row for row in rows if row[1] != "(none)"), ("", "", "", ""))
+    if not name:
+        raise CannotTell("the agent is not installed from a package")
+    if installed == candidate:
+        if not re.search(r"(?m)^\s+-?\d+ (?!/var/lib/dpkg/status)\S+", sources):
+            raise CannotTell(f"no list of a repository names {name}; `apt-get update` fetches them")
+        return
+    try:
+        compared = machine.run(("dpkg", "--compare-versions", candidate, "gt", installed), 5.0)
+    except Absent:
+        raise CannotTell("cannot compare versions: there is no dpkg") from None
+    if compared.status == 0:
+        yield Finding("AGENT_OUTDATED", evidence={"package": name, "installed": installed, "offered": candidate})
+    elif compared.status != 1:
+        raise CannotTell(f"cannot compare {installed} and {candidate}: dpkg ends with {compared.status}")
+
+
+PROBE = Probe(
+    name="package",
+    question="Does the distribution offer a newer VM agent than is installed?",
+    access=Access.ROOT,
+    problems=PROBLEMS,
+    look=look,
+    budget=timedelta(seconds=25),
+    interval=timedelta(hours=6),
+)
