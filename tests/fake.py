@@ -234,6 +234,7 @@ def healthy() -> FakeMachine:
         "/usr/bin/openssl": "",
         "/usr/bin/ip": "",
         "/etc/waagent.conf": "Extensions.Enabled=y\n",
+        "/proc/net/route": "eth0 00000000 0100000A 0003 0 0 0 00000000\neth0 10813FA8 0100000A 0007 0 0 0 FFFFFFFF\n",
         "/sys/class/dmi/id/product_uuid": f"{this}\n",
         f"{library}/provisioned": this,
         f"{goal}/waagent_status.json": json.dumps(report),
@@ -265,6 +266,7 @@ def healthy() -> FakeMachine:
         http={
             f"http://{WIRE}/?comp=versions": answer(b"<Versions><Version>2012-11-30</Version></Versions>"),
             f"http://{PLUGIN}/versions": answer(b'["2015-09-01"]', seconds=0.003),
+            "http://169.254.169.254/metadata/instance?api-version=2021-02-01": answer(b"{}"),
         },
         units={
             "walinuxagent.service": {

@@ -58,9 +58,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "waagent.py": {"model"},
     "report.py": {"model"},
     "vmsnapshot.py": {"model"},
+    "netfilter.py": {"model"},
     "observe.py": {"config", "model"},
     "probes/__init__.py": {"model"},
-    "probes/": {"model", "waagent", "vmsnapshot"},
+    "probes/": {"model", "waagent", "vmsnapshot", "netfilter"},
     "eyes/": {"config", "model", "wire", "observe", "eyes"},
     "mind/": {"config", "model", "wire", "report", "observe", "mind"},
 }
