@@ -125,7 +125,7 @@ def replay(rules: Ruleset, packet: Packet) -> tuple[list[Blocked], list[str]]:
             blocked.append(stops[0])
         elif stops or any(isinstance(end, _Doubt) for end in ends):
             unclear = next((end.why for end in ends if isinstance(end, _Doubt)), "")
-            doubts.append(unclear or f"{chain.place}: it depends on a rule before {stops[0].rule!r}")
+            doubts.append(unclear or f"{chain.place}: whether it comes to {stops[0].rule!r} cannot be followed")
     return blocked, doubts
 
 
@@ -483,13 +483,49 @@ def _nft_rule(expressions: Sequence[Any], family: str, table: str, sets: _Sets) 
             verdict, target = kind, str(inner["target"])
         elif kind in ("masquerade", "snat"):
             verdict = "accept"
-        elif kind in ("vmap", "queue", "dnat", "redirect", "tproxy", "synproxy", "xt"):
+        elif kind == "xt" and inner["type"] == "target":
+            verdict = _VERDICTS.get(str(inner["name"]), "continue" if inner["name"] in _GO_ON else "doubt")
+        elif kind in ("vmap", "queue", "dnat", "redirect", "tproxy", "synproxy"):
             verdict = "doubt"
         elif kind not in _STATEMENTS:
-            tests.append(lambda _: None)  # limit, quota, connlimit …
-    text = json.dumps(expressions, separators=(",", ":"))[:_LONGEST_RULE]
+            tests.append(lambda _: None)  # limit, quota, an extension's match …
+    text = _nft_text(expressions)[:_LONGEST_RULE]
     agents = table == _AGENTS_TABLE and verdict == "block"
     return Rule(text, lambda packet: _all(test(packet) for test in tests), verdict, target, agents)
+
+
+def _nft_text(expressions: Sequence[Any]) -> str:
+    """A rule about as nft itself prints it."""
+
+    def side(value: Any) -> str:
+        if isinstance(value, dict) and len(value) == 1:
+            kind, inner = next(iter(value.items()))
+            if kind == "set":
+                return f"{{ {', '.join(side(one) for one in inner)} }}" if isinstance(inner, list) else str(inner)
+            if kind == "prefix" and isinstance(inner, dict):
+                return f"{inner.get('addr')}/{inner.get('len')}"
+            if kind == "range" and isinstance(inner, list):
+                return "-".join(side(end) for end in inner)
+            if isinstance(inner, dict):
+                return f"{inner.get('protocol', kind)} {inner.get('field') or inner.get('key') or ''}".strip()
+        if isinstance(value, list):
+            return ",".join(side(one) for one in value)
+        return str(value)
+
+    words = []
+    for expression in expressions:
+        kind: str = next(iter(expression), "")
+        inner: Any = expression.get(kind)
+        if kind == "match":
+            operator = "" if inner["op"] in ("==", "in") else f"{inner['op']} "
+            words.append(f"{side(inner['left'])} {operator}{side(inner['right'])}")
+        elif kind in ("jump", "goto"):
+            words.append(f"{kind} {inner['target']}")
+        elif kind == "xt":
+            words.append(f"xt {inner['name']}")
+        elif kind != "counter":
+            words.append(kind)
+    return " ".join(words)
 
 
 def _nft_test(match: Mapping[str, Any], family: str, table: str, sets: _Sets) -> Callable[[Packet], Match]:

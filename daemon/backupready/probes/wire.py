@@ -64,6 +64,7 @@ _LOOPBACK_TYPE = "772"
 _TUNNELS = ("wireguard", "vxlan", "geneve", "ppp")
 _OVER_OTHERS = ("bridge", "vlan", "bond", "macsec")
 _DEVICE_NAME = re.compile(r"(?!\.{1,2}$)[^/\s]{1,15}")
+_LEGACY_TABLES = "/proc/net/ip_tables_names"  # of iptables' older kind; empty where it has none
 _MOST_DEVICES = 256
 _MOST_LAYERS = 4
 _MOST_FINDINGS = 8
@@ -524,11 +525,12 @@ def _rules(machine: Machine) -> tuple[netfilter.Ruleset, list[str]]:
             tools += 1
             if command == programs[0]:
                 nft_variant = netfilter.is_nft_variant(ran.output)
-                if nft_variant and netfilter.legacy_is_there_too(ran.output + ran.errors.encode()):
+                if netfilter.legacy_is_there_too(ran.output + ran.errors.encode()):
                     programs.append(("iptables-legacy-save",))
             rules = rules.joined(netfilter.parse_iptables(ran.output, command[0].replace("-save", "")))
         except Absent:
-            continue
+            if _word(machine, _LEGACY_TABLES):
+                troubles.append(f"its rules cannot be read: iptables keeps some, and there is no {command[0]}")
         except CannotTell as error:
             troubles.append(error.why)
     try:
@@ -540,7 +542,7 @@ def _rules(machine: Machine) -> tuple[netfilter.Ruleset, list[str]]:
     except CannotTell as error:
         troubles.append(error.why)
     if not tools and not troubles:
-        troubles.append("the firewall's rules cannot be read: there is neither iptables-save nor nft")
+        troubles.append("its rules cannot be read: there is neither iptables-save nor nft")
     return rules, troubles
 
 
