@@ -163,7 +163,7 @@ def test_a_healthy_machine_is_ready() -> None:
     machine = healthy()
     snapshot = cli.check(configuration(), lambda memory: machine, {"name": "vm1"}, changes=False)
     assert (snapshot.verdict, snapshot.reasons, snapshot.notices) == (Verdict.READY, (), ())
-    assert len(machine.asked) == 2
+    assert len(machine.asked) == 3
 
 
 def test_what_was_seen_once_is_looked_at_again_until_it_is_believed() -> None:
@@ -173,7 +173,7 @@ def test_what_was_seen_once_is_looked_at_again_until_it_is_believed() -> None:
     machine.http = dict.fromkeys(machine.http, refused)
     snapshot = cli.check(configuration(), lambda memory: machine, {}, changes=False)
     assert [reason.problem.code for reason in snapshot.reasons] == ["WIRE_SERVER_UNREACHABLE"]
-    assert len(machine.asked) == 4
+    assert len(machine.asked) == 6
 
 
 def test_a_blink_is_not_believed() -> None:

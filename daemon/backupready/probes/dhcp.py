@@ -566,4 +566,5 @@ PROBE = Probe(
     problems=PROBLEMS,
     look=look,
     budget=timedelta(seconds=15),
+    interval=timedelta(minutes=15),
 )

@@ -498,7 +498,7 @@ def _firewall(
     if unknown and not troubles:
         troubles.append(unknown)
     if troubles:
-        seen += _firewall_unknown(troubles[0], {rule.agents for rule in ports})
+        seen += _firewall_unknown(f"the firewall: {troubles[0]}", {rule.agents for rule in ports})
     words = "keeps root out" if ports else troubles[0] if troubles else "lets root through"
     return seen, {"firewall": words}
 
