@@ -238,6 +238,7 @@ def healthy() -> FakeMachine:
         **dict.fromkeys(("/usr/bin/python3", "/usr/bin/lsblk", "/usr/bin/mount", "/usr/bin/df"), ""),
         "/etc/waagent.conf": "Extensions.Enabled=y\n",
         "/etc/resolv.conf": "nameserver 127.0.0.53\n",
+        "/proc/net/route": "eth0 00000000 0100000A 0003 0 0 0 00000000\neth0 10813FA8 0100000A 0007 0 0 0 FFFFFFFF\n",
         "/sys/class/dmi/id/product_uuid": f"{this}\n",
         "/sys/class/dmi/id/chassis_asset_tag": waagent.AZURE_ASSET_TAG,
         f"{library}/provisioned": this,
@@ -278,6 +279,7 @@ def healthy() -> FakeMachine:
         http={
             f"http://{WIRE}/?comp=versions": answer(b"<Versions><Version>2012-11-30</Version></Versions>"),
             f"http://{PLUGIN}/versions": answer(b'["2015-09-01"]', seconds=0.003),
+            "http://169.254.169.254/metadata/instance?api-version=2021-02-01": answer(b"{}"),
         },
         dns={(STORAGE, "127.0.0.53"): Resolved(("20.60.1.4",), "NOERROR", 0.004)},
         web={f"https://{STORAGE}/": Fetched(400, {"name": 0.004, "tls": 0.03}, "Microsoft Corporation", 1)},

@@ -59,9 +59,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report.py": {"model", "vmsnapshot"},
     "vmsnapshot.py": {"model", "waagent"},
     "mountinfo.py": {"model"},
+    "netfilter.py": {"model"},
     "observe.py": {"config", "model"},
     "probes/__init__.py": {"model"},
-    "probes/": {"model", "waagent", "vmsnapshot", "mountinfo"},
+    "probes/": {"model", "waagent", "vmsnapshot", "mountinfo", "netfilter"},
     "eyes/": {"config", "model", "wire", "observe", "eyes"},
     "mind/": {"config", "model", "wire", "report", "observe", "mind"},
 }

@@ -131,6 +131,10 @@ class EmulatedGuest:
         write("sys/class/dmi/id/chassis_asset_tag", waagent.AZURE_ASSET_TAG)
         write("etc/waagent.conf", "Extensions.Enabled=y\nLogs.Verbose=n\n")
         write("proc/1/mountinfo", "26 1 8:1 / / rw,relatime - ext4 /dev/sda1 rw,discard\n")
+        write(
+            "proc/net/route",
+            "eth0 00000000 0100000A 0003 0 0 100 00000000\neth0 10813FA8 0100000A 0007 0 0 100 FFFFFFFF\n",
+        )
         write("report.json", json.dumps(report))
         write("var/lib/waagent/history/2026-01-01T00-00-00__1/ExtensionsConfig.xml",
               f"<Extensions><Plugins>{plugin}</Plugins></Extensions>")  # fmt: skip
