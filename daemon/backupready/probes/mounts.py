@@ -261,7 +261,9 @@ def _consistent(
     if root is None:
         yield CannotTell("the table of mounts has no root", ("FREEZE_NOT_CONSISTENT",))
         return
-    if not frozen or root.device not in {mount.device for mount in frozen}:
+    # A root that cannot be written, as an image's, needs no freeze where something else gets one.
+    fixed = root.read_only and frozen
+    if not fixed and root.device not in {mount.device for mount in frozen}:
         what = "the root is not frozen" if frozen else "nothing is frozen"
         accepted = Effect.NOTICE if settings["accept_crash_consistent"] else None
         yield Finding("FREEZE_NOT_CONSISTENT", "/", {"what": what, **_told(root)}, accepted)
