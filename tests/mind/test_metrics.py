@@ -17,7 +17,7 @@ from backupready import probes
 from backupready.eyes import look
 from backupready.mind import metrics
 from backupready.mind.metrics import Exposition
-from backupready.model import CannotTell, Finding, Metric, ProbeState, Reading, Snapshot, Verdict
+from backupready.model import CannotTell, Effect, Finding, Metric, ProbeState, Reading, Snapshot, Verdict
 from fake import NOW, configuration, healthy, looked, probe, problem, snapshot
 
 parse_openmetrics: Callable[[str], Iterable[Family]] = openmetrics.text_string_to_metric_families
@@ -119,8 +119,7 @@ def test_every_declared_problem_has_its_series_from_the_first_scrape() -> None:
     """Before any look: none is active, all are unknown."""
     text = render(snapshot())
     declared = {(problem.effect.value, problem.code) for problem in probes.PROBLEMS}
-    milder = {(effect.value, problem.code) for problem in probes.PROBLEMS for effect in problem.milder}
-    assert samples(text, "backupready_problem_active") == dict.fromkeys(declared | milder, 0.0)
+    assert samples(text, "backupready_problem_active") == dict.fromkeys(declared, 0.0)
     assert samples(text, "backupready_problem_unknown") == dict.fromkeys(declared, 1.0)
     assert samples(text, "backupready_probe_success") == {(one.name,): 0.0 for one in probes.PROBES}
     assert samples(text, "backupready_probe_last_run_timestamp_seconds") == {}
@@ -135,6 +134,13 @@ def test_the_series_of_the_problems_are_the_same_after_every_look() -> None:
     assert active == ["AGENT_STOPPED"]
     assert set(samples(before, "backupready_problem_unknown").values()) == {1.0}
     assert set(samples(after, "backupready_problem_unknown").values()) <= {1.0}
+
+
+def test_a_problem_that_is_milder_here_is_told_with_that_effect() -> None:
+    """Beside the series with what it declares, which stays 0: an alert on what blocks must not come of a notice."""
+    known = [probe("thing", [problem("BROKEN", milder=(Effect.NOTICE,))])]
+    text = render(snapshot(looked("thing", Finding("BROKEN", effect=Effect.NOTICE)), known=known))
+    assert samples(text, "backupready_problem_active") == {("blocks", "BROKEN"): 0.0, ("notice", "BROKEN"): 1.0}
 
 
 def test_a_consequence_is_exposed_as_neither_active_nor_unknown() -> None:

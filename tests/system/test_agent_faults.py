@@ -7,6 +7,7 @@ import re
 import time
 from typing import Any
 
+from backupready.probes import PROBES
 from lab.guest import AGENT_UNIT
 from measured import measured
 from system.inside import ALWAYS, BACKUPREADY, Inside
@@ -18,7 +19,7 @@ def test_a_healthy_guest_is_ready(inside: Inside) -> None:
     assert (checked.exit_code, checked.document["verdict"]) == (0, "ready")
     assert checked.document["reasons"] == []
     assert {notice["problem"] for notice in checked.document["notices"]} == ALWAYS
-    assert [probe["state"] for probe in checked.document["probes"]] == ["ok"] * 5
+    assert [probe["state"] for probe in checked.document["probes"]] == ["ok"] * len(PROBES)
 
 
 def test_stopped(inside: Inside) -> None:

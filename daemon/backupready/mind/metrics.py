@@ -45,7 +45,7 @@ OWN: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     (
         "backupready_probe_attempts",
         "gauge",
-        "Requests that the probe's newest look made, retries included.",
+        "Requests that the probe's newest look made, retries included; only of probes that make any.",
         ("probe",),
     ),
     (
@@ -105,11 +105,13 @@ class SnapshotCollector:
         yield self._labelled("backupready_verdict", [((name,), float(on)) for name, on in states.items()])
         yield self._plain("backupready_verdict_since_timestamp_seconds", snapshot.since)
         beliefs = sorted(snapshot.beliefs, key=lambda belief: belief.problem.code)
-        # A series for every effect that a problem can have, so that none appears out of nothing.
+        # Every problem has its series with what it declares; one that is milder here has another beside it meanwhile.
         active = [
             ((belief.problem.code, effect.value), float(belief.active and belief.effect is effect))
             for belief in beliefs
-            for effect in (belief.problem.effect, *belief.problem.milder)
+            for effect in dict.fromkeys(
+                (belief.problem.effect, belief.effect if belief.active else belief.problem.effect)
+            )
         ]
         yield self._labelled("backupready_problem_active", active)
         # Only those that are, since on a healthy machine none is: as many series again would say nothing.
@@ -119,7 +121,8 @@ class SnapshotCollector:
         success = [((run.name,), float(run.state is ProbeState.OK)) for run in snapshot.probes]
         yield self._labelled("backupready_probe_success", success)
         yield self._labelled("backupready_probe_duration_seconds", [((run.name,), run.seconds) for run in runs])
-        yield self._labelled("backupready_probe_attempts", [((run.name,), float(run.attempts)) for run in runs])
+        asking = [((run.name,), float(run.attempts)) for run in runs if run.attempts]
+        yield self._labelled("backupready_probe_attempts", asking)
         last = [((run.name,), run.last_run or 0.0) for run in runs]
         yield self._labelled("backupready_probe_last_run_timestamp_seconds", last)
         for name, counter in _COUNTERS.items():

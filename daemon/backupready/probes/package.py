@@ -50,6 +50,14 @@ PROBLEMS = (
 def look(machine: Machine, settings: Settings) -> Iterator[Observation]:
     """Ask apt's lists. The caches of dnf and zypper cannot be asked without locks and long waits."""
     try:
+        yield from _offered(machine)
+    except CannotTell as error:
+        # Where there is no apt that will never be otherwise: it is no failure of the look.
+        yield CannotTell(error.why, ("AGENT_OUTDATED",))
+
+
+def _offered(machine: Machine) -> Iterator[Observation]:
+    try:
         ran = machine.run(_ASK, _TIMEOUT)
     except Absent:
         raise CannotTell("only apt's lists are asked, and there is no apt-cache") from None
