@@ -349,6 +349,7 @@ class Guest:
             self._start_fabric()
             self.names.serve()
             self._boot()
+            self._show_own_network()
             self.take(authority, "/usr/local/share/ca-certificates")
             self.run("update-ca-certificates")
         except BaseException:
@@ -390,6 +391,7 @@ class Guest:
             raise LabError(f"cannot reboot the guest: nspawn ended with {ended}; {self._console()}")
         self._leader = None
         self._boot()
+        self._show_own_network()
 
     # Inside.
 
@@ -639,6 +641,16 @@ class Guest:
                 start_new_session=True,
             )
         self._wait_booted()
+
+    def _show_own_network(self) -> None:
+        """In the guest's /sys stand the devices of this machine's network; over them those of its own are mounted."""
+        inside = ["nsenter", f"--target={self.leader}", "--mount", "--net", "--", "sh", "-ec"]
+        _tool(
+            *inside,
+            "mkdir /run/own-sys; mount -t sysfs sysfs /run/own-sys;"
+            " for place in devices/virtual/net class/net; do mount --bind /run/own-sys/$place /sys/$place; done;"
+            " umount --lazy /run/own-sys; rmdir /run/own-sys",
+        )
 
     def _wait_booted(self) -> None:
         nspawn = self._nspawn

@@ -76,6 +76,9 @@ _CONSEQUENCES = (
     "AGENT_STATUS_NOT_UPLOADED",
     "EXTENSION_PACKAGE_UNAVAILABLE",
     "CLOCK_SKEWED",
+    # Azure's name server has the wire server's address.
+    "NAME_RESOLUTION_FAILS",
+    "STORAGE_UNREACHABLE",
 )
 
 PROBLEMS = (
