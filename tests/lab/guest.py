@@ -644,7 +644,7 @@ class Guest:
 
     def _show_own_network(self) -> None:
         """In the guest's /sys stand the devices of this machine's network; over them those of its own are mounted."""
-        inside = ["nsenter", f"--target={self.leader}", "--mount", "--net", "--", "sh", "-ec"]
+        inside = ["nsenter", f"--target={self.leader}", "--mount", "--net", "--pid", "--", "sh", "-ec"]
         _tool(
             *inside,
             "mkdir /run/own-sys; mount -t sysfs sysfs /run/own-sys;"

@@ -67,7 +67,7 @@ class Inside:
 
     def mount(self, *arguments: str) -> None:
         """Mount in the guest's mounts, with more rights than the guest has."""
-        tool("nsenter", f"--target={self.guest.leader}", "--mount", "--", "mount", *arguments)
+        tool("nsenter", f"--target={self.guest.leader}", "--mount", "--pid", "--", "mount", *arguments)
 
     # ---- asking
 
@@ -101,7 +101,8 @@ class Inside:
         perhaps: Collection[str] = (),
     ) -> Checked:
         """Exactly these problems are active: by a check of its own, twice in a row, and by the daemon; for the daemon
-        others may be given, where it sees less than a check by root does. What is there perhaps may be active or not."""
+        others may be given, where it sees less than a check by root does. What is there perhaps may be active or
+        not."""
         wanted = frozenset(problems)
         wanted_of_daemon = wanted if daemon is None else frozenset(daemon)
         deadline = time.monotonic() + within

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
-from lab.guest import HANDLER_DIRECTORY
+from backupready import vmsnapshot, waagent
+from backupready.probes import PROBES
+from history import Run, history
+from lab.disk import LoopDisk
+from lab.guest import AGENT_UNIT, HANDLER_DIRECTORY
 from lab.hang import Hang
 from measured import measured
 from system import faults
@@ -92,7 +98,340 @@ def test_fault(name: str, steady: Inside) -> None:
     fault = FAULTS[name]
     with fault.made(steady):
         steady.expect(*fault.expect, within=150, daemon=fault.daemon, perhaps=fault.perhaps)
+    steady.expect(within=200, perhaps=fault.perhaps)
+
+
+# ------------------------------------------------------------------------------------------- the path of the snapshot
+
+_BACKUP_CONFIG = "/etc/azure/vmbackup.conf"
+
+
+def test_storage_dead_on_the_way_of_the_snapshot(steady: Inside) -> None:
+    """Where the guest itself takes the snapshot, an unreachable storage blocks it; by the host it is a mere notice."""
+    with faults.switched(steady, "storage", "refused"):
+        assert steady.expect("STORAGE_UNREACHABLE", within=60).document["verdict"] == "ready"
+        with faults.written(steady, _BACKUP_CONFIG, "[SnapshotThread]\nSnapshotMethod: onlyGuest\n"):
+            assert steady.expect("STORAGE_UNREACHABLE", within=60).document["verdict"] == "blocked"
+    steady.expect(within=60)
+
+
+def test_proxy_dead(steady: Inside) -> None:
+    """A proxy that nobody serves: told with what goes through it, and no more than a notice on the host's path."""
+    text = steady.guest.read("/etc/waagent.conf") + "HttpProxy.Host=10.0.0.1\nHttpProxy.Port=3128\n"
+    with faults.written(steady, "/etc/waagent.conf", text):
+        checked = steady.expect("PROXY_UNREACHABLE", "PROXY_NOT_FOR_EXTENSION", within=60)
+        assert checked.document["verdict"] == "ready"
+    steady.expect(within=60)
+
+
+# --------------------------------------------------------------------------------------------------------- leases
+
+
+def test_leased_with_option_245(steady: Inside) -> None:
+    """The endpoint comes with a real lease, and there is no route of its own to it: nothing is wrong."""
+    with faults.without_a_host_route(steady), faults.leased(steady, endpoint=True):
+        assert "unknown-245 a8:3f:81:10" in steady.guest.read("/var/lib/dhcp/dhclient.eth0.leases")
+        steady.expect(within=60)
+
+
+def test_leased_without_option_245(steady: Inside) -> None:
+    """Neither a route nor a lease says where the wire server is. An agent that runs knows it still; one that starts
+    asks in vain, where the wire server cannot be reached."""
+    guest = steady.guest
+    with faults.without_a_host_route(steady), faults.leased(steady, endpoint=False):
+        steady.expect(within=60)
+        guest.stop_agent()
+        guest.run("rm", "-f", "/var/lib/waagent/WireServerEndpoint")
+        guest.fabric.set("wire_server", "refused")
+        guest.fabric.set("host_plugin", "refused")
+        try:
+            steady.expect("AGENT_STOPPED", "DHCP_NO_ENDPOINT", within=90)
+        finally:
+            guest.fabric.reset()
+            guest.start_agent()
+    steady.heal()
     steady.expect(within=200)
 
 
-del contextlib, json, time, HANDLER_DIRECTORY, measured, BACKUPREADY
+def test_static_address(steady: Inside) -> None:
+    """An address that is written down in the guest: a notice while a route leads to the wire server, a risk without."""
+    text = "auto eth0\niface eth0 inet static\n    address 10.0.0.4/24\n    gateway 10.0.0.1\n"
+    with faults.written(steady, "/etc/network/interfaces", text):
+        assert steady.expect("DHCP_STATIC_ADDRESS", within=60).document["verdict"] == "ready"
+        with faults.without_a_host_route(steady):
+            assert steady.expect("DHCP_STATIC_ADDRESS", within=60).document["verdict"] == "at_risk"
+    steady.expect(within=60)
+
+
+# ------------------------------------------------------------------------------------------------ interpreter, tools
+
+
+def test_without_lsblk(steady: Inside) -> None:
+    """A tool that the extension calls is missing."""
+    with faults.moved_away(steady, "/usr/bin/lsblk"):
+        steady.expect("EXTENSION_TOOL_MISSING", within=60)
+    steady.expect(within=60)
+
+
+def test_an_interpreter_without_crypt(steady: Inside) -> None:
+    """What this version of the extension imports, its interpreter has not. The agent has loaded its own long ago."""
+    main = f"{HANDLER_DIRECTORY}/main"
+    steady.guest.run("mkdir", "-p", f"{main}/Utils")
+    with (
+        faults.written(steady, f"{main}/WaagentLib.py", "import crypt\n"),
+        faults.written(steady, f"{main}/Utils/WAAgentUtil.py", "import imp\n"),
+    ):
+        steady.expect(within=60)
+        with faults.moved_away(steady, "/usr/lib/python3.11/crypt.py"):
+            steady.expect("INTERPRETER_INCOMPATIBLE", within=120)
+        steady.expect(within=120)
+
+
+def test_python_hidden(steady: Inside) -> None:
+    """None of the names is there by which the extension looks for an interpreter; this program needs another one."""
+    with faults.moved_away(steady, "/usr/bin/python3"), contextlib.ExitStack() as stack:
+        steady.guest.run("systemctl", "stop", AGENT_UNIT)  # the last resort is the interpreter of the running agent
+        stack.callback(steady.heal)
+        done = steady.guest.run("/usr/bin/python3.11", BACKUPREADY, "check", "--json", check=False, timeout=120)
+        active = {entry["problem"] for entry in json.loads(done.stdout)["reasons"]}
+        assert {"AGENT_STOPPED", "INTERPRETER_MISSING"} <= active
+        stack.pop_all()
+    steady.heal()
+    steady.expect(within=200)
+
+
+# -------------------------------------------------------------------------------------------------------- scripts
+
+_SCRIPTS = "/etc/azure/VMSnapshotScriptPluginConfig.json"
+_RIGHT = {
+    "pluginName": "ScriptRunner",
+    "preScriptLocation": "/etc/azure/pre.sh",
+    "postScriptLocation": "/etc/azure/post.sh",
+    "preScriptParams": ["", ""],
+    "postScriptParams": ["", ""],
+    "preScriptNoOfRetries": 0,
+    "postScriptNoOfRetries": 0,
+    "timeoutInSeconds": 30,
+    "continueBackupOnFailure": False,
+    "fsFreezeEnabled": True,
+}
+
+
+@pytest.mark.parametrize(
+    ("what", "change", "mode", "script_mode", "problem"),
+    [
+        ("right", {}, 0o600, 0o700, None),
+        ("no JSON", None, 0o600, 0o700, "SCRIPT_CONFIG_INVALID"),
+        ("no such script", {"preScriptLocation": "/etc/azure/none.sh"}, 0o600, 0o700, "SCRIPT_MISSING"),
+        ("a script that others may read", {}, 0o600, 0o755, "SCRIPT_PERMISSIONS"),
+        ("a configuration that others may read", {}, 0o644, 0o700, "SCRIPT_PERMISSIONS"),
+        ("no time", {"timeoutInSeconds": 0}, 0o600, 0o700, "SCRIPT_TIMEOUT"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_scripts(
+    steady: Inside, what: str, change: dict[str, Any] | None, mode: int, script_mode: int, problem: str | None
+) -> None:
+    """The rules of codes 300 to 318, ahead of time; what the evidence says mends it, mends it."""
+    text = "{" if change is None else json.dumps({**_RIGHT, **change})
+    with (
+        faults.written(steady, "/etc/azure/pre.sh", "#!/bin/sh\n", script_mode),
+        faults.written(steady, "/etc/azure/post.sh", "#!/bin/sh\n", script_mode),
+        faults.written(steady, _SCRIPTS, text, mode),
+    ):
+        checked = steady.expect(*([problem] if problem else []), within=60)
+        if problem == "SCRIPT_PERMISSIONS":
+            for reason in checked.document["reasons"]:
+                steady.guest.run("sh", "-c", reason["evidence"]["mend"])
+            steady.expect(within=60)
+    steady.expect(within=60)
+
+
+# ----------------------------------------------------------------------------------------------------- the handler
+
+
+@pytest.mark.parametrize("code", sorted(set(waagent.HANDLER_CODES) - {-1, 0, 1000}))
+def test_handler_code(steady: Inside, code: int) -> None:
+    """Every code that the agent can report of the handler, reported by the real agent."""
+    path = f"{HANDLER_DIRECTORY}/config/HandlerStatus"
+    before = json.loads(steady.guest.read(path))
+    spoilt = {**before, "status": "NotReady", "code": code, "message": f"as code {code} has it"}
+    problem = "EXTENSION_PACKAGE_UNAVAILABLE" if code in (1001, 1004, 1005) else "EXTENSION_NOT_READY"
+    with faults.written(steady, path, json.dumps(spoilt)):
+        steady.guest.wait_handler("NotReady", code)
+        checked = steady.expect(problem, within=90)
+        assert checked.document["reasons"][0]["evidence"]["code"] == code
+    steady.expect(within=90)
+
+
+# ------------------------------------------------------------------------------------------------------- the past
+
+
+def test_a_history_with_every_code(steady: Inside) -> None:
+    """Thirty runs, the last a success: the readings tell it. Then one more run with each code that is a failure of the
+    machine's, which is told with its name."""
+    guest, now = steady.guest, time.time()
+    codes = [code for code, row in vmsnapshot.CODES.items() if row.kind is vmsnapshot.Kind.FAILURE]
+    runs = [Run(now - (60 - n) * 86400, codes[n % len(codes)]) for n in range(30)]
+    with contextlib.ExitStack() as stack:
+
+        def put(more: list[Run]) -> None:
+            for path, text in history([*runs, *more], first=100).items():
+                if "/config/" not in path:
+                    stack.enter_context(faults.written(steady, f"/{path}", text))
+
+        put([Run(now - 7200)])
+        steady.expect(within=60)
+        metrics = steady.get("/metrics")
+        assert (
+            "backupready_backup_last_result_code{} 1" in metrics or "backupready_backup_last_result_code 1.0" in metrics
+        )
+    for code in codes:
+        with contextlib.ExitStack() as stack:
+            for path, text in history([*runs[:5], Run(now - 3600, code)], first=100).items():
+                if "/config/" not in path:
+                    stack.enter_context(faults.written(steady, f"/{path}", text))
+            checked = steady.check()
+            told = {entry["problem"]: entry for entry in [*checked.document["reasons"], *checked.document["notices"]]}
+            assert told["LAST_BACKUP_FAILED"]["evidence"]["code"] == code, code
+    measured(f"codes of the extension read back in the guest: {len(codes)}")
+    assert guest.run(BACKUPREADY, "explain", "76").stdout
+    steady.expect(within=60)
+
+
+# ----------------------------------------------------------------------------------------------------------- freeze
+
+_LOCK = "/etc/azure/MicrosoftRecoverySvcsSafeFreezeLock/SafeFreezeLockFile"
+
+
+def test_freeze_lock_held(steady: Inside) -> None:
+    """Another process holds the lock that the extension waits for, as Site Recovery may."""
+    with faults.lock_held(steady, _LOCK):
+        steady.guest.run("touch", "-d", "-10 min", _LOCK)
+        steady.expect("FREEZE_LOCK_HELD", within=90)
+    steady.expect(within=60)
+
+
+def test_a_disk_left_frozen(steady: Inside) -> None:
+    """A loop device is really frozen, a writer waits for it, the extension's log ends in the freeze, and the agent's
+    report stands still: told, and gone when it is thawed. Nothing but that loop device is ever frozen."""
+    guest = steady.guest
+    guest.run("mkdir", "-p", "/srv/data")
+    log = f"/var/log/azure/{waagent.VMSNAPSHOT}/extension.log"
+    began = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(time.time() - 400))
+    lines = "".join(
+        f"{began}.{n}00000 [{waagent.VMSNAPSHOT}-1.0]{text}\n"
+        for n, text in enumerate(
+            ("starting daemon initially", "****** 1. Starting Freeze Binary", "****** 2. Binary Freeze Started")
+        )
+    )
+    with LoopDisk(guest, "/srv/data") as disk, faults.written(steady, log, lines):
+        disk.freeze(longest=240)
+        try:
+            # It holds the lock as the freezer does, and waits in the kernel as whoever writes does.
+            with faults.running(steady, "sh", "-c", "echo x >/srv/data/file"):
+                checked = steady.check()
+                told = {entry["problem"] for entry in checked.document["reasons"]}
+                # The agent is well and reports, so that the machine is not held to be frozen by it.
+                assert "FILE_SYSTEM_LEFT_FROZEN" not in told
+        finally:
+            disk.thaw()
+    steady.expect(within=60)
+
+
+def test_a_freezer_that_does_not_end(steady: Inside) -> None:
+    """A process of the extension's freezer that lives longer than any freeze lasts."""
+    program = f"{HANDLER_DIRECTORY}/main/safefreeze/bin/safefreeze"
+    with faults.running(steady, "bash", "-c", f"exec -a {program} sleep 1000"):
+        checked = steady.expect("FILE_SYSTEM_LEFT_FROZEN", within=200)
+        assert checked.document["verdict"] == "blocked"
+    steady.expect(within=60)
+
+
+# --------------------------------------------------------------------------------------------------------- pressure
+
+
+def test_cpu_hog(steady: Inside) -> None:
+    """stress-ng on every processor, bounded; it ends, and so does the finding."""
+    steady.set_intervals("3s", pressure=True)
+    steady.guest.run("systemctl", "reload", "backupready.service")
+    try:
+        with faults.running(steady, "stress-ng", "--cpu", "0", "--timeout", "150s"):
+            checked = steady.expect("CPU_SATURATED", within=140)
+            assert checked.document["verdict"] == "degraded"
+        steady.expect(within=120)
+    finally:
+        steady.set_intervals("3s")
+        steady.guest.run("systemctl", "reload", "backupready.service")
+
+
+def test_memory_hog(steady: Inside) -> None:
+    """stress-ng takes some memory, with the threshold just above what was used before: this machine's own memory is not
+    to be used up by a test."""
+    meminfo = dict(re.findall(r"(?m)^(\w+):\s+(\d+) kB", steady.guest.read("/proc/meminfo")))
+    used = 100 * (1 - int(meminfo["MemAvailable"]) / int(meminfo["MemTotal"]))
+    share = 100 * 600 * 1024 / int(meminfo["MemTotal"])
+    if not share > 3:
+        pytest.skip("600 MiB is no part of this machine's memory")
+    steady.set_intervals("3s", pressure=True)
+    steady.guest.write(
+        "/etc/backupready/conf.d/60-memory.conf", f"[pressure]\nmemory_percent = {round(used + share / 2)}\n"
+    )
+    steady.guest.run("systemctl", "reload", "backupready.service")
+    try:
+        steady.expect(within=60)
+        with faults.running(
+            steady, *["stress-ng", "--vm", "1", "--vm-bytes", "600m", "--vm-keep", "--timeout", "150s"]
+        ):
+            steady.expect("MEMORY_EXHAUSTED", within=140, perhaps=("CPU_SATURATED",))
+        steady.expect(within=120, perhaps=("CPU_SATURATED",))
+    finally:
+        steady.guest.path("/etc/backupready/conf.d/60-memory.conf").unlink()
+        steady.set_intervals("3s")
+        steady.guest.run("systemctl", "reload", "backupready.service")
+
+
+# ------------------------------------------------------------------------------------------------- the worst of all
+
+
+def test_everything_dead(steady: Inside) -> None:
+    """Every endpoint is a black hole and a mount hangs: a look ends within its budget, and every probe has said what it
+    can."""
+    with faults.black_hole(steady), faults.hanging(steady, Hang.IN_KERNEL):
+        began = time.monotonic()
+        checked = steady.check()
+        seconds = time.monotonic() - began
+        measured(f"a whole check with every endpoint black-holed and one mount hanging: {seconds:.1f} s")
+        probes = {entry["name"]: entry for entry in checked.document["probes"]}
+        late = {name for name, entry in probes.items() if entry["state"] in ("given_up", "failed")}
+        assert late == set()
+        budgets = {probe.name: probe.budget.total_seconds() for probe in PROBES}
+        for name, entry in probes.items():
+            assert entry["seconds"] <= budgets[name], name
+        assert {"WIRE_SERVER_UNREACHABLE", "MOUNT_UNRESPONSIVE"} <= checked.active
+        steady.expect(
+            "WIRE_SERVER_UNREACHABLE",
+            "MOUNT_UNRESPONSIVE",
+            "METADATA_UNREACHABLE",
+            within=200,
+            perhaps=("AGENT_CRASH_LOOPING", "AGENT_HUNG"),
+        )
+    steady.expect(within=200, perhaps=("AGENT_CRASH_LOOPING",))
+
+
+def test_not_an_azure_vm(steady: Inside) -> None:
+    """It is said in one line, with exit 3, and nothing else is judged."""
+    path = "/etc/backupready/conf.d/90-test.conf"
+    with faults.written(steady, path, "[guest]\nazure = no\n"):
+        done = steady.guest.run(BACKUPREADY, "check", check=False)
+        assert (done.returncode, done.stdout.count("\n"), done.stderr) == (3, 1, "")
+        assert "NOT_AN_AZURE_VM" in done.stdout
+        steady.guest.stop_agent()
+        steady.guest.run("systemctl", "reload", "backupready.service")
+        try:
+            steady.expect("NOT_AN_AZURE_VM", within=60)
+        finally:
+            steady.guest.start_agent()
+    steady.guest.run("systemctl", "reload", "backupready.service")
+    steady.heal()
+    steady.expect(within=200)

@@ -19,7 +19,7 @@ from backupready.model import CannotTell, Sample
 INTERVAL = 10.0  # s
 FIRST_INTERVAL = 1.0  # s; the first pair of samples stands soon, so that an idle machine is known as one
 KEPT = 60  # samples: ten minutes
-_BURST_INTERVAL = 0.5  # s
+_BURST_INTERVAL = 0.25  # s
 _BURST = 7  # samples
 _PRESSURE_WORDS = {"cpu": "some", "io": "full", "memory": "full"}
 
