@@ -1,0 +1,111 @@
+"""Is a healthy machine left in peace? Two hundred looks in a row, and not one reason."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import threading
+import time
+
+from lab import archive
+from measured import measured
+from system.inside import Inside
+
+_LOOKS = 200
+_NEWER = "2.7.3.0-4.1+lab"
+
+
+def _looks(inside: Inside) -> int:
+    found = re.search(r"(?m)^backupready_looks_total (\S+)$", inside.get("/metrics"))
+    assert found
+    return int(float(found[1]))
+
+
+class _Watcher:
+    """Asks the daemon again and again, and keeps every problem that was ever active."""
+
+    def __init__(self, inside: Inside) -> None:
+        self._inside = inside
+        self.seen: dict[str, str] = {}  # problem → what it said
+        self.during = ""
+
+    def until(self, looks: int) -> None:
+        while _looks(self._inside) < looks:
+            self.ask()
+
+    def ask(self) -> None:
+        for code in self._inside.daemon_active():
+            self.seen.setdefault(code, f"{self.during}: {self._inside.get('/api/v1/status')}")
+        time.sleep(0.2)
+
+
+def test_two_hundred_looks_without_a_false_alarm(inside: Inside) -> None:
+    """The healthy guest at rest, while packages are upgraded, the agent's own among them, and with an extension that
+    has nothing to do with backup: no problem is ever active, but for those that are always there."""
+    guest = inside.guest
+    inside.set_intervals("1s", pressure=True)
+    guest.run("systemctl", "reload", "backupready.service")
+    inside.expect()
+    watcher, first = _Watcher(inside), _looks(inside)
+    try:
+        watcher.during = "at rest"
+        watcher.until(first + _LOOKS // 4)
+
+        watcher.during = "with an unrelated extension"
+        guest.fabric.set("extra_handler", "on")
+        guest.fabric.new_goal_state()
+        guest.wait_for("the other extension", lambda: len((guest.agent_report() or _NONE).handlers) == 2, 90)
+        watcher.until(first + _LOOKS // 2)
+        guest.fabric.set("extra_handler", "off")
+        guest.fabric.new_goal_state()
+
+        upgrades = 0
+        while _looks(inside) < first + _LOOKS:
+            upgrades += 1
+            watcher.during = f"during upgrade {upgrades}"
+            archive.offer(guest, "waagent", f"{_NEWER}{upgrades}")
+            errors: list[str] = []
+            upgrade = threading.Thread(target=_upgrade, args=(inside, errors))
+            upgrade.start()
+            while upgrade.is_alive():
+                watcher.ask()
+            assert errors == []
+            for _ in range(60):
+                watcher.ask()
+        version = guest.run("dpkg-query", "-W", "-f", "${Version}", "waagent").stdout
+        assert version == f"{_NEWER}{upgrades}"
+        looks = _looks(inside) - first
+    finally:
+        archive.withdraw(guest)
+        inside.set_intervals("3s")
+        guest.run("systemctl", "reload", "backupready.service")
+    # What the archive offers is newer until it is installed: that is no false alarm, but the truth.
+    false = {code: told for code, told in watcher.seen.items() if code != "AGENT_OUTDATED"}
+    said = f"{looks}, {upgrades} upgrades of the agent among them; false alarms: {len(false)}"
+    measured(f"looks in a row at a healthy guest: {said}")
+    assert false == {}
+    assert upgrades >= 2
+
+
+class _NONE:
+    handlers: dict[str, object] = {}
+
+
+def _upgrade(inside: Inside, errors: list[str]) -> None:
+    command = inside.guest.command("apt-get", "upgrade", "--yes", "-qq")
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    if done.returncode != 0:
+        errors.append(done.stderr)
+
+
+def test_an_outdated_agent(inside: Inside) -> None:
+    """A newer build in the archive is told from apt's lists, and is over when it is installed."""
+    guest = inside.guest
+    try:
+        archive.offer(guest, "waagent", "2.7.3.0-4.1+later")
+        inside.expect("AGENT_OUTDATED", within=150)
+        guest.run("apt-get", "upgrade", "--yes", "-qq", timeout=120)
+        guest.wait_agent_ready()
+        inside.expect(within=200)
+    finally:
+        archive.withdraw(guest)
