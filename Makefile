@@ -10,9 +10,17 @@ export PYTHONDONTWRITEBYTECODE = 1
 demo: $(VENV)/.ready
 	@$(PYTHON) -m backupready.demo
 
+# The faults of a machine have a guest of their own, beside everything else; what wants the machine for itself comes after.
+FAULTS := tests/system/test_machine_faults.py
+LOAD := tests/system/test_load.py
+
 test: $(VENV)/.ready-for-tests
 	@packaging/dev/setup.sh lab
-	@$(PYTHON) -m pytest
+	@mkdir -p build
+	@$(PYTHON) -m pytest $(FAULTS) >build/test-faults.log 2>&1 & faults=$$!; \
+	$(PYTHON) -m pytest --ignore=$(FAULTS) --ignore=$(LOAD); rest=$$?; \
+	wait $$faults; faults=$$?; cat build/test-faults.log; [ $$rest = 0 ] && [ $$faults = 0 ]
+	@$(PYTHON) -m pytest $(LOAD)
 	@$(MAKE) --no-print-directory pythons
 
 # Parts of the tests.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -343,49 +342,6 @@ def test_a_freezer_that_does_not_end(steady: Inside) -> None:
         checked = steady.expect("FILE_SYSTEM_LEFT_FROZEN", within=200)
         assert checked.document["verdict"] == "blocked"
     steady.expect(within=60)
-
-
-# --------------------------------------------------------------------------------------------------------- pressure
-
-
-def test_cpu_hog(steady: Inside) -> None:
-    """stress-ng on every processor, bounded; it ends, and so does the finding."""
-    steady.set_intervals("3s", pressure=True)
-    steady.guest.run("systemctl", "reload", "backupready.service")
-    try:
-        with faults.running(steady, "stress-ng", "--cpu", "0", "--timeout", "150s"):
-            checked = steady.expect("CPU_SATURATED", within=140)
-            assert checked.document["verdict"] == "degraded"
-        steady.expect(within=120)
-    finally:
-        steady.set_intervals("3s")
-        steady.guest.run("systemctl", "reload", "backupready.service")
-
-
-def test_memory_hog(steady: Inside) -> None:
-    """stress-ng takes some memory, with the threshold just above what was used before: this machine's own memory is not
-    to be used up by a test."""
-    meminfo = dict(re.findall(r"(?m)^(\w+):\s+(\d+) kB", steady.guest.read("/proc/meminfo")))
-    used = 100 * (1 - int(meminfo["MemAvailable"]) / int(meminfo["MemTotal"]))
-    share = 100 * 600 * 1024 / int(meminfo["MemTotal"])
-    if not share > 3:
-        pytest.skip("600 MiB is no part of this machine's memory")
-    steady.set_intervals("3s", pressure=True)
-    steady.guest.write(
-        "/etc/backupready/conf.d/60-memory.conf", f"[pressure]\nmemory_percent = {round(used + share / 2)}\n"
-    )
-    steady.guest.run("systemctl", "reload", "backupready.service")
-    try:
-        steady.expect(within=60)
-        with faults.running(
-            steady, *["stress-ng", "--vm", "1", "--vm-bytes", "600m", "--vm-keep", "--timeout", "150s"]
-        ):
-            steady.expect("MEMORY_EXHAUSTED", within=140, perhaps=("CPU_SATURATED",))
-        steady.expect(within=120, perhaps=("CPU_SATURATED",))
-    finally:
-        steady.guest.path("/etc/backupready/conf.d/60-memory.conf").unlink()
-        steady.set_intervals("3s")
-        steady.guest.run("systemctl", "reload", "backupready.service")
 
 
 # ------------------------------------------------------------------------------------------------- the worst of all

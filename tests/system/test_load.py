@@ -1,4 +1,4 @@
-"""Is a healthy machine left in peace? Two hundred looks in a row, and not one reason."""
+"""Is a healthy machine left in peace, and a loaded one told? These tests want the machine for themselves."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ import subprocess
 import threading
 import time
 
+import pytest
+
 from lab import archive
 from measured import measured
+from system import faults
 from system.inside import Inside
 
 _LOOKS = 200
@@ -109,3 +112,43 @@ def test_an_outdated_agent(inside: Inside) -> None:
         inside.expect(within=200)
     finally:
         archive.withdraw(guest)
+
+
+def test_cpu_hog(steady: Inside) -> None:
+    """stress-ng on every processor, bounded; it ends, and so does the finding."""
+    steady.set_intervals("3s", pressure=True)
+    steady.guest.run("systemctl", "reload", "backupready.service")
+    try:
+        with faults.running(steady, "stress-ng", "--cpu", "0", "--timeout", "150s"):
+            checked = steady.expect("CPU_SATURATED", within=140)
+            assert checked.document["verdict"] == "degraded"
+        steady.expect(within=120)
+    finally:
+        steady.set_intervals("3s")
+        steady.guest.run("systemctl", "reload", "backupready.service")
+
+
+def test_memory_hog(steady: Inside) -> None:
+    """stress-ng takes some memory, with the threshold just above what was used before: this machine's own memory is not
+    to be used up by a test."""
+    meminfo = dict(re.findall(r"(?m)^(\w+):\s+(\d+) kB", steady.guest.read("/proc/meminfo")))
+    used = 100 * (1 - int(meminfo["MemAvailable"]) / int(meminfo["MemTotal"]))
+    share = 100 * 600 * 1024 / int(meminfo["MemTotal"])
+    if not share > 3:
+        pytest.skip("600 MiB is no part of this machine's memory")
+    steady.set_intervals("3s", pressure=True)
+    steady.guest.write(
+        "/etc/backupready/conf.d/60-memory.conf", f"[pressure]\nmemory_percent = {round(used + share / 2)}\n"
+    )
+    steady.guest.run("systemctl", "reload", "backupready.service")
+    try:
+        steady.expect(within=60)
+        with faults.running(
+            steady, *["stress-ng", "--vm", "1", "--vm-bytes", "600m", "--vm-keep", "--timeout", "150s"]
+        ):
+            steady.expect("MEMORY_EXHAUSTED", within=140, perhaps=("CPU_SATURATED",))
+        steady.expect(within=120, perhaps=("CPU_SATURATED",))
+    finally:
+        steady.guest.path("/etc/backupready/conf.d/60-memory.conf").unlink()
+        steady.set_intervals("3s")
+        steady.guest.run("systemctl", "reload", "backupready.service")
