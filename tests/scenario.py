@@ -19,7 +19,7 @@ programs   beginning of a command line → [status, output] or [status, output, 
            run, the longest beginning first; a program that is not named is absent
 spaces     path → [total, available, inodes, free inodes], null for a mount that does not answer; else there is room
 sizes      directory → {entry: bytes}
-locks      path → the process that holds a lock on it
+locks      path → the process that holds a lock on it, or [process, seconds for which earlier looks have seen that]
 links      path → what the symbolic link there says
 labels     path → SELinux context
 modes      path → [octal mode as text, owner]
@@ -138,7 +138,14 @@ class ScenarioMachine(CapturedMachine):
     """A captured tree, with the live answers that the scenario gives."""
 
     def __init__(self, root: Path, at: float, scenario: Mapping[str, Any], memory: Mapping[str, Any]) -> None:
-        super().__init__(str(root), at, memory)
+        held = [
+            [path, lock[0], at - row[3], at - lock[1]]
+            for path, lock in scenario.get("locks", {}).items()
+            if isinstance(lock, list)
+            for row in scenario["processes"]
+            if row[0] == lock[0]
+        ]
+        super().__init__(str(root), at, {**({"held": held} if held else {}), **memory})
         self._moment = at
         self._scenario = scenario
         self.privileged = scenario.get("privileged", True)
@@ -175,7 +182,8 @@ class ScenarioMachine(CapturedMachine):
 
     def lock_holder(self, path: str) -> int | None:
         self.read(path)
-        holder: int | None = self._of("locks").get(path)
+        lock = self._of("locks").get(path)
+        holder: int | None = lock[0] if isinstance(lock, list) else lock
         return holder
 
     def space(self, paths: Sequence[str], timeout: float) -> Spaces:

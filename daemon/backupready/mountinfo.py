@@ -76,12 +76,12 @@ def _plain(text: str) -> str:
     return octets.decode("utf-8", "backslashreplace")
 
 
-def mounts(machine: Machine) -> tuple[Mount, ...]:
-    """The machine's table. Raises CannotTell."""
+def mounts(machine: Machine, path: str = TABLE) -> tuple[Mount, ...]:
+    """The machine's table, or another process's. Raises CannotTell."""
     try:
-        return parse(machine.read(TABLE, _MOST_BYTES))
+        return parse(machine.read(path, _MOST_BYTES), path)
     except Absent:
-        raise CannotTell(f"there is no {TABLE}") from None
+        raise CannotTell(f"there is no {path}") from None
 
 
 def below(path: str, point: str) -> bool:
@@ -94,23 +94,26 @@ class Tree:
 
     def __init__(self, table: Sequence[Mount]) -> None:
         known = {mount.id for mount in table}
-        self._children: dict[int, list[Mount]] = {}
+        self._children: dict[int, dict[str, Mount]] = {}
         self._top: Mount | None = None
         for mount in table:
             if mount.parent in known and mount.parent != mount.id:
-                self._children.setdefault(mount.parent, []).append(mount)
+                self._children.setdefault(mount.parent, {}).setdefault(mount.point, mount)
             elif mount.point == "/":
                 self._top = mount
 
     def holder(self, path: str) -> Mount | None:
         """The mount that a path lies on."""
+        ends = [end for end in range(1, len(path)) if path[end] == "/"]
+        on_the_way = ("/", *(path[:end] for end in ends), path)
         mount, seen = self._top, set()
         while mount is not None and mount.id not in seen:
             seen.add(mount.id)
-            on_the_way = [child for child in self._children.get(mount.id, ()) if below(path, child.point)]
-            if not on_the_way:
+            children = self._children.get(mount.id, {})
+            below_it = next((children[point] for point in on_the_way if point in children), None)
+            if below_it is None:
                 return mount
-            mount = min(on_the_way, key=lambda child: len(child.point))
+            mount = below_it
         return mount
 
 

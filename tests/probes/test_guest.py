@@ -1,12 +1,88 @@
-"""Which of the installed kernels is newer than the running one."""
+"""Which kernel is newer, since when a package manager holds its lock, and whether this is Azure without firmware."""
 
 from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backupready.model import CannotTell, Finding, Machine, Observation, Process, Remember
+from backupready.probes import guest
 from backupready.probes.guest import newer_kernel
+from fake import FakeMachine, configuration, healthy
+
+LOCK = "/var/lib/rpm/.rpm.lock"
+
+
+def as_machine(machine: FakeMachine) -> Machine:
+    return machine
+
+
+def look(machine: FakeMachine) -> list[Observation]:
+    """One look, whose memory the next one has."""
+    settings: Any = configuration().section("guest")
+    seen = list(guest.look(as_machine(machine), settings))
+    machine.memory = next((one.memory for one in seen if isinstance(one, Remember)), {})
+    return seen
+
+
+def minutes(machine: FakeMachine) -> list[Any]:
+    return [one.evidence["minutes"] for one in look(machine) if isinstance(one, Finding)]
+
+
+def locked() -> FakeMachine:
+    """By a service that has been there for days."""
+    it = healthy()
+    it.files[LOCK] = ""
+    it.locks[LOCK] = 500
+    it.table = (*it.processes(), Process(500, 1, ("/usr/libexec/packagekitd",), "S", it.clock - 300000))
+    return it
+
+
+def test_a_lock_counts_from_when_it_was_first_seen() -> None:
+    """Not from the start of its holder; let go in between, it begins anew."""
+    it = locked()
+    assert minutes(it) == []
+    it.clock += 300
+    assert minutes(it) == []
+    it.clock += 300
+    assert minutes(it) == [10]
+    it.locks.clear()
+    assert minutes(it) == []
+    it.locks[LOCK] = 500
+    assert minutes(it) == []
+
+
+def test_another_process_of_that_number_begins_anew() -> None:
+    """Its start differs."""
+    it = locked()
+    look(it)
+    it.clock += 900
+    *others, holder = it.processes()
+    it.table = (*others, replace(holder, started=it.clock - 30))
+    assert minutes(it) == []
+
+
+@pytest.mark.parametrize("held", [1, [1], [[LOCK, 500, "a", 1]], [[LOCK, 500, float("nan"), 1]], [[1, 2, 3, 4]], [[]]])
+def test_a_memory_may_be_anything(held: object) -> None:
+    """It comes from a file."""
+    it = locked()
+    it.memory = {"held": held}
+    assert minutes(it) == []
+
+
+@pytest.mark.parametrize(
+    "there", ["/sys/bus/vmbus/uevent", "/var/lib/waagent/provisioned", "/sys/class/dmi/id/uevent", ""]
+)
+def test_one_trace_of_azure_is_enough_to_judge_on(there: str) -> None:
+    """Without firmware's word; nor is anything certain where there is no /sys at all."""
+    it = FakeMachine(files={there: "", "/sys/bus/platform/uevent": ""} if there else {})
+    seen = look(it)
+    assert [one for one in seen if isinstance(one, Finding)] == []
+    assert ("NOT_AN_AZURE_VM",) in [one.problems for one in seen if isinstance(one, CannotTell)]
 
 
 @pytest.mark.parametrize(

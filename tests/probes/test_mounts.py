@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from backupready import mountinfo
-from backupready.model import CannotTell, Finding, Machine, Observation, Process, Remember, Space, Spaces
+from backupready.model import CannotTell, Effect, Finding, Machine, Observation, Process, Remember, Space, Spaces
 from backupready.probes import mounts
 from fake import NOW, FakeMachine, configuration, healthy
 
@@ -74,7 +74,7 @@ def test_a_mount_that_answers_again_is_asked_and_well() -> None:
     it.table = healthy().table
     assert silent(looks(it)) == []
     assert it.paths[-1] == ("/", "/net", "/more")
-    assert it.memory == {"waiting": []}
+    assert it.memory["waiting"] == []
 
 
 def test_another_process_of_that_number_waits_for_nothing() -> None:
@@ -109,6 +109,39 @@ def test_not_many_processes_are_left_behind() -> None:
     assert [one.problems for one in seen if isinstance(one, CannotTell)] == [("MOUNT_UNRESPONSIVE",)]
 
 
+def test_more_mounts_than_a_look_asks_are_asked_in_turn() -> None:
+    """Until all have been asked it is not known, which alone spoils no verdict; who is silent begins the next look."""
+    it = machine()
+    it.files[mountinfo.TABLE] = str(it.files[mountinfo.TABLE]) + "".join(
+        f"{60 + n} 26 0:{80 + n} / /n{n} rw - nfs4 filer:/{n} rw\n" for n in range(90)
+    )
+    unknown = [one for one in looks(it) if isinstance(one, CannotTell)]
+    assert [one.effect for one in unknown] == [Effect.RISKS]
+    assert [one for one in looks(it) if isinstance(one, CannotTell)] == []
+    assert len({path for paths in it.paths for path in paths}) == 93
+    it.spaces["/n60"] = None
+    it.paths.clear()
+    assert silent(looks(it)) == ["/n60"]
+    it.table = healthy().table  # the child was killable, and is gone
+    assert silent(looks(it)) == ["/n60"]
+
+
+def test_what_a_look_may_wait_for_fits_its_budget() -> None:
+    """Each time that it asks: the time-out, as long again for a child that answered and stays, half a second more."""
+    times = mounts._MOST_ASKED / mounts._ASKED_TOGETHER
+    assert times * (2 * mounts._TIMEOUT + 0.5) < mounts.PROBE.budget.total_seconds() - 1
+
+
+def test_thousands_of_mounts_are_walked_at_once() -> None:
+    """Whom a path lies on does not depend on how many lie beside it."""
+    table = mountinfo.parse(
+        b"26 1 8:1 / / rw - ext4 /dev/sda1 rw\n"
+        + b"".join(b"%d 26 0:%d / /net/%d rw - nfs filer:/%d rw\n" % (n, n, n, n) for n in range(100, 30000))
+    )
+    tree = mountinfo.Tree(table)
+    assert all(tree.holder(f"{mount.point}/x") is mount for mount in table[1:])
+
+
 def test_without_a_process_table_nobody_is_asked_again() -> None:
     """Whether the process still waits cannot be told: neither can the mounts, and the memory is kept."""
     it = machine(net=None)
@@ -122,7 +155,14 @@ def test_without_a_process_table_nobody_is_asked_again() -> None:
 
 
 @pytest.mark.parametrize(
-    "memory", [{"waiting": 1}, {"waiting": [1, [1, 2], ["a", 1, []], [1, 1.0, [1, ["/", 2]]]]}, {}]
+    "memory",
+    [
+        {"waiting": 1, "next": "x", "left": -1},
+        {"next": -7, "left": 1e9},
+        {"waiting": 1},
+        {"waiting": [1, [1, 2], ["a", 1, []], [1, 1.0, [1, ["/", 2]]]]},
+        {},
+    ],
 )
 def test_a_memory_may_be_anything(memory: dict[str, Any]) -> None:
     """It comes from a file."""

@@ -122,9 +122,23 @@ def test_a_mount_over_another_counts_and_blanks_in_names_are_read() -> None:
         b"23 20 8:4 / /my\\040data rw shared:1 master:2 - ext4 /dev/sdd ro\n"
     )
     mounts = space._mounts(FakeMachine(files={"/proc/1/mountinfo": lines}), "/proc/1/mountinfo")
-    assert space._covering(mounts, "/var/log") == space._Mount("8:3", "xfs", read_only=False)
-    assert space._covering(mounts, "/variable") == space._Mount("8:1", "ext4", read_only=False)
-    assert space._covering(mounts, "/my data/x") == space._Mount("8:4", "ext4", read_only=True)
+    found = [space._covering(mounts, path) for path in ("/var/log", "/my data/x", "/variable")]
+    assert [(m.device, m.kind, m.read_only) for m in found if m] == [
+        ("8:3", "xfs", False),
+        ("8:4", "ext4", True),
+        ("8:1", "ext4", False),
+    ]
+
+
+def test_a_large_table_is_read_to_its_end() -> None:
+    """A read-only image is full, and nobody means to write there, however many containers there are."""
+    machine = healthy()
+    many = "".join(f"{n} 26 0:{n} / /containers/{n}/{'x' * 80} rw - tmpfs tmpfs rw\n" for n in range(1000, 12000))
+    machine.files["/proc/1/mountinfo"] = (
+        f"26 1 8:1 / / rw - ext4 /dev/sda1 rw\n{many}27 26 7:1 / /etc ro - squashfs x ro\n"
+    )
+    machine.spaces["/etc"] = Space(1 << 20, 0, 100, 0, 0)
+    assert seen(machine) == []
 
 
 _WORDS = st.sampled_from(

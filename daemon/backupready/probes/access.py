@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Any
 
 from backupready import waagent
@@ -49,7 +50,13 @@ _STRAY_TYPES = (
 # Whose denials are the agent's: its own domain where a policy has one, else those in which services run that have none.
 # Another confined program that is denied a look at the agent's files is no matter for a backup.
 _AGENT_DOMAINS = re.compile(r"(waagent\w*|azure_agent\w*|unconfined_service_t|unconfined_t|initrc_t|init_t)")
+# Its files outside its library; a refusal without the record of the path has the last part of it only.
+_AGENT_FILES = (*waagent.CONFIG_PATHS, *waagent.BINARIES, waagent.LOG)
+_AGENT_PLACES = (waagent.LIB_DIR, waagent.EXTENSION_LOGS)
+_AGENT_NAMES = ("waagent", "waagent.conf", "waagent.log")
 _AGENT_COMMANDS = ("waagent", "(waagent)", "safefreeze")
+_SAME_START = 1.0  # s; the start of a process is counted in hundredths since boot
+_PID = re.compile(r"\d{1,10}", re.ASCII)
 _STAMP = re.compile(r"\baudit\((\d{9,11}\.\d{1,6}):(\d{1,20})\)", re.ASCII)
 _FACT = re.compile(r"""\b(\w+)=("[^"]*"|[^\s"]+)""", re.ASCII)
 _DENIED = re.compile(r"\bavc:\s+denied\s+\{([^}]*)\}")
@@ -249,10 +256,18 @@ def _follow(machine: Machine) -> tuple[str, tuple[Denial, ...], Mapping[str, Any
             data, end, _ = machine.read_new(path, cursor, _LOG_LIMIT)
         except Absent:
             continue
-        denials = tuple(parse(data, before))
+        denials = tuple(parse(data, before, _agents(machine)))
         kept = [asdict(denial) for denial in denials]
         return path, denials, {"log": path, "inode": end.inode, "offset": end.offset, "denials": kept}
     return "", (), {}
+
+
+def _agents(machine: Machine) -> Mapping[int, float]:
+    """The agent's processes, whose names are python3 or the like, and since when they have been there."""
+    with contextlib.suppress(CannotTell):
+        agent = waagent.agent_processes(machine.processes())
+        return {process.pid: process.started for process in (agent.daemon, agent.worker) if process is not None}
+    return {}
 
 
 def _recall(memory: Mapping[str, Any], path: str) -> tuple[Cursor | None, list[Denial]]:
@@ -272,9 +287,11 @@ def _recall(memory: Mapping[str, Any], path: str) -> tuple[Cursor | None, list[D
     return Cursor(inode, offset), denials
 
 
-def parse(data: bytes, before: Sequence[Denial] = ()) -> list[Denial]:
+def parse(
+    data: bytes, before: Sequence[Denial] = (), agents: Mapping[int, float] = MappingProxyType({})
+) -> list[Denial]:
     """The newest denials of the agent and its extensions in audit records or in the kernel's messages, after those of
-    `before` that a new policy has not made void."""
+    `before` that a new policy has not made void. `agents` are the agent's processes, and when they started."""
     denials = list(before)
     events: dict[str, list[str]] = {}
     for line in data.decode("utf-8", "replace").split("\n"):
@@ -282,20 +299,20 @@ def parse(data: bytes, before: Sequence[Denial] = ()) -> list[Denial]:
         if stamp is None:
             continue
         if _POLICY_CHANGED.search(line):
-            denials += _told(events)
+            denials += _told(events, agents)
             denials, events = [d for d in denials if d.by != "SELinux"], {}
         elif stamp[2] in events:
             events[stamp[2]].append(line)
         elif "denied" in line or "DENIED" in line or "FANOTIFY" in line:
             events[stamp[2]] = [line]
-    return (denials + _told(events))[-_MOST_DENIALS:]
+    return (denials + _told(events, agents))[-_MOST_DENIALS:]
 
 
-def _told(events: Mapping[str, Sequence[str]]) -> list[Denial]:
-    return [denial for lines in events.values() if (denial := _denial(lines)) is not None]
+def _told(events: Mapping[str, Sequence[str]], agents: Mapping[int, float]) -> list[Denial]:
+    return [denial for lines in events.values() if (denial := _denial(lines, agents)) is not None]
 
 
-def _denial(lines: Sequence[str]) -> Denial | None:
+def _denial(lines: Sequence[str], agents: Mapping[int, float]) -> Denial | None:
     """What the records of one event tell, the refusal first; None if it is not the agent's."""
     first = lines[0]
     stamp = _STAMP.search(first)
@@ -320,9 +337,13 @@ def _denial(lines: Sequence[str]) -> Denial | None:
         denial = replace(denial, by="fapolicyd", what="execute or open", command=command)
     else:
         return None
-    ours = denial.command in _AGENT_COMMANDS or f"{denial.path}/".startswith(f"{waagent.LIB_DIR}/")
-    if not ours:
+    started = agents.get(int(facts["pid"])) if _PID.fullmatch(facts.get("pid", "")) else None
+    by_agent = started is not None and denial.time >= started - _SAME_START
+    its_file = _of_agent(denial.path)
+    if not (by_agent or its_file or denial.command in _AGENT_COMMANDS):
         return None
+    if by_agent and its_file:
+        denial = replace(denial, command="waagent")
     return replace(
         denial,
         command=denial.command[:_LONGEST],
@@ -330,6 +351,12 @@ def _denial(lines: Sequence[str]) -> Denial | None:
         what=denial.what[:_LONGEST],
         target=denial.target[:_LONGEST],
     )
+
+
+def _of_agent(path: str) -> bool:
+    if any(f"{path}/".startswith(f"{place}/") for place in _AGENT_PLACES):
+        return True
+    return path in (_AGENT_FILES if path.startswith("/") else _AGENT_NAMES)
 
 
 def _facts(line: str) -> dict[str, str]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from typing import Any
 
 from backupready import waagent
 from backupready.model import (
@@ -19,6 +20,7 @@ from backupready.model import (
     Probe,
     Problem,
     Process,
+    Remember,
     Scalar,
     Setting,
     Settings,
@@ -26,6 +28,7 @@ from backupready.model import (
 )
 
 _DMI = "/sys/class/dmi/id"
+_BUSES = "/sys/bus"
 _SMALL = 4096  # bytes; a firmware string, a pid file or os-release is shorter
 _MATRIX = "https://learn.microsoft.com/azure/backup/backup-support-matrix-iaas"
 _TROUBLESHOOTING = "https://learn.microsoft.com/azure/backup/backup-azure-troubleshoot-vm-backup-fails-snapshot-timeout"
@@ -50,6 +53,8 @@ _PID_FILES = {
     "/var/lib/dnf/rpmdb_lock.pid": ("dnf", "dnf-3", "yum", "dnf-automatic", "packagekitd"),
     "/var/cache/dnf/download_lock.pid": ("dnf", "dnf-3", "yum", "dnf-automatic", "packagekitd"),
 }
+_INTERPRETER = re.compile(r"(?:python|perl)[\d.]*|sh|bash|dash", re.ASCII)
+_SAME_START = 1.0  # s; the start of a process is counted in hundredths since boot
 _UPGRADE_MINUTES = 10  # an upgrade that passes is over by then
 
 PROBLEMS = (
@@ -58,8 +63,9 @@ PROBLEMS = (
         "This is not an Azure VM, so there is no Azure Backup to judge",
         Effect.VOIDS,
         Cause.GUEST,
-        meaning="The firmware does not carry the chassis asset tag of every Azure VM. Azure Backup for VMs does not"
-        " reach this machine, and nothing else is judged.",
+        meaning="The firmware does not carry the chassis asset tag of every Azure VM, or there are neither firmware"
+        " tables nor Hyper-V's bus nor the VM agent. Azure Backup for VMs does not reach this machine, and nothing else"
+        " is judged.",
         diagnosis="`cat /sys/class/dmi/id/chassis_asset_tag /sys/class/dmi/id/sys_vendor`",
         fix="Run it in an Azure VM. If this is one, set `azure = yes` in the section `[guest]`.",
         source="https://learn.microsoft.com/azure/virtual-machines/instance-metadata-service",
@@ -90,8 +96,8 @@ PROBLEMS = (
         "A package manager holds its lock for long",
         Effect.NOTICE,
         Cause.GUEST,
-        meaning="A package manager has been at work for long (`lock_minutes` of [guest]), or hangs. Until it ends,"
-        " the agent can neither be updated nor its dependencies be installed.",
+        meaning="A package manager has been seen to hold its lock for long (`lock_minutes` of [guest]): it works, or"
+        " hangs. Until it ends, the agent can neither be updated nor its dependencies be installed.",
         diagnosis="`fuser -v /var/lib/dpkg/lock-frontend /var/lib/rpm/.rpm.lock`; look at the process that is named.",
         fix="Wait for it to end; if it waits for an answer, give it. Do not remove the lock.",
         source=_TROUBLESHOOTING,
@@ -146,10 +152,15 @@ def _origin(machine: Machine, azure: str) -> Iterator[Observation]:
     if azure == "no":
         yield Finding("NOT_AN_AZURE_VM", evidence={"setting": "guest.azure = no"})
         return
+    evidence: dict[str, Scalar]
     try:
         tag = _firmware(machine, "chassis_asset_tag")
     except Absent:
-        # Not every system has such firmware tables, least of all a container: that says nothing either way.
+        # Not every system has such firmware tables, least of all a container: that alone says nothing either way.
+        if _nothing_of_azure(machine):
+            evidence = {"chassis_asset_tag": None, "vmbus": False, "agent": False}
+            yield Finding("NOT_AN_AZURE_VM", evidence=evidence)
+            return
         yield CannotTell(f"there is no {_DMI}/chassis_asset_tag", ("NOT_AN_AZURE_VM",), Effect.NOTICE)
         return
     except CannotTell as error:
@@ -157,13 +168,33 @@ def _origin(machine: Machine, azure: str) -> Iterator[Observation]:
         return
     if tag == waagent.AZURE_ASSET_TAG:
         return
-    evidence: dict[str, Scalar] = {"chassis_asset_tag": tag}
+    evidence = {"chassis_asset_tag": tag}
     for name in ("sys_vendor", "product_name"):
         try:
             evidence[name] = _firmware(machine, name)
         except (Absent, CannotTell):
             continue
     yield Finding("NOT_AN_AZURE_VM", evidence=evidence)
+
+
+def _nothing_of_azure(machine: Machine) -> bool:
+    """Whether there are certainly neither firmware tables nor the bus of Hyper-V's devices nor traces of the agent."""
+    try:
+        if "vmbus" in machine.names(_BUSES):
+            return False
+    except (Absent, CannotTell):
+        return False  # without /sys nothing is certain
+    return all(_missing(machine, path) for path in (_DMI, waagent.LIB_DIR))
+
+
+def _missing(machine: Machine, path: str) -> bool:
+    try:
+        machine.status(path)
+    except Absent:
+        return True
+    except CannotTell:
+        return False
+    return False
 
 
 def _firmware(machine: Machine, name: str) -> str:
@@ -234,7 +265,7 @@ def _parsed(release: str) -> tuple[tuple[tuple[int, ...], ...], str] | None:
 
 
 def _locks(machine: Machine, longest: float) -> Iterator[Observation]:
-    held: dict[str, int] = {}
+    held: dict[str, tuple[int, float | None]] = {}  # path → who holds it, and since when if that is told
     for path in _LOCKS:
         try:
             holder = machine.lock_holder(path)
@@ -243,36 +274,68 @@ def _locks(machine: Machine, longest: float) -> Iterator[Observation]:
         except CannotTell as error:
             yield CannotTell(error.why, ("PACKAGE_LOCK_HELD",))
             continue
-        if holder:  # 0 is somebody of whom nothing is known, not even for how long he has been there
-            held[path] = holder
+        if holder:  # 0 is somebody of whom nothing is known
+            held[path] = holder, None
     for path in _PID_FILES:
         try:
-            text = machine.read(path, _SMALL).strip()
+            text, written = machine.read(path, _SMALL).strip(), machine.status(path).modified
         except Absent:
             continue
         except CannotTell as error:
             yield CannotTell(error.why, ("PACKAGE_LOCK_HELD",))
             continue
         if text.isdigit() and len(text) < 10:
-            held[path] = int(text)
+            held[path] = int(text), written
     if not held:
         return
     try:
         table = {process.pid: process for process in machine.processes()}
         now = machine.now()
     except CannotTell as error:
+        yield Remember({"held": machine.memory.get("held")})
         yield CannotTell(error.why, ("PACKAGE_LOCK_HELD",))
         return
-    for path, pid in held.items():
+    known = _recall(machine.memory)
+    kept: list[list[Scalar]] = []
+    told: Finding | None = None  # one process holds several of them
+    for path, (pid, written_at) in held.items():
         process = table.get(pid)
-        if process is None or now - process.started < longest:
+        if process is None or (path in _PID_FILES and not _runs(process, _PID_FILES[path])):
+            continue  # left over, and the number may have been given to another
+        # A service that has run for days may hold a lock of fcntl(2) since a moment ago: it counts from when it was
+        # first seen. A file was written when it was taken.
+        started, seen = known.get((path, pid), (process.started, now))
+        since = seen if abs(started - process.started) <= _SAME_START else now
+        since = max(min(since if written_at is None else written_at, now), process.started)
+        kept.append([path, pid, process.started, since])
+        if now - since >= longest and told is None:
+            minutes = int((now - since) / 60)
+            evidence: dict[str, Scalar] = {"lock": path, "pid": pid, "command": _program(process), "minutes": minutes}
+            told = Finding("PACKAGE_LOCK_HELD", evidence=evidence)
+    yield Remember({"held": kept})
+    if told is not None:
+        yield told
+
+
+def _recall(memory: Mapping[str, Any]) -> dict[tuple[str, int], tuple[float, float]]:
+    """Lock and holder → the holder's start, and when it was first seen to hold it. It may be anything."""
+    rows = memory.get("held")
+    known = {}
+    for row in rows[:16] if isinstance(rows, list) else ():
+        if not (isinstance(row, list) and len(row) == 4 and isinstance(row[0], str) and isinstance(row[1], int)):
             continue
-        if path in _PID_FILES and not _runs(process, _PID_FILES[path]):
-            continue  # left over, and the number has been given to another
-        minutes = int((now - process.started) / 60)
-        command = " ".join(process.argv)
-        yield Finding("PACKAGE_LOCK_HELD", evidence={"lock": path, "pid": pid, "command": command, "minutes": minutes})
-        return  # one process holds several of them
+        if all(isinstance(time, (int, float)) and abs(time) < 1e12 for time in row[2:]):
+            known[row[0], row[1]] = float(row[2]), float(row[3])
+    return known
+
+
+def _program(process: Process) -> str:
+    """Its name, and an interpreter's script. No more of the command line: a proxy's password may stand there."""
+    program = next(iter(process.argv[:1]), "").partition(" ")[0]
+    if not _INTERPRETER.fullmatch(program.rpartition("/")[2]):
+        return program
+    script = next((word for word in process.argv[1:4] if not word.startswith("-")), "")
+    return f"{program} {script}" if script.startswith("/") and len(script.split()) == 1 else program
 
 
 def _runs(process: Process, programs: tuple[str, ...]) -> bool:

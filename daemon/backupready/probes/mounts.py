@@ -29,9 +29,11 @@ from backupready.model import (
 )
 from backupready.mountinfo import Mount, Tree
 
-_TIMEOUT = 2.0  # s for those that are asked together; a file server that lives answers in milliseconds
+_TIMEOUT = 1.5  # s for those that are asked together; a file server that lives answers in milliseconds
 _ASKED_TOGETHER = 24  # mounts, each by a thread; the unit of a look allows 64 tasks
-_MOST_ASKED = 3 * _ASKED_TOGETHER
+_MOST_ASKED = 3 * _ASKED_TOGETHER  # in one look; each may take the time-out twice and 0.5 s, until its child is gone
+_MOST_LISTED = 72
+_MOST_LINKS = 40  # as the kernel follows
 _MOST_CHILDREN = 2  # looks that were left behind on silent mounts and still wait there
 _MOST_FINDINGS = 20  # of one problem
 _SAME_START = 1.0  # s; the start of a process is counted in hundredths since boot
@@ -61,6 +63,7 @@ PROBLEMS = (
         fix="Take noexec out of that mount's options in /etc/fstab and `mount -o remount,exec` it, or give"
         " /var/lib/waagent a file system of its own without noexec.",
         source=_AGENT,
+        explains=("EXTENSION_NOT_READY",),
     ),
     Problem(
         "MOUNT_READ_ONLY",
@@ -75,6 +78,7 @@ PROBLEMS = (
         " to be written.",
         source=_VMS,
         milder=(Effect.RISKS,),
+        explains=("AGENT_HUNG", "AGENT_STATUS_NOT_UPLOADED", "EXTENSION_PACKAGE_UNAVAILABLE", "EXTENSION_NOT_READY"),
         sightings=2,
         apart=timedelta(seconds=10),
         patience="an update of the system may remount a file system for a moment",
@@ -104,7 +108,7 @@ PROBLEMS = (
         fix="Bring the server back or `umount -l` the mount; for remote ones set `onlyLocalFilesystems: True` in"
         " /etc/azure/vmbackup.conf, section [SnapshotThread].",
         source=_EXTENSION,
-        milder=(Effect.NOTICE,),
+        milder=(Effect.RISKS, Effect.NOTICE),
         sightings=2,
         apart=timedelta(seconds=30),
         patience="a busy file server may take some seconds once",
@@ -203,13 +207,27 @@ def _executable(machine: Machine, tree: Tree) -> Iterator[Observation]:
 
 
 def _followed(machine: Machine, path: str) -> str:
-    """Where a directory that may be a link lies; an administrator may have moved it to another disk."""
-    for _ in range(8):
+    """Where a path leads if parts of it are links; an administrator may have moved /var to another disk."""
+    left, place, links = path.split("/"), "/", 0
+    while left:
+        name = left.pop(0)
+        if name in ("", "."):
+            continue
+        if name == "..":
+            place = posixpath.dirname(place)
+            continue
+        here = posixpath.join(place, name)
         try:
-            path = posixpath.normpath(posixpath.join(posixpath.dirname(path), machine.target(path)))
+            target = machine.target(here)
         except (Absent, CannotTell):
-            break
-    return path
+            place = here
+            continue
+        links += 1
+        if links > _MOST_LINKS:
+            return path  # it leads nowhere
+        left = [*target.split("/"), *left]
+        place = "/" if target.startswith("/") else place
+    return place
 
 
 def _writable(machine: Machine, tree: Tree, frozen: Sequence[Mount]) -> Iterator[Observation]:
@@ -289,7 +307,7 @@ def _errors(machine: Machine, table: Sequence[Mount]) -> Iterator[Observation]:
 
 
 def _ext4_errors(machine: Machine, points: Mapping[str, str]) -> Iterator[Observation]:
-    for name in _names(machine, _EXT4)[:_MOST_ASKED]:
+    for name in _names(machine, _EXT4)[:_MOST_LISTED]:
         place = f"{_EXT4}/{name}"
         count = _number(machine, f"{place}/errors_count")
         if not count:
@@ -307,8 +325,8 @@ def _ext4_errors(machine: Machine, points: Mapping[str, str]) -> Iterator[Observ
 
 def _btrfs_errors(machine: Machine) -> Iterator[Observation]:
     """The counters that a btrfs keeps of each of its devices, since Linux 5.14."""
-    for name in _names(machine, _BTRFS)[:_MOST_ASKED]:
-        for device in _names(machine, f"{_BTRFS}/{name}/devinfo")[:_MOST_ASKED]:
+    for name in _names(machine, _BTRFS)[:_MOST_LISTED]:
+        for device in _names(machine, f"{_BTRFS}/{name}/devinfo")[:_MOST_LISTED]:
             try:
                 text = machine.read(f"{_BTRFS}/{name}/devinfo/{device}/error_stats", 4096).decode("ascii", "replace")
             except Absent:
@@ -376,6 +394,26 @@ class _Waiting:
     mounts: tuple[tuple[str, str], ...]  # mount point, source
 
 
+@dataclass(frozen=True)
+class _Turn:
+    """More mounts than one look asks are asked in turn: which of them is the next, and how many nobody has asked."""
+
+    next: int
+    left: int
+    of: int
+
+    @classmethod
+    def after(cls, memory: Mapping[str, Any], of: int) -> _Turn:
+        """Where the last look stopped; it may have remembered anything."""
+        place, left = memory.get("next"), memory.get("left")
+        if of <= _MOST_ASKED or type(place) is not int or type(left) is not int:
+            return cls(0, of, of)
+        return cls(place % of, min(max(left, 0), of), of)
+
+    def on(self, count: int) -> _Turn:
+        return _Turn((self.next + count) % self.of, max(self.left - count, 0), self.of)
+
+
 def _unresponsive(machine: Machine, mounts: Sequence[Mount], only_local: bool) -> Iterator[Observation]:
     """A statvfs that hangs cannot be ended, and each leaves a process behind: who is known to be silent is not asked
     again while that process is still there."""
@@ -383,13 +421,15 @@ def _unresponsive(machine: Machine, mounts: Sequence[Mount], only_local: bool) -
     try:
         started = {process.pid: process.started for process in machine.processes()} if waiting else {}
     except CannotTell as error:
-        yield Remember({"waiting": machine.memory.get("waiting")})
+        yield Remember(machine.memory)
         yield CannotTell(error.why, ("MOUNT_UNRESPONSIVE",))
         return
     waiting = [w for w in waiting if abs(started.get(w.child, -1e18) - w.started) <= _SAME_START]
     known = {pair for one in waiting for pair in one.mounts}
     silent = [mount for mount in mounts if (mount.point, mount.source) in known]
-    asked = [mount for mount in mounts if (mount.point, mount.source) not in known][:_MOST_ASKED]
+    others = [mount for mount in mounts if (mount.point, mount.source) not in known]
+    turn = _Turn.after(machine.memory, len(others))
+    asked = [*others[turn.next :], *others[: turn.next]][:_MOST_ASKED]
     try:
         if len(waiting) > _MOST_CHILDREN:
             raise CannotTell(f"{len(waiting)} earlier looks still wait for silent mounts, the others are not asked")
@@ -397,18 +437,22 @@ def _unresponsive(machine: Machine, mounts: Sequence[Mount], only_local: bool) -
             together = asked[start : start + _ASKED_TOGETHER]
             spaces = machine.space([mount.point for mount in together], _TIMEOUT)
             if not spaces.silent:
+                turn = turn.on(len(together))
                 continue
+            # The next look begins here: who is silent must be so twice.
             unheard = [mount for mount in together if mount.point in spaces.silent]
             silent += unheard
             pairs = tuple((mount.point, mount.source) for mount in unheard)
             with contextlib.suppress(CannotTell):
                 waiting += [_Waiting(p.pid, p.started, pairs) for p in machine.processes() if p.pid == spaces.child]
             break  # one finding is enough to leave one process behind
-        if not silent and len(asked) < len(mounts):
-            raise CannotTell(f"there are {len(mounts)} mounts that may hang, only {_MOST_ASKED} are asked")
+        if not silent and turn.left:
+            why = f"of {len(mounts)} mounts that may hang, {turn.left} have not been asked yet"
+            yield CannotTell(why, ("MOUNT_UNRESPONSIVE",), Effect.RISKS)
     except CannotTell as error:
         yield CannotTell(error.why, ("MOUNT_UNRESPONSIVE",))
-    yield Remember({"waiting": [[one.child, one.started, [list(pair) for pair in one.mounts]] for one in waiting]})
+    rows = [[one.child, one.started, [list(pair) for pair in one.mounts]] for one in waiting]
+    yield Remember({"waiting": rows, "next": turn.next, "left": turn.left})
     for mount in silent[:_MOST_FINDINGS]:
         spared = only_local and _remote(mount) and mount.kind not in mountinfo.FREEZABLE
         facts: dict[str, Scalar] = {"mount_point": mount.point, "source": mount.source, "kind": mount.kind}

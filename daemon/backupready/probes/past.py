@@ -39,6 +39,8 @@ _TROUBLESHOOTING = "https://learn.microsoft.com/azure/backup/backup-azure-vms-tr
 # The extension gives up on a request that is older than 140 minutes.
 _FRESH = timedelta(minutes=140 + 10).total_seconds()
 _RUNS_TO_LEARN = 3  # two gaps: from one alone nothing is learned
+_SPAN_TO_LEARN = timedelta(days=8).total_seconds()  # with a weekend in it
+_FAILURE_FADES = timedelta(days=30).total_seconds()  # where it is not known how far apart backups are
 _RETRIES = timedelta(hours=1).total_seconds()  # tries of one backup follow each other within minutes
 _AT_LEAST = timedelta(hours=26).total_seconds()  # a day, and two hours for a start that is late
 _MARGIN = timedelta(hours=2).total_seconds()
@@ -79,7 +81,8 @@ PROBLEMS = (
         Effect.RISKS,
         Cause.PAST,
         meaning="The last run is longer ago than past.expected_interval allows, or, where that is not set, more than"
-        " twice as long as the longest pause between past runs. Time in which the machine was off does not count.",
+        " twice as long as the longest pause in a week or more of past runs. Time in which the"
+        " machine was off does not count.",
         diagnosis="The backup item and its jobs in the portal; `backupready status` for what else is wrong.",
         fix="Look whether the machine is still protected and its jobs are started. If it is not protected any more,"
         " uninstall the extension.",
@@ -133,13 +136,14 @@ def look(machine: Machine, settings: Settings) -> Iterator[Observation]:
             return  # it is not installed: others tell whether it should be
     except Absent:
         return
+    schedule = _Schedule.of(runs, machine.now(), settings["expected_interval"].total_seconds())
     if ended:
         if ended[0].kind is not Kind.SUCCESS:
-            yield _failed(ended[0])
+            yield _failed(ended[0], machine.now() - ended[0].time > (schedule.limit or _FAILURE_FADES))
         if not settings["accept_crash_consistent"]:
             yield from _crash_consistent([run for run in ended if run.kind is Kind.SUCCESS])
     try:
-        yield from _overdue(machine, runs, settings["expected_interval"].total_seconds())
+        yield from _overdue(machine, schedule)
     except CannotTell as error:
         yield CannotTell(error.why, ("BACKUP_OVERDUE",))
 
@@ -182,7 +186,8 @@ class _Reason:
     elsewhere: bool = False  # it is nothing on this machine
 
 
-def _failed(run: Outcome) -> Finding:
+def _failed(run: Outcome, old: bool) -> Finding:
+    """One so old that another backup should have run since is no more than worth knowing."""
     code = CODES.get(run.code)
     reason = _true_cause(run)
     points = reason.points if reason else code.points if code else ()
@@ -200,7 +205,7 @@ def _failed(run: Outcome) -> Finding:
         "message": run.message,
         "source": run.source,
     }
-    return Finding("LAST_BACKUP_FAILED", evidence=evidence, effect=Effect.NOTICE if elsewhere else None)
+    return Finding("LAST_BACKUP_FAILED", evidence=evidence, effect=Effect.NOTICE if elsewhere or old else None)
 
 
 def _true_cause(run: Outcome) -> _Reason | None:
@@ -264,21 +269,36 @@ def _leading(successes: Sequence[Outcome]) -> Iterator[Outcome]:
 # ------------------------------------------------------------------------------------------------- when the next is due
 
 
-def _overdue(machine: Machine, runs: Sequence[Outcome], expected: float) -> Iterator[Observation]:
+@dataclass(frozen=True)
+class _Schedule:
+    """When backups have run, each with its tries as one, and how long after the last the next is overdue; None where
+    that is not known."""
+
+    times: tuple[float, ...]
+    limit: float | None
+    learned: bool
+
+    @classmethod
+    def of(cls, runs: Sequence[Outcome], now: float, expected: float) -> _Schedule:
+        times: list[float] = []
+        for time in sorted(run.time for run in runs if run.kind is not Kind.SKIPPED and run.time <= now):
+            if times and time - times[-1] < _RETRIES:
+                times[-1] = time
+            else:
+                times.append(time)
+        if expected:
+            return cls(tuple(times), expected + _MARGIN, learned=False)
+        if len(times) < _RUNS_TO_LEARN or times[-1] - times[0] < _SPAN_TO_LEARN:
+            return cls(tuple(times), None, learned=False)
+        longest = max(later - earlier for earlier, later in zip(times, times[1:]))
+        return cls(tuple(times), max(2 * longest, _AT_LEAST), learned=True)
+
+
+def _overdue(machine: Machine, schedule: _Schedule) -> Iterator[Observation]:
     """Measured from the last run, whatever came of it, and only over time in which the machine was on: of one that is
     off the platform takes the disks without asking anybody inside."""
-    now = machine.now()
-    times: list[float] = []
-    for time in sorted(run.time for run in runs if run.kind is not Kind.SKIPPED and run.time <= now):
-        if times and time - times[-1] < _RETRIES:
-            times[-1] = time
-        else:
-            times.append(time)
-    if not times or (not expected and len(times) < _RUNS_TO_LEARN):
-        return
-    longest = max((later - earlier for earlier, later in zip(times, times[1:])), default=0.0)
-    limit = expected + _MARGIN if expected else max(2 * longest, _AT_LEAST)
-    if now - times[-1] <= limit:
+    now, times, limit = machine.now(), schedule.times, schedule.limit
+    if not times or limit is None or now - times[-1] <= limit:
         return
     booted = min((process.started for process in machine.processes()), default=None)
     if booted is None:
@@ -289,7 +309,7 @@ def _overdue(machine: Machine, runs: Sequence[Outcome], expected: float) -> Iter
         "last_run": _moment(times[-1]),
         "hours_since": round((now - times[-1]) / 3600, 1),
         "limit_hours": round(limit / 3600, 1),
-        "learned_from_runs": None if expected else len(times),
+        "learned_from_runs": len(times) if schedule.learned else None,
     }
     yield Finding("BACKUP_OVERDUE", evidence=evidence)
 

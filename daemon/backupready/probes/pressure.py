@@ -67,11 +67,12 @@ PROBLEMS = (
         "The memory is used up",
         Effect.DEGRADES,
         Cause.PRESSURE,
-        milder=(Effect.RISKS,),
+        milder=(Effect.RISKS, Effect.NOTICE),
         meaning="Hardly any memory is available, and the machine swaps, waits for memory, or has just killed a process"
         " for want of it: the snapshot is queued or delayed, and the agent or the extension may be the next to be"
         " killed. It is a mere risk where memory is short but nothing suffers from it, or where the last kill was"
-        " minutes ago.",
+        " minutes ago. A kill while there was memory at both ends is a notice: a container may have reached its own"
+        " limit, or it was used up for seconds only.",
         diagnosis="`free -m`; `vmstat 5` (columns `si` and `so`); `journalctl -k | grep -i 'out of memory'`",
         fix="Find what uses the memory, or give the machine more. A backup on demand in a quiet moment fills the gap.",
         source=_ARTICLE,
@@ -172,6 +173,7 @@ class _Stretch:
     stalled_io: float | None
     stalled_memory: float | None
     killed: bool  # a process, for want of memory of the whole machine
+    killed_anywhere: bool  # or of a container, or for a moment between the two
 
 
 def look(machine: Machine, settings: Settings) -> Iterator[Observation]:
@@ -190,7 +192,8 @@ def look(machine: Machine, settings: Settings) -> Iterator[Observation]:
         *_judge_disks(newest, settings, "IO_STALLED" in held),
     ):
         if isinstance(seen, Finding):
-            active.append(seen.problem)
+            if seen.effect is not Effect.NOTICE:
+                active.append(seen.problem)
             thrashing = thrashing or (seen.problem == "MEMORY_EXHAUSTED" and seen.effect is None)
         # Who thrashes waits for disks too: that is the same finding. Where memory is a mere risk, it is not.
         if not (thrashing and isinstance(seen, Finding) and seen.problem == "IO_STALLED"):
@@ -239,6 +242,9 @@ def _judge_memory(stretches: Sequence[_Stretch], settings: Settings, held: bool)
         yield Finding("MEMORY_EXHAUSTED", evidence={**evidence, "swap": "none"}, effect=Effect.RISKS)
     elif lasting is None:
         yield _too_few(used, settings, "MEMORY_EXHAUSTED")
+    elif any(stretch.killed_anywhere for stretch in stretches):
+        whose = "perhaps at a container's own limit"
+        yield Finding("MEMORY_EXHAUSTED", evidence={**evidence, "killed": True, "whose": whose}, effect=Effect.NOTICE)
 
 
 def _judge_disks(newest: Sequence[_Stretch], settings: Settings, held: bool) -> Iterator[Observation]:
@@ -306,7 +312,8 @@ def _stretch(before: Sample, after: Sample, seconds: float, limit: float) -> _St
     swapped = None if swapped_in is None or swapped_out is None else (swapped_in + swapped_out) / seconds
     uses = [use for use in (_used(before), _used(after)) if use is not None]
     # The kernel counts a container that reached its own limit as well; the machine then had memory left.
-    killed = after.oom_kills > before.oom_kills and max(uses, default=0.0) > limit
+    killed_anywhere = after.oom_kills > before.oom_kills
+    killed = killed_anywhere and max(uses, default=0.0) > limit
     return _Stretch(
         seconds=seconds,
         busy=_share(before.cpu_busy, after.cpu_busy, total),
@@ -320,6 +327,7 @@ def _stretch(before: Sample, after: Sample, seconds: float, limit: float) -> _St
         stalled_io=_share(before.stalled_io_full, after.stalled_io_full, seconds),
         stalled_memory=_share(before.stalled_memory_full, after.stalled_memory_full, seconds),
         killed=killed,
+        killed_anywhere=killed_anywhere,
     )
 
 

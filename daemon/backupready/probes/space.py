@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from backupready import waagent
+from backupready import mountinfo, waagent
 from backupready.model import (
     Absent,
     Access,
@@ -31,13 +31,14 @@ from backupready.model import (
     Space,
     TooMany,
 )
+from backupready.mountinfo import Mount
 
 _LOG = "/var/log"
 # Azure's own check of a machine (vmassist) asks these. The one of a file system that stands first here names it.
 _PATHS = ("/", "/var", waagent.LIB_DIR, _LOG, "/tmp", "/etc")
 # Without these no goal state is stored, no package unpacked and no status written; without the others only some work.
 _WRITTEN_ALWAYS = (waagent.LIB_DIR, _LOG)
-_HOST_MOUNTS, _OWN_MOUNTS = "/proc/1/mountinfo", "/proc/self/mountinfo"
+_OWN_MOUNTS = "/proc/self/mountinfo"
 _REMOTE = re.compile(r"nfs|cifs|smb|fuse|9p|ceph|gluster|lustre|afs|beegfs|virtiofs")
 _ANSWER_TIMEOUT = 4.0  # s
 _SIZING = 2.0  # s for each full file system
@@ -48,7 +49,6 @@ _SCARCE_MEBIBYTES = 512
 _SCARCE_PERCENT = 10  # vmassist warns above 90 % in use
 _FULL_INODES = 100  # files of an unpacked extension
 _SCARCE_INODES = 2000
-_MOST_MOUNTS = 5000
 _SOURCE = "https://learn.microsoft.com/troubleshoot/azure/virtual-machines/linux/linux-azure-guest-agent"
 
 PROBLEMS = (
@@ -66,6 +66,7 @@ PROBLEMS = (
         fix="Remove or move what fills it (old logs, packages, core dumps), or enlarge the disk. Of /var/lib/waagent"
         " remove nothing but old archives below history/.",
         source=_SOURCE,
+        explains=("AGENT_HUNG", "AGENT_STATUS_NOT_UPLOADED", "EXTENSION_PACKAGE_UNAVAILABLE", "EXTENSION_NOT_READY"),
     ),
     Problem(
         "INODES_EXHAUSTED",
@@ -78,6 +79,7 @@ PROBLEMS = (
         diagnosis="`df -i / /var /var/lib/waagent /var/log /tmp /etc`; `du --inodes -xd2 / | sort -n | tail`",
         fix="Remove what consists of very many small files (mail queues, sessions, caches, spools).",
         source=_SOURCE,
+        explains=("AGENT_HUNG", "AGENT_STATUS_NOT_UPLOADED", "EXTENSION_PACKAGE_UNAVAILABLE", "EXTENSION_NOT_READY"),
     ),
     Problem(
         "AGENT_STATE_PILES_UP",
@@ -135,13 +137,6 @@ SETTINGS = (
 
 
 @dataclass(frozen=True)
-class _Mount:
-    device: str  # major:minor
-    kind: str
-    read_only: bool
-
-
-@dataclass(frozen=True)
 class _Pile:
     """What may pile up: its name, where, which names count (the groups tell what is the same), and from how many on
     they are too many."""
@@ -190,7 +185,7 @@ def look(machine: Machine, settings: Settings) -> Iterator[Observation]:
 
 def _rooms(machine: Machine, settings: Settings) -> Iterator[Observation]:
     both = ("SPACE_EXHAUSTED", "INODES_EXHAUSTED")
-    host, own = _mounts(machine, _HOST_MOUNTS), _mounts(machine, _OWN_MOUNTS)
+    host, own = _mounts(machine, mountinfo.TABLE), _mounts(machine, _OWN_MOUNTS)
     spaces = machine.space(_PATHS, _ANSWER_TIMEOUT)
     groups: dict[tuple[str, int, int], list[str]] = {}
     rooms: dict[str, Space] = {}
@@ -291,7 +286,7 @@ def _missing(machine: Machine, path: str) -> bool:
     return False
 
 
-def _largest(machine: Machine, host: Mapping[str, _Mount], path: str) -> dict[str, Scalar]:
+def _largest(machine: Machine, host: Mapping[str, Mount], path: str) -> dict[str, Scalar]:
     """Who fills it. Not asked where the walk could meet a file server that does not answer."""
     below = path.rstrip("/") + "/"
     if not host or any(point.startswith(below) and _REMOTE.match(mount.kind) for point, mount in host.items()):
@@ -303,25 +298,15 @@ def _largest(machine: Machine, host: Mapping[str, _Mount], path: str) -> dict[st
     return {"largest": ", ".join(f"{name} {size / (1 << 20):.0f} MiB" for name, size in found[:3])} if found else {}
 
 
-def _mounts(machine: Machine, path: str) -> dict[str, _Mount]:
+def _mounts(machine: Machine, path: str) -> dict[str, Mount]:
     """Mount point → what is mounted there last (proc(5)); empty where it cannot be told."""
     try:
-        text = machine.read(path).decode("utf-8", "replace")
-    except (Absent, CannotTell):
+        return {mount.point: mount for mount in mountinfo.mounts(machine, path)}
+    except CannotTell:
         return {}
-    mounts = {}
-    for line in text.splitlines()[:_MOST_MOUNTS]:
-        mount, _, system = line.partition(" - ")
-        fields, kinds = mount.split(" "), system.split(" ")
-        if len(fields) < 6 or len(kinds) < 3:
-            continue
-        options = {*fields[5].split(","), *kinds[2].split(",")}
-        point = re.sub(r"\\([0-3][0-7][0-7])", lambda octal: chr(int(octal.group(1), 8)), fields[4])
-        mounts[point] = _Mount(fields[2], kinds[0], "ro" in options)
-    return mounts
 
 
-def _covering(mounts: Mapping[str, _Mount], path: str) -> _Mount | None:
+def _covering(mounts: Mapping[str, Mount], path: str) -> Mount | None:
     """What a path lies on."""
     covering = [point for point in mounts if path == point or path.startswith(point.rstrip("/") + "/")]
     return mounts[max(covering, key=len)] if covering else None
