@@ -387,6 +387,21 @@ def test_the_agents_parser_is_replayed() -> None:
 
 
 @pytest.mark.parametrize(
+    ("argv", "shown"),
+    [
+        ((), ""),
+        (("/usr/bin/mysqld", "--password=x"), "/usr/bin/mysqld"),
+        (("/usr/bin/python3", "-u", "/opt/tool.py", "--token", "x"), "/usr/bin/python3 /opt/tool.py"),
+        (("python3.11", "-c", "token = 1"), "python3.11"),
+        (("/bin/sh", "-ec", "echo x"), "/bin/sh"),
+    ],
+)
+def test_a_strangers_arguments_are_not_told(argv: tuple[str, ...], shown: str) -> None:
+    """Only the program, and of an interpreter its script."""
+    assert waagent.program(Process(1, 0, argv, "S", 0.0)) == shown
+
+
+@pytest.mark.parametrize(
     ("argv", "role"),
     [
         (("/usr/bin/python3", "-u", "/usr/sbin/waagent", "-daemon"), "daemon"),

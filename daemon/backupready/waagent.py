@@ -91,6 +91,21 @@ def agent_processes(processes: tuple[Process, ...]) -> AgentProcesses:
     return AgentProcesses(daemon, worker, busy)
 
 
+_INTERPRETER = re.compile(r"(?:.*/)?(?:python|perl|ruby|bash|dash|sh)[\d.]*")
+_FLAGS = re.compile(r"-[BEIOSqsu]+")
+
+
+def program(process: Process) -> str:
+    """What runs there, without its arguments, which may hold secrets; of an interpreter with its script."""
+    first, *others = process.argv or ("",)
+    if _INTERPRETER.fullmatch(first):
+        script = next((word for word in others if not _FLAGS.fullmatch(word)), "")
+        # After -c stands a program, and other options may have values.
+        if script and not script.startswith("-"):
+            return f"{first} {script}"
+    return first
+
+
 def _is_agent_program(word: str) -> bool:
     return word.endswith("/waagent") or word == "waagent" or "WALinuxAgent-" in word
 
