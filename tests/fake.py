@@ -234,6 +234,7 @@ def healthy() -> FakeMachine:
     files: dict[str, File] = {
         "/usr/sbin/waagent": "",
         "/usr/bin/openssl": "",
+        "/usr/bin/systemctl": "",
         "/usr/bin/ip": "",
         **dict.fromkeys(("/usr/bin/python3", "/usr/bin/lsblk", "/usr/bin/mount", "/usr/bin/df"), ""),
         "/etc/waagent.conf": "Extensions.Enabled=y\n",

@@ -94,6 +94,7 @@ _UNIT = {
 _FILES = {
     "/usr/sbin/waagent": "",
     "/usr/bin/openssl": "",
+    "/usr/bin/systemctl": "",
     "/usr/bin/ip": "",
     **dict.fromkeys(("/usr/bin/python3", "/usr/bin/lsblk", "/usr/bin/mount", "/usr/bin/df"), ""),
     "/etc/waagent.conf": "# a comment\nExtensions.Enabled=y\nLogs.Verbose=n\n",

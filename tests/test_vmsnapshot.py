@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import configparser
+import contextlib
 import json
 import re
 from dataclasses import replace
@@ -385,3 +387,44 @@ def test_the_probe_only_says_what_it_declares(files: dict[str, bytes], log: byte
                 json.dumps(dict(seen.evidence))
     except (Absent, CannotTell):
         pass
+
+
+_VALUES = st.lists(
+    st.sampled_from(["%(a)s", "%(b)s", "%(C)s", "%(none)s", "%%", "%", "%(", "x", "%()s", "%(a)", " ", "\\"]),
+    max_size=4,
+).map("".join)
+
+
+@given(st.fixed_dictionaries({"a": _VALUES, "b": _VALUES, "c": _VALUES}))
+def test_references_are_expanded_as_configparser_does_it(values: dict[str, str]) -> None:
+    """Every value comes out as the extension's own parser gives it, or not at all."""
+    data = "[SnapshotThread]\n" + "".join(f"{key} = {text}\n" for key, text in values.items())
+    parser = configparser.ConfigParser()
+    parser.read_string(data)
+    wanted = {}
+    for key in values:
+        with contextlib.suppress(configparser.Error):
+            wanted[key] = parser.get("SnapshotThread", key)
+    assert vmsnapshot.effective_config(data.encode()) == ({"SnapshotThread": wanted}, "")
+
+
+def test_references_that_multiply_are_given_up() -> None:
+    """Some hundred bytes may mean millions of characters, or as many empty ones."""
+    for end in ("x" * 10, ""):
+        lines = [f"k{n} = {f'%(k{n + 1})s' * 20}" for n in range(9)]
+        data = "\n".join(["[SnapshotThread]", *lines, f"k9 = {end}"]).encode()
+        values, why = vmsnapshot.effective_config(data)
+        assert not why
+        assert "k0" not in values["SnapshotThread"]
+        assert values["SnapshotThread"]["k8"] == end * 20
+
+
+def test_a_configuration_that_the_extension_loses_is_empty() -> None:
+    """Twice the same option loses it the whole file, as does a byte-order mark."""
+    lost = healthy()
+    for text in (
+        "[SnapshotThread]\nSnapshotMethod=onlyGuest\nsnapshotmethod=onlyHost\n",
+        "\ufeff[SnapshotThread]\na=b\n",
+    ):
+        lost.files[vmsnapshot.BACKUP_CONFIG] = text
+        assert vmsnapshot.backup_config(lost) == {}

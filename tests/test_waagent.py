@@ -228,6 +228,48 @@ def test_a_lost_goal_state_and_its_recovery() -> None:
     assert whole.goal_state_good is not None and whole.goal_state_good > lost.goal_state_error
 
 
+_BEAT = (
+    "[HEARTBEAT] Agent WALinuxAgent-2.2.54.2 is running as the goal state agent [DEBUG HeartbeatCounter: 1;HeartbeatId: A"
+    ";DroppedPackets: 0;UpdateGSErrors: {};AutoUpdate: 0]"
+)
+
+
+def _log_of(*texts: str) -> bytes:
+    return "".join(f"2026-11-23T00:00:0{n}.000000Z INFO ExtHandler {text}\n" for n, text in enumerate(texts)).encode()
+
+
+@pytest.mark.parametrize(
+    ("text", "stands"),
+    [
+        ("ProcessGoalState started [Incarnation: 3; Activity Id: x]", False),  # 2.2.54 to 2.3.1
+        ("ProcessExtensionsInGoalState started [Incarnation: 3]", False),
+        (_BEAT.format(0), False),
+        (_BEAT.format(3), True),
+        ("Fetch goal state completed", True),
+    ],
+)
+def test_what_takes_a_goal_state_error_back(text: str, stands: bool) -> None:
+    """A goal state that is processed, or a heartbeat that counts no failed fetch."""
+    facts = facts_of(_log_of("Fetching the goal state failed: [ProtocolError] x", text))
+    assert (facts.goal_state_error is not None) is stands
+
+
+def test_a_certificate_error_of_an_old_agent_ends_with_the_next_fetch() -> None:
+    """Agents before 2.6 log the end of a fetch only, after the error as well as without one."""
+    lost = ("Failed to decrypt /var/lib/waagent/Certificates.p7m (return code: 1)", "Fetch goal state completed")
+    assert facts_of(_log_of(*lost)).certificate_error is not None
+    assert facts_of(_log_of(*lost, "Fetch goal state completed")).certificate_error is None
+    assert facts_of(_log_of(*lost, *lost)).certificate_error is not None
+
+
+def test_the_package_of_our_extension_alone_counts() -> None:
+    """The name may stand before or after the words; another extension's package is none of our business."""
+    words = "Failed to download artifacts: [ExtensionDownloadError] x"
+    for text in (f"ExtHandler [{waagent.VMSNAPSHOT}-1.0] {words}", f"{words} of {waagent.VMSNAPSHOT}"):
+        assert facts_of(_log_of(text)).package_error_text == text
+    assert facts_of(_log_of(f"ExtHandler [Contoso.Monitor-1.0] {words}")).package_error is None
+
+
 def test_a_daemon_in_protocol_detection() -> None:
     """The tries of a daemon that found no wire server at its start are counted, and forgotten once one answers."""
     log = (DATA / "logs/waagent-2.7.3.0-S2-wireserver-absent-at-start.log").read_bytes()
@@ -342,6 +384,21 @@ def test_the_agents_parser_is_replayed() -> None:
     switches = {key: waagent.switch(values, key, True) for key in "FGHX"}
     assert switches == {"F": True, "G": True, "H": False, "X": True}
     assert not waagent.switch(values, "G", False)
+
+
+@pytest.mark.parametrize(
+    ("argv", "shown"),
+    [
+        ((), ""),
+        (("/usr/bin/mysqld", "--password=x"), "/usr/bin/mysqld"),
+        (("/usr/bin/python3", "-u", "/opt/tool.py", "--token", "x"), "/usr/bin/python3 /opt/tool.py"),
+        (("python3.11", "-c", "token = 1"), "python3.11"),
+        (("/bin/sh", "-ec", "echo x"), "/bin/sh"),
+    ],
+)
+def test_a_strangers_arguments_are_not_told(argv: tuple[str, ...], shown: str) -> None:
+    """Only the program, and of an interpreter its script."""
+    assert waagent.program(Process(1, 0, argv, "S", 0.0)) == shown
 
 
 @pytest.mark.parametrize(

@@ -24,41 +24,74 @@ SNAPSHOT_METHODS = ("onlyGuest", "firstGuestThenHost", "firstHostThenGuest", "on
 DEFAULT_SNAPSHOT_METHOD = "firstHostThenGuest"
 
 
-def parse_backup_config(data: bytes, path: str) -> dict[str, Mapping[str, str]]:
-    """vmbackup.conf as the extension reads it: section → key in small letters → text. Raises CannotTell."""
-    parser = configparser.RawConfigParser(strict=False)
-    try:
-        parser.read_string(data.decode("utf-8-sig"))
-    except (configparser.Error, UnicodeDecodeError) as error:
-        raise CannotTell(f"{path} cannot be parsed: {' '.join(str(error).split())}") from None
-    return {section: dict(parser.items(section)) for section in parser.sections()}
-
-
 def backup_config(machine: Machine) -> Mapping[str, str]:
-    """The [SnapshotThread] of vmbackup.conf, key in small letters → text; empty where there is no such file or section.
-    Raises CannotTell."""
+    """The [SnapshotThread] of vmbackup.conf, key in small letters → text; empty where there is no such file or section,
+    or the extension cannot parse it. Raises CannotTell."""
     try:
         data = machine.read(BACKUP_CONFIG)
     except Absent:
         return {}
-    return parse_backup_config(data, BACKUP_CONFIG).get("SnapshotThread", {})
+    return effective_config(data)[0].get("SnapshotThread", {})
 
 
 def effective_config(data: bytes) -> tuple[Mapping[str, Mapping[str, str]], str]:
     """What the extension makes of vmbackup.conf under Python 3: section → key in small letters → text, and why all of
     it is lost, if it is. A value that it cannot expand is left out, as it then takes its default."""
-    parser = configparser.ConfigParser()
+    sections, why = parse_sections(data)
+    found: dict[str, dict[str, str]] = {}
+    for section, values in sections.items():
+        texts = {key: expanded(values, key) for key in values}
+        found[section] = {key: text for key, text in texts.items() if text is not None}
+    return found, why
+
+
+def parse_sections(data: bytes) -> tuple[Mapping[str, Mapping[str, str]], str]:
+    """A file of the extension's as its configparser reads it, before a `%` is expanded: section → key in small letters
+    → text, and why all of it is lost, if it is."""
+    parser = configparser.RawConfigParser()
     try:
         parser.read_string(data.decode("utf-8"))
     except (configparser.Error, UnicodeDecodeError) as error:
         return {}, " ".join(str(error).split())
-    found: dict[str, dict[str, str]] = {}
-    for section in parser.sections():
-        values = found.setdefault(section, {})
-        for key in parser.options(section):
-            with contextlib.suppress(configparser.Error, ValueError):
-                values[key] = parser.get(section, key)
-    return found, ""
+    return {section: dict(parser.items(section)) for section in parser.sections()}, ""
+
+
+_REFERENCE = re.compile(r"%(?:(%)|\(([^)]+)\)s)")
+_DEEPEST = configparser.MAX_INTERPOLATION_DEPTH
+# configparser has no such bounds: a file of some hundred bytes can take it minutes.
+_MOST_REFERENCES = 1000
+_MOST_EXPANDED_TEXT = 1 << 16  # characters
+
+
+def expanded(values: Mapping[str, str], key: str) -> str | None:
+    """A value with its `%(name)s` replaced as configparser does it; None where it cannot be."""
+    budget = _MOST_REFERENCES
+    length = 0
+
+    def expand(text: str, depth: int) -> str:
+        nonlocal budget, length
+        if depth > _DEEPEST:
+            raise ValueError("too deep")
+        pieces: list[str] = []
+        at = 0
+        while (start := text.find("%", at)) >= 0:
+            match = _REFERENCE.match(text, start)
+            budget -= 1
+            if match is None or budget < 0:
+                raise ValueError("no reference, or too many of them")
+            pieces.append(text[at:start])
+            inner = "" if match.group(1) else values[match.group(2).lower()]
+            pieces.append("%" if match.group(1) else expand(inner, depth + 1) if "%" in inner else inner)
+            length += len(inner)
+            if length > _MOST_EXPANDED_TEXT:
+                raise ValueError("too long")
+            at = match.end()
+        return "".join([*pieces, text[at:]])
+
+    try:
+        return expand(values[key], 1)
+    except (KeyError, ValueError):
+        return None
 
 
 def mounts_to_skip(config: Mapping[str, str]) -> tuple[str, ...]:

@@ -91,6 +91,21 @@ def agent_processes(processes: tuple[Process, ...]) -> AgentProcesses:
     return AgentProcesses(daemon, worker, busy)
 
 
+_INTERPRETER = re.compile(r"(?:.*/)?(?:python|perl|ruby|bash|dash|sh)[\d.]*")
+_FLAGS = re.compile(r"-[BEIOSqsu]+")
+
+
+def program(process: Process) -> str:
+    """What runs there, without its arguments, which may hold secrets; of an interpreter with its script."""
+    first, *others = process.argv or ("",)
+    if _INTERPRETER.fullmatch(first):
+        script = next((word for word in others if not _FLAGS.fullmatch(word)), "")
+        # After -c stands a program, and other options may have values.
+        if script and not script.startswith("-"):
+            return f"{first} {script}"
+    return first
+
+
 def _is_agent_program(word: str) -> bool:
     return word.endswith("/waagent") or word == "waagent" or "WALinuxAgent-" in word
 
@@ -190,7 +205,7 @@ _FACTS = re.compile(
             "daemon_start": r"^(?:Daemon )?Run daemon$",
             "python": r"^(?:Daemon |ExtHandler )?Python: (?P<python_version>\d\S*)",
             "heartbeat": r"\[HEARTBEAT\] Agent WALinuxAgent-(?P<heartbeat_version>\S+) is running as the goal state"
-            r" agent \[DEBUG .*?UpdateGSErrors: (?P<heartbeat_errors>\d{1,9})",
+            r" agent \[DEBUG .{0,300}?UpdateGSErrors: (?P<heartbeat_errors>\d{1,9})",
             "worker_start": r"Azure Linux Agent \(Goal State Agent version (?P<worker_1>[^\s)]+)\)"
             r"|Agent WALinuxAgent-(?P<worker_2>\S+) is running as the goal state agent"
             r"|WALinuxAgent-(?P<worker_3>\S+) running as process",
@@ -208,26 +223,31 @@ _FACTS = re.compile(
             r"|Attempts to retrieve the goal state are failing[^\n]*",
             "goal_state_good": r"goal state recovered from previous errors"
             r"|Fetched new vmSettings"
-            r"|ProcessExtensions(?:In)?GoalState started",
+            # Agents 2.2.54 to 2.3.1 have the shortest of these names.
+            r"|Process(?:Extensions(?:In)?)?GoalState started",
             "status_error": r"Failed to report vm agent status[^\n]*",
             "provisioning": r"Waiting for cloud-init to copy ovf-env\.xml[^\n]*|[Ww]aiting for ssh host key[^\n]*"
             r"|Waiting for ssh host key be generated[^\n]*",
             "protocol_retry": r"Retry detect protocol: retry=(?P<retry>\d{1,6})",
-            # Of our extension alone: another's failure is in the agent's report.
-            "package_error": rf"(?=.*{re.escape(VMSNAPSHOT)}).*(?:Failed to download artifacts:"
-            r"|Error downloading extension package:|Failed to download the extension package from all uris"
-            r"|Failed to retrieve extension manifest).*",
             "package_good": rf"Initializing extension {re.escape(VMSNAPSHOT)}",
         }.items()
     )
+)
+# Of our extension alone: another's failure is in the agent's report.
+_PACKAGE_ERROR = re.compile(
+    "Failed to download artifacts:|Error downloading extension package:"
+    "|Failed to download the extension package from all uris|Failed to retrieve extension manifest"
 )
 
 
 def fold(facts: LogFacts, record: Record) -> LogFacts:
     """The facts, with one more record known."""
     # The first line alone is the agent's own; the rest may be what an extension has printed.
-    match = _FACTS.search(record.text.partition("\n")[0])
+    line = record.text.partition("\n")[0]
+    match = _FACTS.search(line)
     if match is None:
+        if VMSNAPSHOT in line and _PACKAGE_ERROR.search(line):
+            return replace(facts, package_error=record.time, package_error_text=line)
         return facts
     kind, time, text = match.lastgroup, record.time, match.group(0)
     found = {name for name, value in match.groupdict().items() if value is not None}
@@ -247,6 +267,9 @@ def fold(facts: LogFacts, record: Record) -> LogFacts:
             "heartbeat_errors_stand": int(group("heartbeat_errors")) > 0 and not facts.good_since_heartbeat,
             "good_since_heartbeat": False,
         }
+        if int(group("heartbeat_errors")) == 0:
+            # No fetch has failed since the heartbeat before it.
+            change |= {"goal_state_error": None, "goal_state_error_text": None}
     elif "worker_start" in found:
         version = group("worker_1") or group("worker_2") or group("worker_3")
         change = {"worker_version": version, "worker_started": time, "protocol_retries": 0}
@@ -261,8 +284,10 @@ def fold(facts: LogFacts, record: Record) -> LogFacts:
     elif "fetch_start" in found:
         change = {"certificate_error_in_fetch": False}
     elif "fetch_end" in found:
+        # Agents before 2.6 do not say when a fetch begins: the next one does with the end of this.
+        change = {"certificate_error_in_fetch": False}
         if not facts.certificate_error_in_fetch:
-            change = {"certificate_error": None, "certificate_error_text": None}
+            change |= {"certificate_error": None, "certificate_error_text": None}
     elif "goal_state_error" in found:
         change = {"goal_state_error": time, "goal_state_error_text": text}
     elif "goal_state_good" in found:
@@ -282,8 +307,6 @@ def fold(facts: LogFacts, record: Record) -> LogFacts:
         change = {"provisioning_waits": time, "provisioning_text": text}
     elif "protocol_retry" in found:
         change = {"protocol_retries": int(group("retry")) + 1}
-    elif "package_error" in found:
-        change = {"package_error": time, "package_error_text": text}
     elif "package_good" in found:
         change = {"package_error": None, "package_error_text": None}
     else:

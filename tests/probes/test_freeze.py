@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backupready.model import ProbeState
+from backupready.model import CannotTell, Effect, ProbeState
 from backupready.observe import observe
 from backupready.probes import freeze, mounts, scripts
 from fake import configuration, healthy
@@ -53,3 +54,22 @@ def test_a_look_can_only_not_tell(script: bytes, host: bytes, config: bytes, log
     for probe in (scripts.PROBE, freeze.PROBE, mounts.PROBE):
         looked = observe(probe, machine, settings)
         assert looked.state is not ProbeState.FAILED, looked.traceback
+
+
+@pytest.mark.parametrize(("directory", "effect"), [("/root/bin", Effect.RISKS), ("/opt", Effect.BLOCKS)])
+def test_scripts_below_root_are_hidden_for_ever(directory: str, effect: Effect) -> None:
+    """What can never be looked at must not keep the whole verdict unknown for ever."""
+    machine = healthy()
+    why = CannotTell("cannot look at it: Permission denied")
+    machine.files["/etc/azure/VMSnapshotScriptPluginConfig.json"] = json.dumps(
+        {
+            "preScriptLocation": f"{directory}/pre.sh",
+            "postScriptLocation": f"{directory}/post.sh",
+            "continueBackupOnFailure": False,
+        }
+    )
+    machine.modes["/etc/azure/VMSnapshotScriptPluginConfig.json"] = (0o600, 0)
+    machine.files.update(dict.fromkeys((f"{directory}/pre.sh", f"{directory}/post.sh"), why))
+    looked = observe(scripts.PROBE, machine, configuration())
+    assert not looked.findings
+    assert [unknown.effect for unknown in looked.unknown] == [effect, effect]

@@ -304,7 +304,8 @@ PROBLEMS = (
         "A program that the VM agent calls is missing",
         Effect.RISKS,
         Cause.AGENT,
-        meaning="Without openssl certificates cannot be decrypted; without ip routes and addresses cannot be read.",
+        meaning="Without openssl certificates cannot be decrypted; without ip routes and addresses cannot be read."
+        " (Where VMSnapshot is installed, openssl is told of as EXTENSION_TOOL_MISSING.)",
         diagnosis="`command -v openssl ip`",
         fix="Install the package that brings it (openssl, iproute2 or iproute).",
         source=f"{_AGENT_SOURCE}#requirements",
@@ -447,7 +448,7 @@ def _no_daemon(machine: Machine, worker: Process | None) -> Iterator[Observation
         return
     other = next((p for p in machine.processes() if str(p.pid) == text and p.state != "Z"), None)
     if other is not None and not (worker and worker.pid == other.pid):
-        yield Finding("AGENT_PID_FILE_STALE", evidence={"pid": other.pid, "command": " ".join(other.argv)[:200]})
+        yield Finding("AGENT_PID_FILE_STALE", evidence={"pid": other.pid, "command": waagent.program(other)})
 
 
 def _package_manager(machine: Machine) -> int | None:
@@ -475,7 +476,7 @@ def _progress(
     if worker.state in "Tt":
         yield Finding("AGENT_HUNG", evidence={"pid": worker.pid, "state": worker.state})
         return
-    limit = settings["report_limit_minutes"].total_seconds()
+    limit = max(settings["report_limit_minutes"].total_seconds(), 3 * _period(machine))
     now = machine.now()
     # A report from before the worker's start says nothing about this worker.
     written = max(report.written if report else 0.0, worker.started)
@@ -494,6 +495,14 @@ def _progress(
             "report": report.path if report else None,
         }
         yield Finding("AGENT_HUNG", evidence=evidence)
+
+
+def _period(machine: Machine) -> float:
+    """The seconds between the worker's loops."""
+    text: str | None = None
+    with contextlib.suppress(Absent, CannotTell):
+        text = waagent.agent_config(machine).values.get("Extensions.GoalStatePeriod")
+    return float(text) if text and text.isascii() and text.isdigit() and len(text) < 8 else 0.0
 
 
 def _log(machine: Machine, facts: LogFacts) -> Iterator[Observation]:
@@ -612,7 +621,12 @@ def _given_up(machine: Machine) -> Iterator[Observation]:
 
 
 def _tools(machine: Machine) -> Iterator[Observation]:
+    extension = None
+    with contextlib.suppress(Absent, CannotTell):
+        extension = waagent.current_directory(machine, waagent.VMSNAPSHOT)
     for tool in _TOOLS:
+        if tool == "openssl" and extension is not None:
+            continue  # the extension needs it more: EXTENSION_TOOL_MISSING
         try:
             if not any(_exists(machine, f"{directory}/{tool}") for directory in _TOOL_DIRECTORIES):
                 yield Finding("AGENT_TOOL_MISSING", key=tool, evidence={"program": tool})

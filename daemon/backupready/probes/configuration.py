@@ -56,10 +56,11 @@ PROBLEMS = (
         "The VM agent has no configuration",
         Effect.BLOCKS,
         Cause.CONFIGURATION,
-        meaning="waagent.conf is missing or empty. The agent then ends at its start, and its log says nothing; where"
-        " the unit has a condition on the file, the start is skipped in silence.",
+        meaning="waagent.conf is missing, empty, or not UTF-8 (a single letter of another encoding will do). The agent"
+        " then ends at its start, and its log says nothing; where the unit has a condition on the file, the start is"
+        " skipped in silence. An agent that runs has read the file before.",
         diagnosis="`ls -l /etc/waagent.conf`; `journalctl -u walinuxagent -u waagent`",
-        fix="Restore waagent.conf from the distribution's package, then restart the agent.",
+        fix="Restore waagent.conf from the distribution's package, or write it in UTF-8; then restart the agent.",
         source=_AGENT_SOURCE,
         explains=("AGENT_STOPPED", "AGENT_WORKER_MISSING", "AGENT_START_SKIPPED", "AGENT_START_LIMIT"),
         sightings=2,
@@ -77,7 +78,13 @@ PROBLEMS = (
         fix="Set Extensions.Enabled=y in waagent.conf and restart the agent.",
         source="https://learn.microsoft.com/azure/backup/backup-azure-troubleshoot-vm-backup-fails-snapshot-timeout",
         remedy="enable-extensions",
-        explains=("EXTENSION_VANISHED", "EXTENSION_NOT_READY", "EXTENSION_STATE_WRONG", "EXTENSION_REQUEST_IGNORED"),
+        explains=(
+            "EXTENSION_VANISHED",
+            "EXTENSION_NOT_READY",
+            "EXTENSION_STATE_WRONG",
+            "EXTENSION_REQUEST_IGNORED",
+            "OTHER_EXTENSION_FAILED",
+        ),
     ),
     Problem(
         "CONFIG_KEY_INEFFECTIVE",
@@ -85,8 +92,8 @@ PROBLEMS = (
         Effect.NOTICE,
         Cause.CONFIGURATION,
         meaning="The agent reads the line otherwise than it looks: switches know only y and n, a `#` is a comment only"
-        " as the very first character, the last of several lines wins, and the key is Extensions.Enabled, not"
-        " Extensions.Enable as some of the documentation has it.",
+        " as the very first character, the last of several lines wins, a byte-order mark belongs to the first key, and"
+        " the key is Extensions.Enabled, not Extensions.Enable as some of the documentation has it.",
         diagnosis="`waagent -show-configuration` says what the agent makes of the file.",
         fix="Correct or remove the line, then restart the agent.",
         source=_AGENT_SOURCE,
@@ -178,9 +185,15 @@ def look(machine: Machine, settings: Settings) -> Iterator[Observation]:
     except Absent as error:
         yield Finding("CONFIG_MISSING", evidence={"file": str(error), "state": "missing"})
         return
-    if not config.values:
-        yield Finding("CONFIG_MISSING", evidence={"file": config.path, "state": "without any setting"})
+    if not config.data:
+        # With comments alone the agent runs, on its defaults.
+        yield Finding("CONFIG_MISSING", evidence={"file": config.path, "state": "empty"})
         return
+    try:
+        config.data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = config.data.count(b"\n", 0, error.start) + 1
+        yield Finding("CONFIG_MISSING", evidence={"file": config.path, "state": "not UTF-8", "line": line})
     if not waagent.switch(config.values, "Extensions.Enabled", True):
         yield Finding(
             "EXTENSIONS_SWITCHED_OFF",
@@ -213,7 +226,10 @@ def _ineffective(config: AgentConfig) -> Iterator[Observation]:
         if key.startswith("#"):
             found.append((f"line {last.number}", {**evidence, "why": "the agent takes an indented # for a key"}))
             continue
-        if key == "Extensions.Enable":
+        if key.startswith("\ufeff"):
+            why = "the file begins with a byte-order mark, which the agent takes for a part of the key"
+            found.append((key[1:] or f"line {last.number}", {**evidence, "why": why}))
+        elif key == "Extensions.Enable":
             found.append((key, {**evidence, "why": "the key is Extensions.Enabled"}))
         elif key in _SWITCHES and last.value and last.value.lower() not in ("y", "n"):
             taken = "y" if _SWITCHES[key] else "n"

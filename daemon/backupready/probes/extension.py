@@ -291,7 +291,7 @@ class _Sources:
     directories: tuple[HandlerDirectory, ...]
     wanted: WantedHandler | None
     report: Report | None
-    goal_state_kept: bool
+    goal_state_kept: bool  # and can be read
     goal_state_since: float  # seconds since the epoch
 
 
@@ -314,6 +314,7 @@ def look(machine: Machine, settings: Settings) -> Iterator[Observation]:
         goal_state_kept = False
         yield CannotTell("the agent has kept no goal state", ("EXTENSION_VANISHED",))
     except CannotTell as error:
+        goal_state_kept = False
         yield CannotTell(error.why, ("EXTENSION_VANISHED",))
     sources = _Sources(directories, wanted, report, goal_state_kept, since)
     yield from _presence(machine, sources, settings)
@@ -375,7 +376,7 @@ def _presence(machine: Machine, sources: _Sources, settings: Settings) -> Iterat
         elif sources.goal_state_kept:
             yield Finding("EXTENSION_UNINSTALLED")
         else:
-            yield CannotTell("the agent has kept no goal state", ("EXTENSION_UNINSTALLED",))
+            yield CannotTell("no goal state can be read", ("EXTENSION_UNINSTALLED",))
         return
     if asked_for and sources.report is not None and sources.report.handler(waagent.VMSNAPSHOT) is None:
         newest = sources.directories[-1]
@@ -410,7 +411,10 @@ def _reported(sources: _Sources) -> Iterator[Observation]:
                 # For lost files there is a more precise finding, which explains this one.
                 yield Finding("EXTENSION_NOT_READY", evidence=evidence)
         elif failed or handler.settings_status == "error":
-            yield Finding("OTHER_EXTENSION_FAILED", handler.name, {**evidence, "result": handler.settings_status})
+            # What follows the first line is what the extension has printed.
+            first = " ".join(handler.message.strip().partition("\n")[0].split())
+            evidence = {**evidence, "message": first, "result": handler.settings_status}
+            yield Finding("OTHER_EXTENSION_FAILED", handler.name, evidence)
 
 
 def _state(machine: Machine, directory: HandlerDirectory) -> str | None:
@@ -469,7 +473,8 @@ def _wrong_state(
     """A state that is none is wrong at once; one on the way to Enabled only when it stays."""
     if directory not in states or states[directory] == "Enabled":
         return
-    if sources.wanted is not None and sources.wanted.state != "enabled":
+    # A goal state that does not ask for it has left the directory behind.
+    if sources.goal_state_kept and (sources.wanted is None or sources.wanted.state != "enabled"):
         return
     state = states[directory]
     evidence = {"directory": directory.path, "HandlerState": state}

@@ -83,7 +83,8 @@ PROBLEMS = (
         Effect.RISKS,
         Cause.FREEZE,
         meaning="Azure Backup and Site Recovery share a lock, so that only one of them freezes. It is held for minutes"
-        " now; a backup waits 34 s for it and then fails with UserErrorFsFreezeFailed.",
+        " now; a backup waits 34 s for it and then freezes all the same, which fails with UserErrorFsFreezeFailed where"
+        " the other has the file systems frozen.",
         diagnosis=f"`fuser -v {_LOCK}`; `lslocks`",
         fix="Wait until the other's recovery point is done. If its holder hangs, restart that service; do not delete"
         " the file.",
@@ -200,7 +201,7 @@ def _lock(machine: Machine, processes: tuple[Process, ...]) -> Iterator[Observat
         return
     if holder is None or seconds < _LONGEST_LOCK:
         return
-    command = next((" ".join(process.argv[:2]) for process in processes if process.pid == holder), "")
+    command = next((waagent.program(process) for process in processes if process.pid == holder), "")
     own = waagent.VMSNAPSHOT in command or "main/handle.py" in command
     who = "the extension itself" if own else "another program"
     evidence: dict[str, Scalar] = {"file": _LOCK, "pid": holder, "command": command, "who": who}
@@ -227,10 +228,9 @@ def _configuration(machine: Machine) -> Iterator[Observation]:
         if name != _SECTION and name.strip().lower() == _SECTION.lower():
             yield _wrong("section", f"the section must be called {_SECTION}: none of it counts", name, Effect.RISKS)
     config = sections.get(_SECTION, {})
-    with contextlib.suppress(CannotTell):
-        for key, text in vmsnapshot.parse_backup_config(data, path).get(_SECTION, {}).items():
-            if key not in config:
-                yield _wrong(key, "its % cannot be expanded (write %%), so that its default counts", text, Effect.RISKS)
+    for key, text in vmsnapshot.parse_sections(data)[0].get(_SECTION, {}).items():
+        if key not in config:
+            yield _wrong(key, "its % cannot be expanded (write %%), so that its default counts", text, Effect.RISKS)
     yield from _times(config)
     yield from _words(config)
     try:

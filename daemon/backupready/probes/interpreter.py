@@ -156,12 +156,24 @@ print("asked")
 
 
 def _of_the_agent(machine: Machine) -> list[str]:
-    """The last resort of handle.sh: what the running agent runs on."""
+    """The last resort of handle.sh: what the running agent runs on. While it is down, what it will run on."""
     daemon = waagent.agent_processes(machine.processes()).daemon
-    program = daemon.argv[0] if daemon is not None else ""
+    program = daemon.argv[0] if daemon is not None else _first_word(machine)
     if program.startswith("/") and "python" in program and _is_file(machine, program):
         return [program]
     return []
+
+
+def _first_word(machine: Machine) -> str:
+    """The interpreter in the first line of the agent's program: /usr/libexec/platform-python on RHEL 8."""
+    for path in waagent.BINARIES:
+        try:
+            line = machine.read(path).partition(b"\n")[0]
+        except Absent:
+            continue
+        words = line[2:].decode("utf-8", "replace").split() if line.startswith(b"#!") else []
+        return words[0] if words else ""
+    return ""
 
 
 def _modules(machine: Machine, directory: HandlerDirectory) -> tuple[tuple[str, ...], tuple[str, ...]]:

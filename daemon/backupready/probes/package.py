@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from datetime import timedelta
 
+from backupready import waagent
 from backupready.model import (
     Absent,
     Access,
@@ -20,6 +21,7 @@ from backupready.model import (
     Observation,
     Probe,
     Problem,
+    Scalar,
     Settings,
 )
 
@@ -30,6 +32,9 @@ _ASK = ("apt-cache", "-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcac
 _TIMEOUT = 15.0  # s; it takes a second or two with the lists of a whole distribution
 _ROW = re.compile(r"(?m)^(\S+):\n  Installed: (\S+)\n  Candidate: (\S+)\n((?:[ ].*\n?)*)")
 
+# A package's version between its epoch and its revision.
+_UPSTREAM = re.compile(r"(?:\d+:)?(\d+(?:\.\d+)*)")
+
 PROBLEMS = (
     Problem(
         "AGENT_OUTDATED",
@@ -37,12 +42,14 @@ PROBLEMS = (
         Effect.RISKS,
         Cause.AGENT,
         meaning="The package of the agent is older than the one in the repository's lists. Old agents have defects that"
-        " end in snapshots that time out, and the first advice for every failed backup is to update the agent.",
+        " end in snapshots that time out, and the first advice for every failed backup is to update the agent. A notice"
+        " where the agent has updated itself, and runs at least the version that is offered.",
         diagnosis="`apt-cache policy waagent walinuxagent`",
         fix="Debian: `apt-get install waagent`; Ubuntu: `apt-get install walinuxagent`; then restart the unit. Not"
         " while a backup runs.",
         source="https://learn.microsoft.com/azure/virtual-machines/extensions/update-linux-agent",
         remedy="update-agent",
+        milder=(Effect.NOTICE,),
     ),
 )
 
@@ -76,9 +83,23 @@ def _offered(machine: Machine) -> Iterator[Observation]:
     except Absent:
         raise CannotTell("cannot compare versions: there is no dpkg") from None
     if compared.status == 0:
-        yield Finding("AGENT_OUTDATED", evidence={"package": name, "installed": installed, "offered": candidate})
+        evidence: dict[str, Scalar] = {"package": name, "installed": installed, "offered": candidate}
+        effect = Effect.RISKS
+        running = _running(machine)
+        match = _UPSTREAM.match(candidate)
+        if running and match and waagent.version_key(running) >= waagent.version_key(match.group(1)):
+            evidence["running"], effect = running, Effect.NOTICE
+        yield Finding("AGENT_OUTDATED", evidence=evidence, effect=effect)
     elif compared.status != 1:
         raise CannotTell(f"cannot compare {installed} and {candidate}: dpkg ends with {compared.status}")
+
+
+def _running(machine: Machine) -> str:
+    """The version that fetches goal states, which may be a downloaded one; empty where it is not known."""
+    try:
+        return waagent.newest_report(machine).agent_version
+    except (Absent, CannotTell):
+        return ""
 
 
 PROBE = Probe(

@@ -6,14 +6,13 @@ These are its rules ahead of time. Without a script configuration a backup is fi
 
 from __future__ import annotations
 
-import configparser
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from backupready import waagent
+from backupready import vmsnapshot, waagent
 from backupready.model import (
     Absent,
     Access,
@@ -139,7 +138,11 @@ def look(machine: Machine, settings: Settings) -> Iterator[Observation]:
     if not host.plugins and _exists(machine, _SCRIPT_CONFIG):
         yield _invalid(place, "numberOfPlugins", "it is 0, so that no script runs", Effect.DEGRADES)
     for plugin in host.plugins:
-        yield from _plugin(machine, host, plugin)
+        try:
+            yield from _plugin(machine, host, plugin)
+        except CannotTell as error:
+            codes = [problem.code for problem in PROBLEMS]
+            yield CannotTell(error.why, codes, _hidden(plugin.config))
 
 
 def _host_path(machine: Machine) -> tuple[str, bool]:
@@ -153,6 +156,12 @@ def _host_path(machine: Machine) -> tuple[str, bool]:
         return "", False
     path = f"{directory.path}/{_PACKAGED}" if directory else ""
     return (path, False) if path and _exists(machine, path) else ("", False)
+
+
+def _hidden(path: str) -> Effect | None:
+    """What a file that cannot be looked at may do at most: /root is hidden from us on every machine, so that nothing
+    that lies there can ever be told."""
+    return Effect.RISKS if path.startswith("/root/") else None
 
 
 def _exists(machine: Machine, path: str) -> bool:
@@ -173,17 +182,26 @@ def _host_permissions(machine: Machine, path: str, own: bool) -> Iterator[Observ
 
 def _parse_host(data: bytes, path: str) -> _Host:
     """As configparser reads it under Python 3. Raises _Refused."""
-    parser = configparser.ConfigParser()
+    sections, why = vmsnapshot.parse_sections(data)
+    if why:
+        raise _Refused(why)
+    values = sections.get(_SECTION, {})
+
+    def text(key: str, default: str | None = None) -> str:
+        found = vmsnapshot.expanded(values, key.lower()) if key.lower() in values else default
+        if found is None:
+            raise _Refused(f"{key} is missing in [{_SECTION}], or its % cannot be expanded")
+        return found
+
     try:
-        parser.read_string(data.decode("utf-8"))
-        timeout = int(parser.get(_SECTION, "timeoutInSeconds", fallback=str(_LONGEST)))
-        count = int(parser.get(_SECTION, "numberOfPlugins", fallback="0"))
-        plugins = tuple(
-            _Plugin(*(parser.get(_SECTION, f"{key}{n}") for key in ("pluginName", "pluginPath", "pluginConfigPath")))
-            for n in range(min(count, _MOST_PLUGINS))
-        )
-    except (configparser.Error, ValueError) as error:
+        timeout = int(text("timeoutInSeconds", str(_LONGEST)))
+        count = int(text("numberOfPlugins", "0"))
+    except ValueError as error:
         raise _Refused(" ".join(str(error).split())) from None
+    plugins = tuple(
+        _Plugin(*(text(f"{key}{n}") for key in ("pluginName", "pluginPath", "pluginConfigPath")))
+        for n in range(min(count, _MOST_PLUGINS))
+    )
     return _Host(path, min(timeout, _LONGEST), plugins)
 
 
@@ -269,7 +287,7 @@ def _script(
         yield Finding("SCRIPT_MISSING", key, {**evidence, "what": "there is no such file"}, effect)
         return
     except CannotTell as error:
-        yield CannotTell(error.why, ("SCRIPT_MISSING", "SCRIPT_PERMISSIONS"), effect)
+        yield CannotTell(error.why, ("SCRIPT_MISSING", "SCRIPT_PERMISSIONS"), _hidden(script) or effect)
         return
     if status.kind != "file":
         yield Finding("SCRIPT_MISSING", key, {**evidence, "what": "it is no file"}, effect)

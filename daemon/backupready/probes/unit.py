@@ -40,13 +40,16 @@ _PROPERTIES = (
     "Environment",
     "EnvironmentFiles",
 )
+_SYSTEMCTL = ("/usr/bin/systemctl", "/bin/systemctl")
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 # The fabric's two addresses. The agent itself goes to both directly, whatever the environment says.
 _FABRIC = ("168.63.129.16", "169.254.169.254")
 _MOST_FILES = 10
 # What starts by itself at boot, or through something else that does.
-_STARTS = ("enabled", "static", "indirect", "generated", "alias", "linked")
+_STARTS = ("enabled", "static", "generated", "alias")
 _RESTARTS = ("always", "on-failure")
+# How the agent may end by itself, so that Restart= applies.
+_ENDS = ("exit-code", "signal", "core-dump")
 _SYSTEMD = "https://www.freedesktop.org/software/systemd/man/systemd.service.html"
 _TROUBLESHOOTING = "https://learn.microsoft.com/azure/backup/backup-azure-troubleshoot-vm-backup-fails-snapshot-timeout"
 
@@ -68,8 +71,8 @@ PROBLEMS = (
         "The VM agent's unit has given up starting",
         Effect.BLOCKS,
         Cause.AGENT,
-        meaning="The agent ended more often than the unit's start limit allows; the service manager will not start it"
-        " again by itself.",
+        meaning="The agent ended more often than the unit's start limit allows, or in a way that the unit excludes from"
+        " restarts; the service manager will not start it again by itself.",
         diagnosis="`systemctl status walinuxagent waagent`; `journalctl -u walinuxagent -u waagent`",
         fix="Find out why it ended; then `systemctl reset-failed` and start the unit.",
         source=_SYSTEMD,
@@ -136,12 +139,26 @@ METRICS = (
 
 def look(machine: Machine, settings: Settings) -> Iterator[Observation]:
     """Take the first of the agent's unit names that is loaded or masked."""
-    for name in _UNITS:
+    for name in _UNITS if _has_systemd(machine) else ():
         shown = machine.unit(name, _PROPERTIES)
         if shown.get("LoadState") in ("loaded", "masked"):
             yield from _judge(machine, name, shown)
             return
-    raise CannotTell(f"there is no unit {' or '.join(_UNITS)}")
+    # Started in another way (SysV, OpenRC): what does not exist is neither masked nor skipped nor at its limit.
+    why = f"there is no unit {' or '.join(_UNITS)}, so that it is not known what starts the agent"
+    yield CannotTell(why, ("AGENT_NOT_ENABLED", "AGENT_NO_AUTO_RESTART"))
+
+
+def _has_systemd(machine: Machine) -> bool:
+    for path in _SYSTEMCTL:
+        try:
+            machine.status(path)
+            return True
+        except Absent:
+            continue
+        except CannotTell:
+            return True  # asking it will tell
+    return False
 
 
 def _judge(machine: Machine, name: str, shown: Mapping[str, str]) -> Iterator[Observation]:
@@ -165,7 +182,9 @@ def _judge(machine: Machine, name: str, shown: Mapping[str, str]) -> Iterator[Ob
         return
     if masked or value("UnitFileState") not in _STARTS:
         yield Finding("AGENT_NOT_ENABLED", evidence={"unit": name, **evidence})
-    if value("Result") == "start-limit-hit":
+    # Most often the service manager keeps the result of the last end: a unit that it would start again has then failed.
+    ended = value("Result") in _ENDS and value("ActiveState") == "failed" and value("NRestarts") not in ("", "0")
+    if value("Result") == "start-limit-hit" or (ended and value("Restart") in _RESTARTS):
         yield Finding("AGENT_START_LIMIT", evidence={"unit": name, "NRestarts": value("NRestarts"), **evidence})
     # The condition of a unit that nobody tried to start yet says "no" as well, without a time.
     tried = value("ConditionTimestampMonotonic") not in ("", "0")
