@@ -159,7 +159,7 @@ class FakeMachine:
             raise Absent(path)
         return tuple(sorted(self.sizes[path].items(), key=lambda size: -size[1]))
 
-    def run(self, command: Sequence[str], timeout: float, privileged: bool = False) -> Ran:
+    def run(self, command: Sequence[str], timeout: float, privileged: bool = False, limit: int = 256 << 10) -> Ran:
         line = " ".join(command)
         known = max((start for start in self.programs if line.startswith(start)), key=len, default=None)
         if known is None:

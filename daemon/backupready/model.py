@@ -519,9 +519,9 @@ class Machine(Protocol):
         """The entries of a directory with what they and all below them hold on the same file system, in bytes, largest
         first; as far as `seconds` lead."""
 
-    def run(self, command: Sequence[str], timeout: float, privileged: bool = False) -> Ran:
+    def run(self, command: Sequence[str], timeout: float, privileged: bool = False, limit: int = ...) -> Ran:
         """A program that only reads, without shell, input or surroundings; without privileges unless they are asked
-        for. Absent if there is no such program, CannotTell if it does not end in time."""
+        for; its output is cut at `limit` bytes. Absent if there is no such program, CannotTell if it does not end in time."""
 
     def kernel(self) -> Kernel:
         """The running kernel."""

@@ -18,6 +18,7 @@ from backupready.model import CannotTell
 
 _MOST_RULES = 20_000
 _MOST_STEPS = 50_000
+_MOST_IN_A_MAP = 256  # verdicts that one rule looks up
 _DEEPEST = 16  # jumps; the kernel's own bound
 _LONGEST_RULE = 300  # characters of a rule as evidence
 _FLAGS = {"request": {"SYN"}, "answer": {"SYN", "ACK"}}
@@ -437,7 +438,7 @@ def parse_nft(listed: bytes, without_iptables: bool) -> Ruleset:
             raise CannotTell("nft does not list its rules as it should")
         sets = {
             (s.get("family"), s.get("table"), s.get("name")): s.get("elem", [])
-            for s in (entry.get("set") for entry in entries)
+            for s in (entry.get("set", entry.get("map")) for entry in entries)
             if isinstance(s, dict)
         }
         chains: dict[tuple[str, str, str], Chain] = {}
@@ -457,7 +458,7 @@ def parse_nft(listed: bytes, without_iptables: bool) -> Ruleset:
                 chains[key] = Chain(*key, hook=hook, policy=policy)
             else:
                 key = (family, table, str(row["chain"]))
-                rules.setdefault(key, []).append(_nft_rule(row["expr"], family, table, sets))
+                rules.setdefault(key, []).extend(_nft_rules(row["expr"], family, table, sets))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise CannotTell("nft does not list its rules as it should") from None
     for key, found in rules.items():
@@ -469,9 +470,33 @@ def parse_nft(listed: bytes, without_iptables: bool) -> Ruleset:
 _Sets = Mapping[tuple[Any, Any, Any], Any]
 
 
+def _nft_rules(expressions: Sequence[Any], family: str, table: str, sets: _Sets) -> list[Rule]:
+    """A rule, or one for each verdict that it looks up in a map: its keys differ, so that at most one of them is met,
+    and where none is the packet goes on."""
+    last: Any = expressions[-1] if expressions else {}
+    vmap: Any = last.get("vmap") if isinstance(last, dict) else None
+    if not isinstance(vmap, dict):
+        return [_nft_rule(expressions, family, table, sets)]
+    data = vmap.get("data")
+    if isinstance(data, str) and data.startswith("@"):
+        data = {"set": sets.get((family, table, data[1:]))}
+    pairs = data.get("set") if isinstance(data, dict) else None
+    if not isinstance(pairs, list) or len(pairs) > _MOST_IN_A_MAP:
+        return [_nft_rule(expressions, family, table, sets)]
+    before = list(expressions[:-1])
+    rules, otherwise = [], []
+    for key, verdict in pairs:
+        if key == "*":
+            otherwise = [_nft_rule([*before, verdict], family, table, sets)]
+        else:
+            match = {"match": {"op": "==", "left": vmap["key"], "right": {"set": [key]}}}
+            rules.append(_nft_rule([*before, match, verdict], family, table, sets))
+    return [*rules, *otherwise]
+
+
 def _nft_rule(expressions: Sequence[Any], family: str, table: str, sets: _Sets) -> Rule:
     tests: list[Callable[[Packet], Match]] = []
-    verdict, target = "continue", ""
+    verdict, target, closed = "continue", "", False
     for expression in expressions:
         kind: str = next(iter(expression), "")
         inner: Any = expression.get(kind)
@@ -483,12 +508,17 @@ def _nft_rule(expressions: Sequence[Any], family: str, table: str, sets: _Sets) 
             verdict, target = kind, str(inner["target"])
         elif kind in ("masquerade", "snat"):
             verdict = "accept"
+        elif kind == "xt" and not isinstance(inner, dict):
+            tests.append(lambda _: None)
+            closed = True  # nft does not say whether it is a match or a target
         elif kind == "xt" and inner["type"] == "target":
             verdict = _VERDICTS.get(str(inner["name"]), "continue" if inner["name"] in _GO_ON else "doubt")
         elif kind in ("vmap", "queue", "dnat", "redirect", "tproxy", "synproxy"):
             verdict = "doubt"
         elif kind not in _STATEMENTS:
             tests.append(lambda _: None)  # limit, quota, an extension's match …
+    if closed and verdict == "continue":
+        verdict = "doubt"
     text = _nft_text(expressions)[:_LONGEST_RULE]
     agents = table == _AGENTS_TABLE and verdict == "block"
     return Rule(text, lambda packet: _all(test(packet) for test in tests), verdict, target, agents)
@@ -522,7 +552,7 @@ def _nft_text(expressions: Sequence[Any]) -> str:
         elif kind in ("jump", "goto"):
             words.append(f"{kind} {inner['target']}")
         elif kind == "xt":
-            words.append(f"xt {inner['name']}")
+            words.append(f"xt {inner['name']}" if isinstance(inner, dict) else "xt")
         elif kind != "counter":
             words.append(kind)
     return " ".join(words)

@@ -25,9 +25,9 @@ class Watched(FakeMachine):
         super().__init__(**vars(machine))
         self.ran: list[str] = []
 
-    def run(self, command: Sequence[str], timeout: float, privileged: bool = False) -> Ran:
+    def run(self, command: Sequence[str], timeout: float, privileged: bool = False, limit: int = 256 << 10) -> Ran:
         self.ran.append(f"{' '.join(command)}{' as root' if privileged else ''}")
-        return super().run(command, timeout, privileged)
+        return super().run(command, timeout, privileged, limit)
 
     def route(self, address: str) -> Route:
         self.ran.append(f"route to {address}")

@@ -405,7 +405,7 @@ class LiveMachine(_Tree):
         _leave(child, 0.5 if silent else timeout)
         return Spaces(told, silent, child.pid if child.returncode is None else 0)
 
-    def run(self, command: Sequence[str], timeout: float, privileged: bool = False) -> Ran:
+    def run(self, command: Sequence[str], timeout: float, privileged: bool = False, limit: int = _OUTPUT_LIMIT) -> Ran:
         if self.root == Path("/"):
             program = shutil.which(command[0], path=_PATH)
         else:
@@ -414,9 +414,9 @@ class LiveMachine(_Tree):
             raise Absent(command[0])
         # Whoever has privileges gives them up first; in the unit's look there are none.
         drop = not privileged and os.geteuid() == 0 and _has_capabilities() and shutil.which("setpriv", path=_PATH)
-        return self._run((*(_WITHOUT_PRIVILEGES if drop else ()), program, *command[1:]), timeout, command[0])
+        return self._run((*(_WITHOUT_PRIVILEGES if drop else ()), program, *command[1:]), timeout, command[0], limit)
 
-    def _run(self, command: Sequence[str], timeout: float, name: str) -> Ran:
+    def _run(self, command: Sequence[str], timeout: float, name: str, limit: int = _OUTPUT_LIMIT) -> Ran:
         try:
             child = subprocess.Popen(
                 command,
@@ -436,7 +436,7 @@ class LiveMachine(_Tree):
             _leave(child, 0.5)
             raise CannotTell(f"cannot run {name}: it has not ended after {timeout:g} s") from None
         words = errors.decode("utf-8", "replace").strip()
-        return Ran(child.returncode, output[:_OUTPUT_LIMIT], words[:_ERRORS_LIMIT])
+        return Ran(child.returncode, output[:limit], words[:_ERRORS_LIMIT])
 
     def unit(self, name: str, properties: Sequence[str]) -> Mapping[str, str]:
         command = ["systemctl", "show", "--no-pager", f"--property={','.join(properties)}", "--", name]
@@ -510,7 +510,7 @@ class CapturedMachine(_Tree):
     def space(self, paths: Sequence[str], timeout: float) -> Spaces:
         raise CannotTell("a captured tree cannot say how much space was left")
 
-    def run(self, command: Sequence[str], timeout: float, privileged: bool = False) -> Ran:
+    def run(self, command: Sequence[str], timeout: float, privileged: bool = False, limit: int = _OUTPUT_LIMIT) -> Ran:
         raise CannotTell("a captured tree cannot run programs")
 
     def kernel(self) -> Kernel:

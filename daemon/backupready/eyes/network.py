@@ -21,15 +21,19 @@ from urllib.parse import urlsplit
 from backupready.model import Answer, Fetched, Resolved, Unreachable
 
 BODY_LIMIT = 64 << 10  # bytes; the longest answer that a probe needs is under 2 kB
+_CONNECT_TIMEOUT = 2.0  # s; the kernel asks again after 1 s
 _MOST_ATTEMPTS = 3
 _MOST_ADDRESSES = 4  # of one name
 T = TypeVar("T")
 
 
 def get(url: str, timeout: float, budget: float, headers: Mapping[str, str]) -> Answer:
-    """Ask the fabric, without proxy. `timeout` is for each step of a try, `budget` for all tries; seconds."""
+    """Ask the fabric, without proxy. `timeout` is for each step of a try, `budget` for all tries; seconds. Nobody who
+    is there takes as long to accept a connection as he may take to answer."""
     import requests
     import urllib3
+
+    connecting = min(timeout, _CONNECT_TIMEOUT)
 
     def once(attempts: int) -> Answer:
         started = time.monotonic()
@@ -37,14 +41,14 @@ def get(url: str, timeout: float, budget: float, headers: Mapping[str, str]) -> 
             session.trust_env = False  # no proxy, no netrc: the fabric is always asked directly
             # Nobody here needs compression, and a few hundred compressed bytes can be hundreds of megabytes.
             sent = {"Connection": "close", "Accept-Encoding": "identity", **headers}
-            options: Any = {"timeout": timeout, "stream": True, "allow_redirects": False}
+            options: Any = {"timeout": (connecting, timeout), "stream": True, "allow_redirects": False}
             with session.get(url, headers=sent, **options) as response:
                 body = response.raw.read(BODY_LIMIT) or b""
                 received = {name.lower(): value for name, value in response.headers.items()}
                 return Answer(response.status_code, received, body, time.monotonic() - started, attempts)
 
     trouble = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
-    return _retried(once, trouble, lambda error: _how(error), timeout, budget)
+    return _retried(once, trouble, lambda error: _how(error), connecting, budget)
 
 
 def _retried(
@@ -56,7 +60,8 @@ def _retried(
     final: Callable[[BaseException], bool] = lambda error: False,
     at: Callable[[], str] = lambda: "",
 ) -> T:
-    """`once` with the number of the try, until it succeeds or the budget is used up. Raises Unreachable.
+    """`once` with the number of the try, until it succeeds or the budget is used up. Raises Unreachable. No try begins
+    where less than `timeout` is left.
 
     An error that is `final` is not worth another try. `at` says how far it has come, for when the budget ends it.
     """

@@ -25,8 +25,8 @@ from backupready.model import (
     whole_minutes,
 )
 
-_TIMEOUT = 2.0  # s for each step of a request; the fabric answers in milliseconds
-_REQUEST_BUDGET = 7.0  # s for all tries of one request
+_TIMEOUT = 5.0  # s for each step of a request; the fabric answers in milliseconds, the agent waits 10 s
+_REQUEST_BUDGET = 6.5  # s for all tries of one request
 _RESOLUTION = 1.0  # s of the Date header
 
 PROBLEMS = (

@@ -36,8 +36,9 @@ _ENDPOINT_FILE = f"{waagent.LIB_DIR}/WireServerEndpoint"
 _REPORT_FRESH = 900.0  # s
 _LOG_END = 64 << 10  # bytes
 _ASKS_AGAIN = 600.0  # s; it asks five times in 160 s, waits 10 s, and begins anew
-_TIMEOUT = 2.0  # s
-_REQUEST_BUDGET = 5.0  # s
+_TIMEOUT = 5.0  # s for each step of a request; the agent waits 10 s
+_REQUEST_BUDGET = 6.5  # s for all tries of it
+_ROUTES_LIMIT = 16 << 20  # bytes; a machine that speaks BGP has a hundred thousand
 _EXPIRY_SLACK = 60.0  # s; a client may renew in the last moment
 
 # Where dhclient keeps its leases: Debian, RHEL, and RHEL where NetworkManager starts it.
@@ -85,15 +86,14 @@ PROBLEMS = (
         Effect.BLOCKS,
         Cause.FABRIC,
         meaning="The agent has no note of the wire server's address, no route names it and no lease carries it (DHCP"
-        " option 245), and its own request to the DHCP server comes to nothing. It waits in a loop and does nothing.",
+        " option 245), and its own request to the DHCP server comes to nothing. An agent that runs waits in a loop then"
+        " and does nothing else.",
         diagnosis="`grep -i dhcp /var/log/waagent.log | tail`; `grep 10813FA8 /proc/net/route`;"
         " `grep -r unknown-245 /var/lib/dhcp /var/lib/dhclient`; `cat /run/systemd/netif/leases/*`.",
         fix="Let the primary interface take its address by DHCP, and keep UDP 67 and 68 open. Where that cannot be, add"
         " a route for 168.63.129.16/32 out of the primary interface, and restart the agent.",
         source=_TROUBLESHOOTING,
         explains=(
-            "WIRE_SERVER_UNREACHABLE",
-            "HOST_PLUGIN_UNREACHABLE",
             "AGENT_WORKER_MISSING",
             "AGENT_CANNOT_FETCH_GOAL_STATE",
             "AGENT_STATUS_NOT_UPLOADED",
@@ -173,7 +173,7 @@ def look(machine: Machine, settings: Settings) -> Iterator[Observation]:
     routes: bytes | None = None
     why = f"there is no {_ROUTES}"
     try:
-        routes = machine.read(_ROUTES)
+        routes = machine.read(_ROUTES, _ROUTES_LIMIT)
     except Absent:
         pass
     except CannotTell as error:
@@ -286,7 +286,9 @@ def _address(machine: Machine, routes: bytes, known: str) -> Iterator[Observatio
     evidence = {"device": device, "owner": found.owner, "file": found.path}
     if found.method == "static":
         effect = Effect.NOTICE if known else None
-        yield Finding("DHCP_STATIC_ADDRESS", evidence={**evidence, "endpoint_from": known or "nothing"}, effect=effect)
+        # The agent's note helps as long as it runs: it removes the file when it starts.
+        noted = _ENDPOINT_FILE if _is_there(machine, _ENDPOINT_FILE) else "nothing"
+        yield Finding("DHCP_STATIC_ADDRESS", evidence={**evidence, "endpoint_from": known or noted}, effect=effect)
         return
     try:
         running = {_program(process) for process in machine.processes() if process.state != "Z"}
@@ -317,7 +319,7 @@ def device_of(routes: bytes) -> str:
     """The device by which /proc/net/route sends packets for 168.63.129.16: the longest prefix, then the lowest metric.
     Empty where there is none."""
     best: tuple[int, int, str] | None = None
-    for line in routes.decode("ascii", "replace").splitlines()[:_MOST_LINES]:
+    for line in routes.decode("ascii", "replace").splitlines():
         words = line.split()
         if len(words) < 8 or not words[6].isdigit() or len(words[6]) > 10:
             continue

@@ -43,6 +43,10 @@ _BUDGET = 7.5
 _HOSTS_BUDGET = 3.0  # s where no name server answers: what /etc/hosts knows takes no time
 _NAME_TIMEOUT = 1.5  # s
 _MOST_SERVERS = 3  # the resolver reads no more of them: resolv.conf(5), MAXNS
+_MOST_WAYS = 2  # through the proxy and straight, each with a first hop of its own
+_ROUTE_TIME = 2.6  # s; the machine's bound for asking for a route, and until an `ip` that hangs is left behind
+# s that a look takes where every name server and both ways are as slow as may be, and `ip` hangs.
+_LONGEST = _MOST_WAYS * (_MOST_SERVERS * _NAME_TIMEOUT + _BUDGET) + _ROUTE_TIME
 _RESOLV_CONF = "/etc/resolv.conf"
 # What it is a link to: systemd-resolved, NetworkManager, resolvconf, SUSE's netconfig.
 _LINKED = (
@@ -103,7 +107,6 @@ PROBLEMS = (
         " `*.blob.core.windows.net` and `*.blob.storage.azure.net`.",
         source="https://github.com/Azure/WALinuxAgent#httpproxyhost-httpproxyport",
         milder=_BY_PATH,
-        explains=("STORAGE_UNREACHABLE",),
         sightings=2,
         apart=timedelta(seconds=5),
         patience="a proxy that is restarted refuses for a moment",
@@ -404,16 +407,14 @@ def _proxy(machine: Machine) -> str:
 def _failed(
     path: _Path, failures: Sequence[_Failure], answers: Mapping[tuple[str, str], _Told], why: str
 ) -> Iterator[Observation]:
-    """A snapshot never goes through the agent's proxy. What is found in one look is equally grave, since one problem
-    may explain the other."""
-    straight = any(not failure.way.proxy for failure in failures)
-    effect = path.effect if straight else Effect.NOTICE
+    """A snapshot never goes through the agent's proxy, and what fails on one way explains nothing of the other."""
     silent = sorted({server for (_, server), told in answers.items() if not isinstance(told, Resolved)})
     for failure in failures:
         way = failure.way
+        effect = Effect.NOTICE if way.proxy else path.effect
         evidence: dict[str, Scalar] = {**failure.evidence, "method": path.method, "last_path": path.last}
         if failure.how == "tls: certificate":
-            yield Finding("TLS_INTERCEPTED", way.key, evidence, Effect.NOTICE if way.proxy else path.effect)
+            yield Finding("TLS_INTERCEPTED", way.key, evidence, effect)
             continue
         if silent:
             evidence["silent_name_servers"] = " ".join(silent)
@@ -429,9 +430,12 @@ def _failed(
                 asked: dict[str, Scalar] = {"name": way.first_hop, "server": server, "how": words}
                 yield Finding("NAME_RESOLUTION_FAILS", server, asked, effect)
         at_proxy = failure.how.startswith(("name: ", "connect: ", "proxy: ")) and failure.how not in _BEHIND_PROXY
-        if way.proxy and at_proxy:
-            yield Finding("PROXY_UNREACHABLE", way.proxy, evidence, effect)
-        yield Finding("STORAGE_UNREACHABLE", way.key, evidence, effect)
+        if not (way.proxy and at_proxy):
+            yield Finding("STORAGE_UNREACHABLE", way.key, evidence, effect)
+            continue
+        yield Finding("PROXY_UNREACHABLE", way.proxy, evidence, effect)
+        if path.effect is Effect.NOTICE:  # the straight way, which is not needed, has not been tried
+            yield CannotTell("the proxy lets nothing through", ("STORAGE_UNREACHABLE",), Effect.NOTICE)
 
 
 def _signed(way: _Way, answered: Fetched) -> Iterator[Observation]:
@@ -593,7 +597,7 @@ PROBE = Probe(
     access=Access.ROOT,
     problems=PROBLEMS,
     look=look,
-    budget=timedelta(seconds=20),
+    budget=timedelta(seconds=_LONGEST + 1.0),
     interval=timedelta(minutes=15),
     metrics=METRICS,
     settings=SETTINGS,

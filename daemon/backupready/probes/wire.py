@@ -10,6 +10,7 @@ device and whatever the rules, a door that answers is open. So nothing but the d
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -39,9 +40,9 @@ from backupready.model import (
     Unreachable,
 )
 
-_TIMEOUT = 2.0  # s for each step of a request; the fabric answers in milliseconds
-_REQUEST_BUDGET = 7.0  # s for all tries of one request
-_SLOW = 3.0  # s
+_TIMEOUT = 5.0  # s for each step of a request; the fabric answers in milliseconds, the agent waits 10 s
+_REQUEST_BUDGET = 6.5  # s for all tries of one request
+_SLOW = 1.0  # s
 _THROTTLED = 429
 _NETWORK = "https://learn.microsoft.com/azure/virtual-network/what-is-ip-address-168-63-129-16"
 _VERSION_NEEDED = b"2012-11-30"  # the protocol that every agent speaks
@@ -51,7 +52,16 @@ _METADATA_TIMEOUT = 1.0  # s
 _METADATA_BUDGET = 2.0  # s
 _METADATA_SERVICE = "https://learn.microsoft.com/azure/virtual-machines/instance-metadata-service"
 _AZURE_WIRE_SERVER = "168.63.129.16:80"
-_TOOL_TIMEOUT = 2.0  # s; they read tables of the kernel
+_TOOL_TIMEOUT = 1.5  # s; they read tables of the kernel
+_MOST_TOOLS = 3  # iptables-save, iptables-legacy-save, nft
+_LEAVING = 0.6  # s until a program that hangs is left behind
+_ROUTE_TIME = 2.0  # s; the machine's bound for asking for a route
+_LISTING_LIMIT = 16 << 20  # bytes; a node of a large cluster lists megabytes of rules
+_ROUTES = "/proc/net/route"
+# s that a look takes where both doors, the metadata service, ip and all tools hang.
+_LONGEST = (
+    2 * _REQUEST_BUDGET + 2 * (_ROUTE_TIME + _LEAVING) + _MOST_TOOLS * (_TOOL_TIMEOUT + _LEAVING) + _METADATA_BUDGET
+)
 _AGENT_FIREWALL = "https://github.com/Azure/WALinuxAgent/issues/3492"
 _SOMEWHERE = "203.0.113.1"  # RFC 5737: no network has a route of its own for it
 # The interfaces of an Azure VM: the synthetic one, and the functions of a device that are passed through beside it.
@@ -65,21 +75,24 @@ _TUNNELS = ("wireguard", "vxlan", "geneve", "ppp")
 _OVER_OTHERS = ("bridge", "vlan", "bond", "macsec")
 _DEVICE_NAME = re.compile(r"(?!\.{1,2}$)[^/\s]{1,15}")
 _LEGACY_TABLES = "/proc/net/ip_tables_names"  # of iptables' older kind; empty where it has none
+_UP, _UP_OR_REJECT = 0x1, 0x201  # RTF_UP and RTF_REJECT of linux/route.h
 _MOST_DEVICES = 256
 _MOST_LAYERS = 4
 _MOST_FINDINGS = 8
 
-_CONSEQUENCES = (
+# What follows from a wire server that is out of reach. (Not a clock that is wrong: who knows that has heard from it.)
+_WITHOUT_WIRE_SERVER = (
     "HOST_PLUGIN_UNREACHABLE",
     "AGENT_WORKER_MISSING",
     "AGENT_CANNOT_FETCH_GOAL_STATE",
     "AGENT_STATUS_NOT_UPLOADED",
     "EXTENSION_PACKAGE_UNAVAILABLE",
-    "CLOCK_SKEWED",
     # Azure's name server has the wire server's address.
     "NAME_RESOLUTION_FAILS",
-    "STORAGE_UNREACHABLE",
 )
+# What follows from a way or a rule at once; the doors that it shuts explain the rest, and only what hangs on them.
+_SHUT = ("WIRE_SERVER_UNREACHABLE", "WIRE_SERVER_SLOW", "HOST_PLUGIN_UNREACHABLE", "DHCP_NO_ENDPOINT")
+_SERVICED = timedelta(seconds=20)  # a host that is serviced is away for some seconds
 
 PROBLEMS = (
     Problem(
@@ -94,9 +107,9 @@ PROBLEMS = (
         fix="Restore the route out of the primary interface, or remove the firewall rule that is in the way. The agent"
         " needs TCP 80 and 32526 to 168.63.129.16, directly and without a proxy.",
         source=_NETWORK,
-        explains=(*_CONSEQUENCES, "WIRE_SERVER_SLOW"),
+        explains=(*_WITHOUT_WIRE_SERVER, "WIRE_SERVER_SLOW", "DHCP_NO_ENDPOINT"),
         sightings=2,
-        apart=timedelta(seconds=5),
+        apart=_SERVICED,
         patience="a network that is set up anew, or a host that is serviced, refuses for a moment",
     ),
     Problem(
@@ -109,9 +122,9 @@ PROBLEMS = (
         diagnosis="As root: `curl -v http://168.63.129.16/?comp=versions`; `iptables -t nat -S`; `nft list ruleset`.",
         fix="Take whatever redirects requests for 168.63.129.16 out of the way.",
         source=_NETWORK,
-        explains=_CONSEQUENCES,
+        explains=_WITHOUT_WIRE_SERVER,
         sightings=2,
-        apart=timedelta(seconds=5),
+        apart=_SERVICED,
         patience="the host answers oddly for a moment while it is serviced",
     ),
     Problem(
@@ -140,7 +153,7 @@ PROBLEMS = (
         source=_NETWORK,
         explains=("AGENT_STATUS_NOT_UPLOADED", "EXTENSION_PACKAGE_UNAVAILABLE"),
         sightings=2,
-        apart=timedelta(seconds=5),
+        apart=_SERVICED,
         patience="a network that is set up anew, or a host that is serviced, refuses for a moment",
     ),
     Problem(
@@ -154,14 +167,8 @@ PROBLEMS = (
         fix="Add a route for 168.63.129.16/32 out of the primary interface, or keep the VPN or the container network"
         " from taking the default route.",
         source=_NETWORK,
-        explains=(
-            "WIRE_SERVER_UNREACHABLE",
-            "WIRE_SERVER_IMPOSTOR",
-            "WIRE_SERVER_SLOW",
-            "METADATA_UNREACHABLE",
-            "DHCP_NO_ENDPOINT",
-            *_CONSEQUENCES,
-        ),
+        milder=(Effect.RISKS,),
+        explains=(*_SHUT, "WIRE_SERVER_IMPOSTOR", "METADATA_UNREACHABLE"),
         sightings=2,
         apart=timedelta(seconds=5),
         patience="while a network is set up anew, routes come and go",
@@ -178,7 +185,7 @@ PROBLEMS = (
         fix="Put the accepting rule first: `iptables -w -t security -I OUTPUT -d 168.63.129.16 -p tcp -m owner"
         " --uid-owner 0 -j ACCEPT`; find out what has removed it.",
         source=_AGENT_FIREWALL,
-        explains=("WIRE_SERVER_UNREACHABLE", "WIRE_SERVER_SLOW", "DHCP_NO_ENDPOINT", *_CONSEQUENCES),
+        explains=_SHUT,
         sightings=2,
         apart=timedelta(seconds=5),
         patience="the agent replaces its rules one by one",
@@ -193,7 +200,7 @@ PROBLEMS = (
         diagnosis="`iptables-save`; `nft list ruleset`; `ufw status verbose`; `firewall-cmd --list-all`.",
         fix="Allow outgoing TCP 80 and 32526 to 168.63.129.16, with their answers, before the rule that is in the way.",
         source=_NETWORK,
-        explains=("WIRE_SERVER_UNREACHABLE", "WIRE_SERVER_SLOW", "DHCP_NO_ENDPOINT", *_CONSEQUENCES),
+        explains=_SHUT,
         sightings=2,
         apart=timedelta(seconds=5),
         patience="a firewall that is loaded anew denies everything for a moment",
@@ -227,8 +234,8 @@ def _seconds(text: str) -> float:
         seconds = float(text)
     except ValueError:
         raise ValueError(f"{text!r} is no number of seconds") from None
-    if not 0 < seconds <= 60:
-        raise ValueError("must be more than 0 and at most 60")
+    if not 0 < seconds < _TIMEOUT:
+        raise ValueError(f"must be more than 0 and less than {_TIMEOUT:g}, after which it is no answer any more")
     return seconds
 
 
@@ -261,7 +268,7 @@ def look(machine: Machine, settings: Settings) -> Iterator[Observation]:
     not answer, ask why."""
     wire = _ask(machine, machine.wire_server, "/?comp=versions")
     plugin = _ask(machine, machine.host_plugin, "/versions")
-    way = _way(machine, wire)
+    way = _way(machine, wire, plugin)
     rules, words = _firewall(machine, (wire, plugin), way.route)
     yield from _wire_server(settings, wire, {**way.evidence, **words})
     yield from _host_plugin(plugin, words)
@@ -285,17 +292,17 @@ def _ask(machine: Machine, endpoint: str, path: str) -> _Door:
 
 
 def _wire_server(settings: Settings, door: _Door, why: Mapping[str, Scalar]) -> Iterator[Observation]:
-    problems = ("WIRE_SERVER_UNREACHABLE", "WIRE_SERVER_IMPOSTOR", "WIRE_SERVER_SLOW")
+    others = ("WIRE_SERVER_IMPOSTOR", "WIRE_SERVER_SLOW")
     url, answer = door.url, door.answer
     if door.unreachable is not None:
         how = {"url": url, "how": door.unreachable.how, "detail": door.unreachable.detail}
         yield Finding("WIRE_SERVER_UNREACHABLE", evidence={**how, **why})
     elif answer is None:
-        yield CannotTell(door.unknown, problems)
+        yield CannotTell(door.unknown, ("WIRE_SERVER_UNREACHABLE", *others))
     else:
         yield Reading("backupready_wire_server_answer_seconds", answer.seconds)
         if answer.status == _THROTTLED:
-            yield CannotTell(f"{url} answers that there are too many requests", problems)
+            yield CannotTell(f"{url} answers that there are too many requests", others, Effect.RISKS)
         elif answer.status >= 500:
             yield Finding("WIRE_SERVER_UNREACHABLE", evidence={"url": url, "how": f"answers {answer.status}"})
         elif not _is_wire_server(answer):
@@ -313,9 +320,7 @@ def _host_plugin(door: _Door, why: Mapping[str, Scalar]) -> Iterator[Observation
         yield CannotTell(door.unknown, ("HOST_PLUGIN_UNREACHABLE",))
     else:
         yield Reading("backupready_host_plugin_answer_seconds", answer.seconds)
-        if answer.status == _THROTTLED:
-            yield CannotTell(f"{url} answers that there are too many requests", ("HOST_PLUGIN_UNREACHABLE",))
-        elif answer.status != 200 or _PLUGIN_VERSION_NEEDED not in answer.body:
+        if answer.status != _THROTTLED and (answer.status != 200 or _PLUGIN_VERSION_NEEDED not in answer.body):
             yield Finding("HOST_PLUGIN_UNREACHABLE", evidence={"url": url, **_looks_like(answer)})
 
 
@@ -363,15 +368,19 @@ class _Way:
     observations: tuple[Observation, ...] = ()
 
 
-def _way(machine: Machine, door: _Door) -> _Way:
-    """The way to the wire server, where it does not answer as itself."""
+def _way(machine: Machine, door: _Door, plugin: _Door) -> _Way:
+    """The way to the wire server, where it does not answer as itself, or where the host plugin is silent."""
     if door.unknown:
         return _Way(observations=(CannotTell(door.unknown, ("ROUTE_LEAVES_BY_WRONG_DEVICE",)),))
-    answer = door.answer
-    if answer is not None and (_is_wire_server(answer) or answer.status == _THROTTLED or answer.status >= 500):
-        return _Way()
     if _is_loopback(door.host):
         return _Way()  # an emulated fabric
+    answer = door.answer
+    if answer is not None and (_is_wire_server(answer) or answer.status == _THROTTLED or answer.status >= 500):
+        if plugin.unreachable is not None:
+            # A device that leads to the one door is right; which one it is decides what the firewall does there.
+            with contextlib.suppress(CannotTell, Unreachable):
+                return _Way(machine.route(plugin.host))
+        return _Way()
     try:
         route = machine.route(door.host)
     except Unreachable as error:
@@ -380,12 +389,13 @@ def _way(machine: Machine, door: _Door) -> _Way:
         return _Way(observations=(CannotTell(error.why, ("ROUTE_LEAVES_BY_WRONG_DEVICE",)),))
     evidence = {"device": route.device, "gateway": route.gateway, "source": route.source}
     try:
-        wrong = _wrong(machine, route.device)
+        wrong, effect = _wrong(machine, door.host, route.device)
     except (CannotTell, Absent) as error:
         why = f"the way leads out of {route.device}, but what that is cannot be told: {error}"
         return _Way(route, evidence, (CannotTell(why, ("ROUTE_LEAVES_BY_WRONG_DEVICE",)),))
     if wrong:
-        return _Way(route, evidence, (Finding("ROUTE_LEAVES_BY_WRONG_DEVICE", evidence={**evidence, "is": wrong}),))
+        seen = Finding("ROUTE_LEAVES_BY_WRONG_DEVICE", evidence={**evidence, "is": wrong}, effect=effect)
+        return _Way(route, evidence, (seen,))
     return _Way(route, evidence)
 
 
@@ -396,19 +406,45 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _wrong(machine: Machine, device: str) -> str:
-    """What makes the device certainly the wrong one, empty where nothing does. A virtual device that is nothing special
-    is right where there are no others, as in a container."""
+def _wrong(machine: Machine, host: str, device: str) -> tuple[str, Effect | None]:
+    """What makes the device the wrong one, empty where nothing does, and how grave that is: of two network interfaces
+    either may be the primary one."""
     driver = _driver(machine, device)
     if driver in _PASSED_THROUGH:
-        return ""
-    if driver == _HYPER_V:
+        return "", None
+    if driver != _HYPER_V:
+        return _no_interface(machine, device), None
+    try:
+        default = machine.route(_SOMEWHERE).device
+    except Unreachable:
+        return "", None
+    if default == device or _driver(machine, default) != _HYPER_V or _leads_there(machine, host, device):
+        return "", None
+    return f"another interface than {default}, which has the default route", Effect.RISKS
+
+
+def _leads_there(machine: Machine, host: str, device: str) -> bool:
+    """Whether a route that is more than a default leads to the address by that device, as the fabric's DHCP server or
+    somebody on purpose has set it."""
+    try:
+        address = int.from_bytes(IPv4Address(host).packed, "little")  # as the kernel prints it there
+    except ValueError:
+        raise CannotTell(f"{host} is no address") from None
+    for line in machine.read(_ROUTES, _LISTING_LIMIT).decode("ascii", "replace").splitlines():
+        words = line.split()
         try:
-            default = machine.route(_SOMEWHERE).device
-        except Unreachable:
-            return ""
-        beside = default != device and _driver(machine, default) == _HYPER_V
-        return f"another interface than {default}, which has the default route" if beside else ""
+            if len(words) > 7 and words[0] == device and int(words[3], 16) & _UP_OR_REJECT == _UP:
+                mask = int(words[7], 16)
+                if mask and address & mask == int(words[1], 16):
+                    return True
+        except ValueError:
+            continue
+    return False
+
+
+def _no_interface(machine: Machine, device: str) -> str:
+    """What makes a device that is no network interface of Azure's certainly the wrong one, empty where nothing does. A
+    virtual one that is nothing special is right where there are no others, as in a container."""
     place = f"/sys/class/net/{_device_name(device)}"
     type_ = _word(machine, f"{place}/type")
     if type_ == _LOOPBACK_TYPE:
@@ -479,32 +515,37 @@ def _firewall(
     if not shut:
         return _firewall_unknown(unknown, set()) if unknown else [], {}
     rules, troubles = _rules(machine)
-    ports: dict[netfilter.Blocked, list[str]] = {}
+    # One finding a chain, however many rules in it keep which ports shut.
+    by_place: dict[tuple[str, str], dict[netfilter.Blocked, list[str]]] = {}
     for door in shut:
         device, source = (route.device, route.source) if route is not None else ("", "")
         for packet in netfilter.connection(door.host, door.port, device, source):
             blocked, doubts = netfilter.replay(rules, packet)
             troubles += doubts
             for rule in blocked:
-                ports.setdefault(rule, []).append(str(door.port))
+                place = ("", "") if rule.agents else (rule.table, rule.chain)
+                by_place.setdefault(place, {}).setdefault(rule, []).append(str(door.port))
     seen: list[Observation] = []
-    for rule, which in list(ports.items())[:_MOST_FINDINGS]:
+    for (table, chain), found in list(by_place.items())[:_MOST_FINDINGS]:
+        rules_there = list(found)
         evidence = {
-            "rule": rule.rule,
-            "table": rule.table,
-            "chain": rule.chain,
-            "ports": " ".join(dict.fromkeys(which)),
+            "rule": "; ".join(dict.fromkeys(rule.rule for rule in rules_there)),
+            "table": rules_there[0].table,
+            "chain": rules_there[0].chain,
+            "ports": " ".join(dict.fromkeys(port for which in found.values() for port in which)),
             "how": shut[0].unreachable.how if shut[0].unreachable is not None else "",
         }
-        if rule.agents:
+        if rules_there[0].agents:
             seen.append(Finding("AGENT_FIREWALL_BLOCKS_ROOT", evidence=evidence))
         else:
-            seen.append(Finding("FOREIGN_FIREWALL_RULE", f"{rule.table} {rule.chain}", evidence))
+            seen.append(Finding("FOREIGN_FIREWALL_RULE", f"{table} {chain}", evidence))
     if unknown and not troubles:
         troubles.append(unknown)
     if troubles:
-        seen += _firewall_unknown(f"the firewall: {troubles[0]}", {rule.agents for rule in ports})
-    words = "keeps root out" if ports else troubles[0] if troubles else "lets root through"
+        whose = {rule.agents for found in by_place.values() for rule in found}
+        seen += _firewall_unknown(f"the firewall: {troubles[0]}", whose)
+    nothing = "nothing that keeps root out in what was read"
+    words = "keeps root out" if by_place else troubles[0] if troubles else nothing
     return seen, {"firewall": words}
 
 
@@ -552,7 +593,7 @@ def _rules(machine: Machine) -> tuple[netfilter.Ruleset, list[str]]:
 
 
 def _listed(machine: Machine, command: tuple[str, ...]) -> Ran:
-    ran = machine.run(command, _TOOL_TIMEOUT, privileged=True)
+    ran = machine.run(command, _TOOL_TIMEOUT, privileged=True, limit=_LISTING_LIMIT)
     if ran.status == 0:
         return ran
     words = (ran.errors.splitlines() or [f"it ended with {ran.status}"])[0]
@@ -567,7 +608,7 @@ PROBE = Probe(
     access=Access.ROOT,
     problems=PROBLEMS,
     look=look,
-    budget=timedelta(seconds=28),
+    budget=timedelta(seconds=_LONGEST + 1.0),
     metrics=METRICS,
     settings=SETTINGS,
 )
