@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -16,8 +17,9 @@ from pathlib import Path
 import pytest
 
 from backupready import __version__, cli, probes, report, vmsnapshot
-from backupready.model import Access, CannotTell, Unreachable, Verdict
-from fake import PLUGIN, FakeMachine, answer, configuration, healthy
+from backupready.mind import sampler
+from backupready.model import Access, CannotTell, Sample, Unreachable, Verdict
+from fake import PLUGIN, FakeMachine, answer, configuration, healthy, told
 
 Capture = pytest.CaptureFixture[str]
 
@@ -208,6 +210,23 @@ def test_what_was_seen_once_is_looked_at_again_until_it_is_believed() -> None:
     snapshot = cli.check(configuration(), lambda memory: machine, {}, changes=False)
     assert [reason.problem.code for reason in snapshot.reasons] == ["WIRE_SERVER_UNREACHABLE"]
     assert machine.asked.count(f"http://{PLUGIN}/versions") == 2
+
+
+def test_what_is_sampled_is_the_machine_without_the_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a check on a small machine would find its own work."""
+    machine = healthy()
+    asked: list[int] = []
+
+    def burst() -> tuple[Sample, ...]:
+        asked.append(len(machine.asked))
+        time.sleep(0.1)
+        asked.append(len(machine.asked))
+        return told(machine.ring)
+
+    monkeypatch.setattr(sampler, "burst", burst)
+    assert cli.check(configuration(), lambda memory: machine, {}).verdict is Verdict.READY
+    assert len(set(asked)) == 1
+    assert len(machine.asked) > asked[0]
 
 
 def test_a_blink_is_not_believed() -> None:

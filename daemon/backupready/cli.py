@@ -13,7 +13,6 @@ import io
 import json
 import os
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
@@ -23,7 +22,7 @@ from typing import TYPE_CHECKING, NoReturn
 from backupready import __version__, catalogue, config, probes, report, vmsnapshot
 from backupready.config import Config, ConfigError
 from backupready.mind.judge import Judge
-from backupready.model import Access, Looked, Probe, Sample, Snapshot, Verdict
+from backupready.model import Access, Looked, Probe, Snapshot, Verdict
 from backupready.observe import observe
 
 if TYPE_CHECKING:
@@ -217,7 +216,8 @@ def check(settings: Config, machine_for: MachineFor, facts: Mapping[str, str], c
         if judge.void:
             break
         if later:
-            due, later = later, []
+            if not judge.waits:
+                due, later = later, []
             continue
         due = [probe for probe in enabled if probe.name in judge.pending()]
         wait = max(settings["look.confirm_after"].total_seconds(), judge.confirm_at() - now)
@@ -234,18 +234,14 @@ def check(settings: Config, machine_for: MachineFor, facts: Mapping[str, str], c
 
 def _look_once(due: Sequence[Probe], machine_for: MachineFor, settings: Config, changes: bool) -> Iterator[Looked]:
     """Everything that is due, each as it is looked at where there is a daemon. A machine that changes is sampled
-    meanwhile."""
+    before, since a look keeps a small one busy by itself."""
     from backupready.eyes import look
     from backupready.mind import sampler
 
     here = [probe for probe in due if probe.access is Access.MIND and changes]
-    sampled: list[Sample] = []
-    thread = threading.Thread(target=lambda: sampled.extend(sampler.burst()), daemon=True)
-    if here:
-        thread.start()
+    sampled = sampler.burst() if here else ()
     yield from look.look([probe for probe in due if probe not in here], machine_for, settings)
     for probe in here:
-        thread.join()
         yield observe(probe, sampler.Sampled(lambda: sampled), settings)
 
 

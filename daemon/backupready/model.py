@@ -106,7 +106,8 @@ class Problem:
     `code` is subject first, then the bad state; it is never renamed or reused once released. `fix` is the
     documented fix in words, `remedy` the name of the remedy that may perform it, if a machine may.
     `effect` is its gravest; `milder` are those that a sighting may have instead, where that depends on the machine.
-    `explains` names the problems that are mere consequences while this one is active: one cause, one finding.
+    `explains` names the problems that are mere consequences while this one is active: one cause, one finding; where
+    it has a milder effect, only those of them that are no graver.
     `sightings` looks in a row must see it before it is believed, those closer together than `apart` counting as
     one; `patience` says why.
     """
@@ -565,7 +566,8 @@ class Belief:
     """A problem after debouncing and precedence.
 
     `effect` is the gravest that was seen, or that is possible where it is unknown. `explained_by` names the active
-    problem of which this one is a consequence: it is then no reason of its own. `why` says why it is unknown.
+    problem of which this one is in the end a consequence: it is then no reason of its own. `why` says why it is
+    unknown.
     """
 
     problem: Problem

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backupready import probes
 from backupready.mind.judge import Judge, Kept, verdict_of
 from backupready.model import (
     Belief,
@@ -37,8 +38,8 @@ STALE = 3 * INTERVAL + DEADLINE
 class Court:
     """A judge with a clock that the test moves; the wall clock goes with it."""
 
-    def __init__(self, *probes: Probe, before: Judge | None = None, at: float = 0.0) -> None:
-        self.judge = Judge(probes, {one.name: INTERVAL for one in probes}, DEADLINE, before)
+    def __init__(self, *looking: Probe, before: Judge | None = None, at: float = 0.0) -> None:
+        self.judge = Judge(looking, {one.name: INTERVAL for one in looking}, DEADLINE, before)
         self.now = at
 
     def saw(self, *seen: Finding | CannotTell, after: float = 1.0, **changes: object) -> None:
@@ -306,8 +307,9 @@ def test_precedence_goes_all_the_way_down() -> None:
     """A consequence that is itself explained still explains."""
     here = explained()
     here.saw(Finding("ROOT"), Finding("MIDDLE"), Finding("LEAF"))
-    assert [reason.problem.code for reason in here.snapshot().reasons] == ["ROOT"]
-    assert here.belief("LEAF").explained_by == "MIDDLE"
+    (reason,) = here.snapshot().reasons
+    assert (reason.problem.code, set(reason.consequences)) == ("ROOT", {"MIDDLE", "LEAF"})
+    assert here.belief("LEAF").explained_by == "ROOT"
 
 
 def test_when_the_cause_is_over_the_consequence_stands_for_itself() -> None:
@@ -328,11 +330,55 @@ def test_a_cause_that_is_not_there_explains_nothing() -> None:
 
 def test_an_unknown_consequence_is_not_reported() -> None:
     """What a known cause explains away does not make the verdict unknown."""
-    here = court(problem("ROOT", effect=Effect.RISKS, explains=("MIDDLE",)), problem("MIDDLE"))
+    late = Effect.DEGRADES
+    here = court(problem("ROOT", effect=late, explains=("MIDDLE",)), problem("MIDDLE", effect=late))
     here.saw(Finding("ROOT"), CannotTell("dark", ("MIDDLE",)))
     assert here.state("MIDDLE") is UNKNOWN
     assert not here.belief("MIDDLE").unknown
-    assert here.snapshot().verdict is Verdict.AT_RISK
+    assert here.snapshot().verdict is Verdict.DEGRADED
+
+
+@pytest.mark.parametrize("sightings", [1, 2])
+def test_a_milder_cause_leaves_what_is_graver_standing(sightings: int) -> None:
+    """A notice is no explanation of what blocks, nor does what blocks wait until the notice is confirmed."""
+    here = court(problem("ROOT", milder=(Effect.NOTICE,), explains=("MIDDLE",), sightings=sightings), problem("MIDDLE"))
+    here.saw(Finding("ROOT", effect=Effect.NOTICE), Finding("MIDDLE"))
+    assert [reason.problem.code for reason in here.snapshot().reasons] == ["MIDDLE"]
+    assert here.snapshot().verdict is Verdict.BLOCKED
+
+
+_VERDICTS = {
+    Effect.VOIDS: Verdict.UNKNOWN,
+    Effect.BLOCKS: Verdict.BLOCKED,
+    Effect.DEGRADES: Verdict.DEGRADED,
+    Effect.RISKS: Verdict.AT_RISK,
+    Effect.NOTICE: Verdict.READY,
+}
+
+
+@given(st.data())
+def test_the_verdict_is_as_bad_as_the_gravest_that_is_seen(data: st.DataObject) -> None:
+    """Of all declared problems and their milder effects: none is explained by one that does less."""
+    codes = data.draw(st.sets(st.sampled_from(sorted(p.code for p in probes.PROBLEMS)), min_size=1, max_size=6))
+    declared = {p.code: p for p in probes.PROBLEMS}
+    # The consequences of what is seen are what matters: most of two that are drawn have nothing to do with each other.
+    codes |= set(
+        data.draw(st.lists(st.sampled_from(sorted({*codes, *(e for c in codes for e in declared[c].explains)}))))
+    )
+    seen = {c: data.draw(st.sampled_from((declared[c].effect, *declared[c].milder))) for c in sorted(codes)}
+    here = Court(*probes.PROBES)
+    for _ in range(max(declared[code].sightings for code in codes)):
+        for one in probes.PROBES:
+            own = [Finding(p.code, effect=seen[p.code]) for p in one.problems if p.code in seen]
+            here.takes(looked(one.name, *own), after=0.0)
+        here.now += max(declared[code].apart.total_seconds() for code in codes)
+    snapshot = here.snapshot()
+    assert snapshot.verdict is _VERDICTS[min(seen.values(), key=lambda effect: effect.rank)]
+    beliefs = {belief.problem.code: belief for belief in snapshot.beliefs}
+    for code in seen:
+        if (cause := beliefs[code].explained_by) is not None:
+            assert beliefs[cause].active
+            assert beliefs[cause].effect.rank <= beliefs[code].effect.rank
 
 
 def test_what_appears_with_a_cause_that_is_not_confirmed_yet_is_held_back() -> None:
@@ -512,6 +558,43 @@ def test_the_others_are_asked_when_it_is_known_that_the_question_arises() -> Non
     assert not here.judge.void
     assert here.judge.held_back() == set()
     assert court(problem("BROKEN")).judge.held_back() == set()
+
+
+GIVEN_UP = looked("where", state=ProbeState.GIVEN_UP, why="not back")
+
+
+@pytest.mark.parametrize("how", [*(s for s in ProbeState if s is not ProbeState.OK), None])
+def test_it_stays_void_until_a_look_says_otherwise(how: ProbeState | None) -> None:
+    """A look at that which comes to nothing, in whatever way, lets nobody else be asked."""
+    here = elsewhere()
+    here.takes(VOID)
+    for _ in range(5):
+        if how is None:
+            here.judge.missed(["where"], "gone", here.now, WALL + here.now, 1.0)
+        else:
+            here.takes(replace(GIVEN_UP, state=how), after=STALE / 2)
+        assert here.judge.held_back() == {"thing"}
+        assert (here.snapshot().verdict, here.snapshot().void) == (Verdict.UNKNOWN, True)
+    here.takes(looked("where", CannotTell("dark", ("ELSEWHERE",), Effect.NOTICE)))
+    assert here.judge.void
+    here.takes(looked("where", CannotTell("dark", ("ANOTHER",))))
+    assert (here.judge.void, here.judge.held_back()) == (False, set())
+
+
+def test_for_a_first_look_that_comes_to_nothing_the_others_wait_a_little() -> None:
+    """Three looks, however they came to nothing; one that cannot tell is an answer."""
+    here = elsewhere()
+    for _ in range(2):
+        here.takes(GIVEN_UP)
+        assert (here.judge.waits, here.judge.held_back()) == (True, {"thing"})
+    here.judge.missed(["where"], "gone", here.now, WALL + here.now, 1.0)
+    assert (here.judge.waits, here.judge.held_back()) == (False, set())
+    here = elsewhere()
+    here.takes(GIVEN_UP)
+    here.takes(replace(GIVEN_UP, state=ProbeState.CANNOT_TELL))
+    assert (here.judge.waits, here.judge.held_back()) == (False, set())
+    here.takes(GIVEN_UP)
+    assert here.judge.held_back() == set()
 
 
 def test_what_cannot_be_told_of_it_does_not_void() -> None:

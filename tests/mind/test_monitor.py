@@ -218,7 +218,7 @@ with pathlib.Path({asked!r}).open("a") as file: print(*names, file=file)
 nothing = {{"seconds": 0, "attempts": 0, "traceback": "", "readings": [], "findings": [], "watches": [], "unknown": [],
            "memory": {{}}}}
 late = pathlib.Path({late!r}).exists()
-looks = [{{"probe": name, "state": "given_up" if late and name == "extension" else "ok", "why": "", **nothing}}
+looks = [{{"probe": name, "state": "given_up" if late and name == {hangs!r} else "ok", "why": "", **nothing}}
          for name in names]
 s.sendall(json.dumps({{"schema": 1, "looks": looks}}).encode())
 """
@@ -229,7 +229,7 @@ def test_a_probe_that_hangs_is_asked_alone_and_less_and_less(tmp_path: Path, min
     asked, late = tmp_path / "asked", tmp_path / "late"
     asked.touch()
     late.touch()
-    script = GIVES_UP.format(asked=str(asked), late=str(late))
+    script = GIVES_UP.format(asked=str(asked), late=str(late), hangs="extension")
     settings = "".join(f"[{probe.name}]\ninterval = 200ms\n" for probe in probes.PROBES)
     it = mind(script, settings, only="*")
 
@@ -253,6 +253,17 @@ def test_a_probe_that_hangs_is_asked_alone_and_less_and_less(tmp_path: Path, min
     before = len(looks())
     # By now it was asked once in six seconds.
     it.until(lambda: sum("extension" in names for names in looks()[before:]) >= 6)
+
+
+def test_a_look_that_hangs_whether_this_is_azure_holds_the_others_up_for_moments(
+    tmp_path: Path, mind: Callable[..., Mind]
+) -> None:
+    """Three times it is asked, one after the other, before the others are."""
+    asked = tmp_path / "asked"
+    asked.touch()
+    it = mind(GIVES_UP.format(asked=str(asked), late=str(asked), hangs="guest"), only="*")
+    it.until(lambda: "wire" in asked.read_text(), 20)
+    assert asked.read_text().splitlines()[:3] == ["guest"] * 3
 
 
 SEES = """

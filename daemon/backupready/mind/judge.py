@@ -30,6 +30,8 @@ from backupready.model import (
 # A look is too old when this many of its intervals, and its deadline, have gone by without a newer one.
 _STALE_INTERVALS = 3
 _NOT_YET = "not looked at yet"
+# Looks that may come to nothing before it is given up to learn first whether the question arises.
+_LOOKS_WAITED_FOR = 3
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ class Judge:
         self._deadline = deadline
         self._tracks = {problem.code: _Track(problem, probe.name) for probe in probes for problem in probe.problems}
         self._newest = {p.name: _Newest(ProbeRun(p.name, None, 0.0, 0, None, _NOT_YET)) for p in probes}
+        self._waited_for = {probe.name: _LOOKS_WAITED_FOR for probe in probes if probe.voids}
         self._verdict: tuple[Verdict, float] | None = None
         self._kept = Kept()
         self._sure = False  # whether this run has had a verdict that is not unknown
@@ -101,6 +104,7 @@ class Judge:
         if before is not None:
             self._tracks.update({c: t for c, t in before._tracks.items() if c in self._tracks})
             self._newest.update({name: n for name, n in before._newest.items() if name in self._probes})
+            self._waited_for.update({n: left for n, left in before._waited_for.items() if n in self._waited_for})
             self._verdict = before._verdict
             self._kept, self._sure = before._kept, before._sure
 
@@ -130,6 +134,9 @@ class Judge:
         # A look that came to nothing does not say that the processes are gone.
         watches = look.watches if look.state is ProbeState.OK else self._newest[look.probe].watches
         self._newest[look.probe] = _Newest(run, monotonic, look.readings, watches)
+        if look.probe in self._waited_for:
+            left = self._waited_for[look.probe] - 1
+            self._waited_for[look.probe] = max(0, left) if look.state is ProbeState.GIVEN_UP else 0
         for track in self._tracks.values():
             if track.probe == look.probe:
                 self._see(track, look, monotonic, wall)
@@ -140,6 +147,8 @@ class Judge:
         reasons = [(u.why, u.effect) for u in look.unknown if not u.problems or code in u.problems]
         if look.state is not ProbeState.OK:
             reasons.append((look.why, None))
+        if reasons and not found and _voids(track):
+            return  # it stays until a look says otherwise
         kept = dict(track.sightings) if reasons else {}
         for key, finding in found.items():
             before = track.sightings.get(key)
@@ -178,22 +187,25 @@ class Judge:
     def missed(self, probes: Iterable[str], why: str, monotonic: float, wall: float, seconds: float) -> None:
         """A whole look came to nothing: its probes cannot tell, and nothing else changes."""
         for name in probes:
+            left = self._waited_for.get(name, 0)
             self.saw(Looked(name, ProbeState.CANNOT_TELL, seconds, why=why), monotonic, wall)
+            if left:
+                self._waited_for[name] = left - 1
 
     @property
     def void(self) -> bool:
         """Whether the question does not arise here, so that nothing else need be asked."""
-        return any(
-            track.settled is BeliefState.ACTIVE and not track.cannot and track.problem.effect is Effect.VOIDS
-            for track in self._tracks.values()
-        )
+        return any(_voids(track) for track in self._tracks.values())
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is to be learned first if the question arises."""
+        return any(self._waited_for.values())
 
     def held_back(self) -> set[str]:
-        """The probes that are not to be asked: all others, until those that can void the question have looked, and
-        while one of them does."""
-        first = {name for name, probe in self._probes.items() if probe.voids}
-        waits = any(self._newest[name].told is None for name in first)
-        return set(self._probes) - first if waits or self.void else set()
+        """The probes that are not to be asked: all others, until those that can void the question have looked, or
+        have tried to often enough, and while one of them does."""
+        return set(self._probes) - set(self._waited_for) if self.waits or self.void else set()
 
     def pending(self) -> tuple[str, ...]:
         """The probes that have seen something which is not believed yet: worth another look soon."""
@@ -224,27 +236,33 @@ class Judge:
 
     def beliefs(self, monotonic: float, wall: float) -> tuple[Belief, ...]:
         """Every declared problem, gravest effect first, as it is believed now."""
-        plain = [self._belief(track, monotonic, wall) for track in self._tracks.values()]
+        plain = {code: self._belief(track, monotonic, wall) for code, track in self._tracks.items()}
         causes: dict[str, str] = {}
         awaited: dict[str, str] = {}
-        for track, belief in zip(self._tracks.values(), plain):
-            code, consequences = track.problem.code, track.problem.explains
+        for code, belief in plain.items():
+            track = self._tracks[code]
             if belief.state is BeliefState.ACTIVE:
-                if belief.effect is Effect.VOIDS:
-                    causes.update({other: code for other in self._tracks if other != code})
-                causes.update({consequence: code for consequence in consequences if consequence not in causes})
+                voids = belief.effect is Effect.VOIDS
+                for other in plain if voids else belief.problem.explains:
+                    # What has a milder effect here than it may have leaves what is graver standing.
+                    if other in plain and belief.effect.rank + voids <= plain[other].effect.rank:
+                        causes.setdefault(other, code)
             elif track.sightings and not track.cannot:
                 # Not confirmed yet. What appears with it is held back as unknown until it is: else a mere consequence
                 # would stand as a reason of its own for that while.
                 first = min(track.first[key] for key in track.sightings)
-                awaited.update(
-                    {c: code for c in consequences if c in self._tracks and self._tracks[c].settled_at >= first}
-                )
+                gravest = min(sighting.effect.rank for sighting in track.sightings.values())
+                for other in belief.problem.explains:
+                    if (
+                        other in plain
+                        and gravest <= plain[other].effect.rank
+                        and self._tracks[other].settled_at >= first
+                    ):
+                        awaited[other] = code
         told = []
-        for belief in plain:
-            code = belief.problem.code
+        for code, belief in plain.items():
             if code in causes:
-                told.append(replace(belief, explained_by=causes[code]))
+                told.append(replace(belief, explained_by=_first_cause(code, causes)))
             elif code in awaited and belief.state is BeliefState.ACTIVE:
                 why = f"{awaited[code]} was seen, and is being confirmed"
                 told.append(replace(belief, state=BeliefState.UNKNOWN, why=why))
@@ -260,7 +278,7 @@ class Judge:
         sightings = tuple(s for s in seen if s.count >= track.problem.sightings) or seen
         gravest = min((s.effect for s in sightings), key=_rank, default=track.problem.effect)
         state, why, effect = track.settled, "", gravest
-        if told is not None and monotonic - told > stale:
+        if told is not None and monotonic - told > stale and not _voids(track):
             state, why = BeliefState.UNKNOWN, f"the newest look is older than {stale:.0f} s"
             effect = track.problem.effect
         elif track.cannot:
@@ -309,8 +327,22 @@ class Judge:
         return newest.readings if fresh else ()
 
 
+def _first_cause(code: str, causes: Mapping[str, str]) -> str:
+    """What stands at the other end of a chain of consequences."""
+    seen = {code}
+    while (cause := causes.get(code)) is not None and cause not in seen:
+        seen.add(cause)
+        code = cause
+    return code
+
+
 def _rank(effect: Effect) -> int:
     return effect.rank
+
+
+def _voids(track: _Track) -> bool:
+    """Whether it is known of this problem that the question does not arise."""
+    return track.problem.effect is Effect.VOIDS and track.settled is BeliefState.ACTIVE
 
 
 def _settle(track: _Track, state: BeliefState, since: float, monotonic: float) -> None:

@@ -336,7 +336,9 @@ class Monitor:
             self._judge.saw(look, time.monotonic(), time.time())
             if look.state is ProbeState.GIVEN_UP:
                 self._given_up[look.probe] = self._given_up.get(look.probe, 0) + 1
-                self._due[look.probe] = max(self._due[look.probe], time.monotonic() + self._pause(look.probe))
+                # All others wait for what tells whether the question arises: it is asked again at once.
+                soon = max(self._due[look.probe], time.monotonic() + self._pause(look.probe))
+                self._due[look.probe] = time.monotonic() if self._judge.waits else soon
             else:
                 self._given_up.pop(look.probe, None)
             if look.state in (ProbeState.OK, ProbeState.FAILED):
