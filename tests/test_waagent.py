@@ -229,8 +229,8 @@ def test_a_lost_goal_state_and_its_recovery() -> None:
 
 
 _BEAT = (
-    "[HEARTBEAT] Agent WALinuxAgent-2.2.54.2 is running as the goal state agent [DEBUG HeartbeatCounter: 1;HeartbeatId: A"
-    ";DroppedPackets: 0;UpdateGSErrors: {};AutoUpdate: 0]"
+    "[HEARTBEAT] Agent WALinuxAgent-2.2.54.2 is running as the goal state agent [DEBUG HeartbeatCounter: 1"
+    ";HeartbeatId: A;DroppedPackets: 0;UpdateGSErrors: {};AutoUpdate: 0]"
 )
 
 

@@ -522,7 +522,8 @@ class Machine(Protocol):
 
     def run(self, command: Sequence[str], timeout: float, privileged: bool = False, limit: int = ...) -> Ran:
         """A program that only reads, without shell, input or surroundings; without privileges unless they are asked
-        for; its output is cut at `limit` bytes. Absent if there is no such program, CannotTell if it does not end in time."""
+        for; its output is cut at `limit` bytes. Absent if there is no such program, CannotTell if it does not end in
+        time."""
 
     def kernel(self) -> Kernel:
         """The running kernel."""

@@ -32,6 +32,7 @@ from .fabric import HANDLER, HANDLER_VERSION, STORAGE, Fabric, FabricError
 from .names import Names
 
 AGENT_UNIT = "walinuxagent.service"
+AZURE_ASSET_TAG = "7783-7084-3265-9085-8269-3286-77"
 AGENT_LOG = "/var/log/waagent.log"
 LIBRARY = "/var/lib/waagent"
 HANDLER_DIRECTORY = f"{LIBRARY}/{HANDLER}-{HANDLER_VERSION}"
@@ -650,6 +651,13 @@ class Guest:
             "mkdir /run/own-sys; mount -t sysfs sysfs /run/own-sys;"
             " for place in devices/virtual/net class/net; do mount --bind /run/own-sys/$place /sys/$place; done;"
             " umount --lazy /run/own-sys; rmdir /run/own-sys",
+        )
+        # Where this machine has firmware that says whose it is, the guest's says that it is Azure's.
+        _tool(
+            *inside,
+            "[ -d /sys/class/dmi/id ] || exit 0; mkdir /run/own-firmware; cp -a /sys/class/dmi/id/product_uuid"
+            f" /run/own-firmware/ || :; echo {AZURE_ASSET_TAG} >/run/own-firmware/chassis_asset_tag;"
+            " mount --bind /run/own-firmware /sys/class/dmi/id/",
         )
 
     def _wait_booted(self) -> None:

@@ -104,7 +104,7 @@ class Package:
             assert isinstance(probes, list)
             # Without an agent the probe of its unit has nothing to look at, and says so.
             told = [probe["state"] == "ok" or "there is no unit" in (probe["why"] or "") for probe in probes]
-            return document if all(told) else None
+            return document if all(told) and document["verdict"] != "unknown" else None
 
         return self.guest.wait_for("every probe to have looked", looked, 60)
 
