@@ -203,13 +203,13 @@ def test_a_healthy_machine_is_ready() -> None:
 
 
 def test_what_was_seen_once_is_looked_at_again_until_it_is_believed() -> None:
-    """A wire server that refuses is blocked after two looks, and only the probe that saw it looks again."""
+    """A wire server that refuses is blocked after looks far enough apart, and only the probes that saw it look again."""
     machine = healthy()
     refused = Unreachable("refused", "Connection refused", 3)
     machine.http = dict.fromkeys(machine.http, refused)
     snapshot = cli.check(configuration(), lambda memory: machine, {}, changes=False)
     assert [reason.problem.code for reason in snapshot.reasons] == ["WIRE_SERVER_UNREACHABLE"]
-    assert machine.asked.count(f"http://{PLUGIN}/versions") == 2
+    assert 2 <= machine.asked.count(f"http://{PLUGIN}/versions") <= 3
 
 
 def test_what_is_sampled_is_the_machine_without_the_look(monkeypatch: pytest.MonkeyPatch) -> None:

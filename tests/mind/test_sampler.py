@@ -151,7 +151,7 @@ def test_a_burst_has_as_many_stretches_as_are_judged(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("time.sleep", waits.append)
     assert len(sampler.burst()) == 7
     assert len(waits) == 6
-    assert sum(waits) == 3.0
+    assert sum(waits) == 1.5
 
 
 def test_the_resident_process_looks_at_nothing_but_samples() -> None:

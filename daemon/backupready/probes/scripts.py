@@ -141,7 +141,7 @@ def look(machine: Machine, settings: Settings) -> Iterator[Observation]:
         try:
             yield from _plugin(machine, host, plugin)
         except CannotTell as error:
-            codes = [problem.code for problem in PROBLEMS]
+            codes = ("SCRIPT_CONFIG_INVALID", "SCRIPT_MISSING", "SCRIPT_PERMISSIONS", "SCRIPT_TIMEOUT")
             yield CannotTell(error.why, codes, _hidden(plugin.config))
 
 
