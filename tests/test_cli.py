@@ -203,7 +203,7 @@ def test_a_healthy_machine_is_ready() -> None:
 
 
 def test_what_was_seen_once_is_looked_at_again_until_it_is_believed() -> None:
-    """A wire server that refuses is blocked after looks far enough apart, and only the probes that saw it look again."""
+    """A wire server that refuses is blocked after looks far enough apart, and who saw nothing does not look again."""
     machine = healthy()
     refused = Unreachable("refused", "Connection refused", 3)
     machine.http = dict.fromkeys(machine.http, refused)
