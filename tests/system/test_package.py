@@ -140,8 +140,10 @@ def fresh(lab: None) -> Iterator[Package]:
 
 
 def kept(document: Mapping[str, object]) -> object:
-    """Since when the verdict and each reason and notice hold."""
+    """Since when the verdict and each reason and notice hold, but for what this machine's own load raises."""
+    load = ("CPU_SATURATED", "MEMORY_EXHAUSTED", "IO_STALLED")
     reasons = [*document["reasons"], *document["notices"]]  # type: ignore[misc]
+    reasons = [reason for reason in reasons if reason["problem"] not in load]
     return document["verdict"], document["since"], [(r["problem"], r["since"]) for r in reasons]
 
 
