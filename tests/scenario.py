@@ -186,7 +186,7 @@ class ScenarioMachine(CapturedMachine):
     def largest(self, path: str, seconds: float) -> tuple[tuple[str, int], ...]:
         return tuple(sorted(self._of("sizes").get(path, {}).items(), key=lambda size: -size[1]))
 
-    def run(self, command: Sequence[str], timeout: float, privileged: bool = False) -> Ran:
+    def run(self, command: Sequence[str], timeout: float, privileged: bool = False, limit: int = 256 << 10) -> Ran:
         programs, line = self._of("programs", _PROGRAMS), " ".join(command)
         known = max((start for start in programs if line.startswith(start)), key=len, default=None)
         if known is None or programs[known] is None:

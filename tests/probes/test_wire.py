@@ -25,7 +25,7 @@ class Watched(FakeMachine):
         super().__init__(**vars(machine))
         self.ran: list[str] = []
 
-    def run(self, command: Sequence[str], timeout: float, privileged: bool = False) -> Ran:
+    def run(self, command: Sequence[str], timeout: float, privileged: bool = False, limit: int = 1) -> Ran:
         self.ran.append(f"{' '.join(command)}{' as root' if privileged else ''}")
         return super().run(command, timeout, privileged)
 
