@@ -93,6 +93,7 @@ class FakeMachine:
         return self.clock
 
     def _content(self, path: str) -> bytes:
+        possible(path)
         if path not in self.files:
             raise CannotTell(f"cannot read {path}: it is no regular file") if self._is_directory(path) else Absent(path)
         content = self.files[path]
@@ -120,12 +121,14 @@ class FakeMachine:
         return content[start + skipped : end], Cursor(inode, max(end, start)), skipped
 
     def names(self, path: str) -> tuple[str, ...]:
+        possible(path)
         if not self._is_directory(path):
             raise Absent(path)
         prefix = path.rstrip("/") + "/"
         return tuple(sorted({f[len(prefix) :].split("/")[0] for f in self.files if f.startswith(prefix)}))
 
     def status(self, path: str) -> FileStatus:
+        possible(path)
         if path in self.files:
             kind, size = "file", len(self._content(path))
         elif self._is_directory(path):
@@ -136,11 +139,13 @@ class FakeMachine:
         return FileStatus(kind, size, mode, owner, self.modified.get(path, self.clock - 60), self._inode(path))
 
     def target(self, path: str) -> str:
+        possible(path)
         if path not in self.links:
             raise Absent(path)
         return self.links[path]
 
     def label(self, path: str) -> str:
+        possible(path)
         if path not in self.labels:
             raise Absent(path)
         return self.labels[path]
@@ -198,6 +203,12 @@ class FakeMachine:
             raise self.units
         shown = self.units.get(name, {"LoadState": "not-found"})
         return {key: value for key, value in shown.items() if key in properties}
+
+
+def possible(path: str) -> None:
+    """Paths that no system call takes cannot be told, as on a live machine."""
+    if "\0" in path or any("\ud800" <= character <= "\udfff" for character in path):
+        raise CannotTell(f"cannot read {path!r}: it is no possible path")
 
 
 def told(answer: T | CannotTell | Unreachable) -> T:

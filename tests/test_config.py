@@ -98,14 +98,14 @@ def test_a_look_ends_before_its_unit_would_end_it() -> None:
 )
 def test_yes_and_no_in_every_word_of_systemd(text: str, value: bool) -> None:
     """yes, true, on, 1 and their opposites, in any case."""
-    assert config.boolean(text) is value
+    assert config.yes_or_no(text) is value
 
 
 @pytest.mark.parametrize("text", ["", "y", "maybe", "2", "yes no"])
 def test_a_word_that_is_neither_is_refused(text: str) -> None:
     """A switch is never guessed."""
     with pytest.raises(ValueError, match="neither yes nor no"):
-        config.boolean(text)
+        config.yes_or_no(text)
 
 
 @pytest.mark.parametrize(

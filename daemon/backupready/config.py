@@ -17,6 +17,7 @@ from typing import Any
 
 from backupready.model import Probe, Setting
 from backupready.model import duration as duration
+from backupready.model import yes_or_no as yes_or_no
 
 DEFAULT_PATH = Path("/etc/backupready/backupready.conf")
 EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h
@@ -38,16 +39,6 @@ def look_deadline(text: str) -> timedelta:
     if span > timedelta(seconds=50):
         raise ValueError("must be 50s at most: the service manager ends a look after 60 s")
     return span
-
-
-def boolean(text: str) -> bool:
-    """yes or no, in the words that systemd takes."""
-    word = text.strip().lower()
-    if word in ("yes", "true", "on", "1"):
-        return True
-    if word in ("no", "false", "off", "0"):
-        return False
-    raise ValueError(f"{text!r} is neither yes nor no")
 
 
 def address(text: str) -> tuple[str, int]:
@@ -189,7 +180,7 @@ def table(probes: Iterable[Probe]) -> tuple[Setting, ...]:
                 "yes",
                 f"Whether the {probe.name} probe looks at all. What is switched off is not judged, "
                 "and the verdict says so.",
-                boolean,
+                yes_or_no,
                 "yes or no",
             ),
             Setting(

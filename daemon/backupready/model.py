@@ -178,6 +178,7 @@ def duration(text: str) -> timedelta:
 
 
 def yes_or_no(text: str) -> bool:
+    """yes or no, in the words that systemd takes."""
     word = text.strip().lower()
     if word not in ("yes", "true", "on", "1", "no", "false", "off", "0"):
         raise ValueError(f"{text!r} is neither yes nor no")
@@ -393,11 +394,13 @@ class Spaces:
 
 @dataclass(frozen=True)
 class Ran:
-    """How a program ended; both outputs are cut at the machine's bound. A status below 0 is a signal."""
+    """How a program ended; both outputs are cut at a bound, and `cut` says that `output` was. A status below 0 is a
+    signal."""
 
     status: int
     output: bytes
     errors: str
+    cut: bool = False
 
 
 @dataclass(frozen=True)
@@ -522,8 +525,8 @@ class Machine(Protocol):
 
     def run(self, command: Sequence[str], timeout: float, privileged: bool = False, limit: int = ...) -> Ran:
         """A program that only reads, without shell, input or surroundings; without privileges unless they are asked
-        for; its output is cut at `limit` bytes. Absent if there is no such program, CannotTell if it does not end in
-        time."""
+        for. Of its output at most `limit` bytes are kept. Absent if there is no such program, CannotTell if it does not
+        end in time."""
 
     def kernel(self) -> Kernel:
         """The running kernel."""

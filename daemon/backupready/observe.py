@@ -33,12 +33,17 @@ from backupready.model import (
 _LONGEST_EVIDENCE = 500  # characters
 T = TypeVar("T")
 
-# The signature of a shared access address, and whatever calls itself a key, a token, a password or a secret.
+# The signature of a shared access address, whatever calls itself a key, a token, a password or a secret, also as an
+# option whose value stands after a blank, and who somebody is in an address.
 _SECRET = re.compile(
-    r"((?:(?<![a-z])sig|[\w-]{0,40}(?:token|key|passw(?:or)?d|secret|signature|authorization))[\"']?\s*[=:]\s*[\"']?"
-    r"(?:(?:Bearer|Basic|SharedKey(?:Lite)?)\s+)?)[^\s&\"',;]+",
+    r"((?:(?<![a-z])sig|[\w-]{0,40}(?:token|key|passw(?:or)?d|secret|signature|authorization))[\"']?\s*[=:]\s*"
+    r"(?:(?:Bearer|Basic|Token|SharedKey(?:Lite)?)\s+)?"
+    r"|(?<![\w-])--?[\w-]{0,40}(?:token|key|passw(?:or)?d|secret)\s+(?!-))"
+    r"(?:\"[^\"]*\"?|'[^']*'?|[^\s&\"',;]+)",
     re.IGNORECASE,
 )
+
+_USER = re.compile(r"(://)[^\s/@\"'<>]+(?=@)")
 
 
 def observe(probe: Probe, machine: Machine, config: Config) -> Looked:
@@ -114,7 +119,8 @@ class _Counting:
 def clean(text: str, longest: int = _LONGEST_EVIDENCE) -> str:
     """Text from the machine, fit to travel: no secret, no control character, not too long."""
     # Cut first: a document of megabytes is not searched for secrets that nobody will see.
-    safe = _SECRET.sub(r"\1[redacted]", text[: 2 * longest].encode("utf-8", "replace").decode())
+    safe = _USER.sub(r"\1[redacted]", text[: 2 * longest].encode("utf-8", "replace").decode())
+    safe = _SECRET.sub(r"\1[redacted]", safe)
     safe = "".join(c if c.isprintable() or (c == "\n" and longest > _LONGEST_EVIDENCE) else " " for c in safe)
     return safe if len(safe) <= longest else safe[: longest - 1] + "…"
 

@@ -211,12 +211,25 @@ SECRETS = (
     "AccountKey=tOpSeCrEt",
     "Authorization: Bearer tOpSeCrEt",
     "Authorization: SharedKey account:tOpSeCrEt",
+    "Authorization: Token tOpSeCrEt",
+    "X-Api-Key: Bearer tOpSeCrEt",
+    'X-Api-Key: "Bearer tOpSeCrEt"',
+    "http://user:tOpSeCrEt@proxy:3128/",
+    "https://tOpSeCrEt@host/x",
+    "tool --password tOpSeCrEt --verbose",
+    "tool -token 'two tOpSeCrEt'",
+    "tool --client-secret tOpSeCrEt",
+    'password="two words tOpSeCrEt"',
+    "password='it tOpSeCrEt",
 )
 PLAIN = (
     "/var/lib/waagent/disable_agent",
     "monkey business at 10:30",
     "design: fine",
     "signal 9",
+    "tool --key-file /etc/x.pem --keys --verbose",
+    "ask http://proxy:3128/ or write to root@host",
+    "mkdir -p /var/lib/waagent",
     "http://168.63.129.16:80/?comp=versions",
     "2026-11-23T00:08:28Z INFO ExtHandler Fetch goal state completed",
 )
@@ -381,6 +394,16 @@ def test_another_user_cannot_say_where_to_look() -> None:
 def test_a_word_without_end_is_cleaned_like_a_short_one(word: str) -> None:
     """What is not shown is not searched."""
     assert len(observe.clean(word)) == 500
+
+
+@pytest.mark.parametrize(
+    "word", ["-", "--key", "--key ", "key=", 'key="', "key ", "://", "://a", "x@", " ", "--token-", "-key-key ", "a:"]
+)
+def test_no_text_is_searched_for_long(word: str) -> None:
+    """Not in the square of its length either, at the longest that is cleaned."""
+    started = time.process_time()
+    observe.clean(word * 20_000, 8000)
+    assert time.process_time() - started < 1.0
 
 
 @pytest.mark.integration

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import socket
 import subprocess
@@ -23,6 +24,7 @@ from hypothesis import strategies as st
 from backupready.eyes import machine, network
 from backupready.eyes.machine import CapturedMachine, LiveMachine
 from backupready.model import Absent, CannotTell, Cursor, Space, TooMany, Unreachable
+from fake import FakeMachine
 from lab.hang import Hang, HangingMount
 from requirement import unavailable
 
@@ -173,6 +175,17 @@ def test_names_that_no_file_can_have_cannot_be_told(tree: Path, of: MachineOf) -
     """Too long for the file system."""
     with pytest.raises(CannotTell):
         of(tree).read("/etc/" + "x" * 300)
+
+
+@pytest.mark.parametrize("path", ["/etc/a\0b", "/etc/\ud800", "/\0/file"])
+@pytest.mark.parametrize("verb", ["read", "names", "status", "target", "label"])
+def test_what_can_be_no_path_cannot_be_told(tree: Path, path: str, verb: str) -> None:
+    """It may have come out of a file. A name that is no UTF-8 is one."""
+    for one in (LiveMachine(), LiveMachine(root=str(tree)), CapturedMachine(str(tree)), FakeMachine()):
+        with pytest.raises(CannotTell, match="it is no possible path"):
+            getattr(one, verb)(path)
+    (tree / "etc/\udcff").touch()
+    assert LiveMachine(root=str(tree)).read("/etc/\udcff") == b""
 
 
 def test_a_captured_tree_has_only_what_was_captured(tree: Path) -> None:
@@ -741,7 +754,67 @@ def test_a_program_that_does_not_end_is_ended() -> None:
 def test_what_a_program_prints_is_cut() -> None:
     """Nobody needs megabytes of it."""
     ran = LiveMachine().run(("/bin/sh", "-c", "head -c 3000000 /dev/zero; head -c 9000 /dev/zero | tr '\\0' x >&2"), 10)
-    assert (len(ran.output), len(ran.errors)) == (machine._OUTPUT_LIMIT, machine._ERRORS_LIMIT)
+    assert (len(ran.output), len(ran.errors), ran.cut) == (machine.OUTPUT_LIMIT, machine._ERRORS_LIMIT, True)
+    ran = LiveMachine().run(("/bin/sh", "-c", "head -c 3000000 /dev/zero"), 10, limit=3000000)
+    assert (len(ran.output), ran.status, ran.cut) == (3000000, 0, False)
+
+
+@pytest.mark.integration
+def test_what_prints_without_end_takes_no_memory() -> None:
+    """It is ended in time, and no more of it is kept than the bound."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(CannotTell, match="has not ended"):
+        LiveMachine().run(("yes",), 0.7)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KiB
+    with pytest.raises(CannotTell, match="cannot be passed"):
+        LiveMachine().run(("yes", "\0"), 0.7)
+
+
+def _instead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, script: str) -> None:
+    (tmp_path / program).write_text(f"#!/bin/sh\n{script}\n")
+    (tmp_path / program).chmod(0o755)
+    monkeypatch.setattr(machine, "_PATH", f"{tmp_path}:{machine._PATH}")
+
+
+@pytest.mark.integration
+def test_a_property_that_is_shown_several_times_is_kept_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """EnvironmentFiles has a line for each."""
+    _instead(tmp_path, monkeypatch, "systemctl", "printf 'A=1\\nB=x=y\\nA=2\\n'")
+    assert LiveMachine().unit("x.service", ["A", "B"]) == {"A": "1\n2", "B": "x=y"}
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("says", "raised"),
+    [
+        ("RTNETLINK answers: Network is unreachable", Unreachable),
+        ("RTNETLINK answers: No route to host", Unreachable),
+        ("Cannot open netlink socket: Address family not supported by protocol", CannotTell),
+        ("ip: unrecognized option: json", CannotTell),
+    ],
+)
+def test_there_is_no_route_only_where_the_kernel_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str, raised: type[Exception]
+) -> None:
+    """An ip that fails for another reason tells nothing."""
+    _instead(tmp_path, monkeypatch, "ip", f"echo '{says}' >&2; exit 2")
+    with pytest.raises(raised):
+        LiveMachine().route("168.63.129.16")
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(("slow", "whole"), [(1.0, True), (30.0, False)])
+def test_the_start_of_the_child_is_no_silence_of_a_file_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow: float, whole: bool
+) -> None:
+    """On a busy machine it takes long; where it does not come to an end nothing can be told."""
+    monkeypatch.setattr(machine, "_ASK_FOR_SPACE", f"import time; time.sleep({slow})\n{machine._ASK_FOR_SPACE}")
+    monkeypatch.setattr(machine, "_START_TIMEOUT", 20.0 if whole else 0.3)
+    if whole:
+        assert LiveMachine().space([str(tmp_path)], 0.5).silent == ()
+    else:
+        with pytest.raises(CannotTell, match="the child has not started"):
+            LiveMachine().space([str(tmp_path)], 0.5)
 
 
 @pytest.mark.integration

@@ -50,12 +50,14 @@ from backupready.model import (
 
 READ_LIMIT = 1 << 20  # bytes; no file that is read whole is near this
 LOG_LIMIT = 1 << 20  # bytes; an hour of verbose log
-_OUTPUT_LIMIT = 256 << 10  # bytes of what a program prints
+OUTPUT_LIMIT = 256 << 10  # bytes of what a program prints
 _ERRORS_LIMIT = 4000  # characters
 _NAMES_LIMIT = 200_000
 _MOST_SIZED = 200_000  # files that are counted for their sizes
 _SIZED_IN_TURN = 100
 _TOOL_TIMEOUT = 5.0  # s
+_ROUTE_TIMEOUT = 2.0  # s
+_START_TIMEOUT = 5.0  # s; an interpreter on a busy machine
 _WITHOUT_PRIVILEGES = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs", "--")
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
@@ -71,6 +73,7 @@ def ask(path):
     except OSError as error:
         line = [path, error.errno]
     os.write(1, (json.dumps(line) + "\\n").encode())
+os.write(1, b"\\n")
 for path in sys.argv[1:]:
     threading.Thread(target=ask, args=(path,)).start()
 """
@@ -166,6 +169,7 @@ class _Tree:
         )
 
     def target(self, path: str) -> str:
+        _must_be_possible(path)
         place = self._locate(path.rpartition("/")[0] or "/") / path.rpartition("/")[2]
         try:
             return os.readlink(place)  # noqa: PTH115 - the text, not a path
@@ -222,6 +226,7 @@ class _Tree:
 
     def _locate(self, path: str) -> Path:
         """Where a guest's path lies for us. A link that leads out of the root is not followed."""
+        _must_be_possible(path)
         plain = Path(path)
         if self.root == Path("/"):
             return plain
@@ -279,6 +284,16 @@ class _Tree:
             raise CannotTell("cannot read the process table: processes of others are hidden (hidepid)") from None
         except (psutil.Error, OSError, ValueError, IndexError):
             return None  # it ended while we looked
+
+
+def _must_be_possible(path: str) -> None:
+    """Paths come out of files too, and those may hold what no path can."""
+    try:
+        encoded = os.fsencode(path)
+    except UnicodeEncodeError:
+        encoded = b"\0"
+    if b"\0" in encoded:
+        raise CannotTell(f"cannot read {path!r}: it is no possible path")
 
 
 def _arguments(process: psutil.Process) -> list[str]:
@@ -343,11 +358,13 @@ class LiveMachine(_Tree):
 
     def route(self, address: str) -> Route:
         try:
-            ran = self._run(("ip", "-json", "route", "get", address), _TOOL_TIMEOUT, "ip")
+            ran = self._run(("ip", "-json", "route", "get", address), _ROUTE_TIMEOUT, "ip")
         except Absent:
             raise CannotTell("cannot ask for routes: there is no ip") from None
-        if ran.status != 0:
+        if ran.status != 0 and ("RTNETLINK answers" in ran.errors or "unreachable" in ran.errors):
             raise Unreachable("no_route", ran.errors, 1)
+        if ran.status != 0:
+            raise CannotTell(f"cannot ask for routes: ip says {ran.errors[:80]!r}")
         try:
             found = json.loads(ran.output)[0]
             return Route(str(found["dev"]), str(found.get("gateway", "")), str(found.get("prefsrc", "")))
@@ -380,19 +397,25 @@ class LiveMachine(_Tree):
             raise CannotTell(f"cannot ask for space: {error.strerror}") from None
         assert child.stdout is not None
         told: dict[str, Space | CannotTell] = {}
-        deadline = time.monotonic() + timeout
-        data = b""
+        # Its own start takes long on a busy machine, and is not the file systems' matter: it says when it has started.
+        deadline = time.monotonic() + _START_TIMEOUT
+        started, data = False, b""
         os.set_blocking(child.stdout.fileno(), False)
         with child.stdout, selectors.DefaultSelector() as selector:
             selector.register(child.stdout, selectors.EVENT_READ)
-            while (left := deadline - time.monotonic()) > 0 and data.count(b"\n") < len(places):
+            while (left := deadline - time.monotonic()) > 0 and data.count(b"\n") <= len(places):
                 if not selector.select(left):
                     break
                 piece = child.stdout.read()
                 if piece == b"":
                     break
                 data += piece or b""
-        for line in data.splitlines():
+                if data and not started:
+                    started, deadline = True, time.monotonic() + timeout
+        if not started:
+            _leave(child, 0.5)
+            raise CannotTell(f"cannot ask for space: the child has not started within {_START_TIMEOUT:g} s")
+        for line in data.splitlines()[1:]:
             place, number, *counts = json.loads(line)
             path = places[place]
             if number == errno.ENOENT:
@@ -405,7 +428,7 @@ class LiveMachine(_Tree):
         _leave(child, 0.5 if silent else timeout)
         return Spaces(told, silent, child.pid if child.returncode is None else 0)
 
-    def run(self, command: Sequence[str], timeout: float, privileged: bool = False, limit: int = _OUTPUT_LIMIT) -> Ran:
+    def run(self, command: Sequence[str], timeout: float, privileged: bool = False, limit: int = OUTPUT_LIMIT) -> Ran:
         if self.root == Path("/"):
             program = shutil.which(command[0], path=_PATH)
         else:
@@ -416,7 +439,7 @@ class LiveMachine(_Tree):
         drop = not privileged and os.geteuid() == 0 and _has_capabilities() and shutil.which("setpriv", path=_PATH)
         return self._run((*(_WITHOUT_PRIVILEGES if drop else ()), program, *command[1:]), timeout, command[0], limit)
 
-    def _run(self, command: Sequence[str], timeout: float, name: str, limit: int = _OUTPUT_LIMIT) -> Ran:
+    def _run(self, command: Sequence[str], timeout: float, name: str, limit: int = OUTPUT_LIMIT) -> Ran:
         try:
             child = subprocess.Popen(
                 command,
@@ -430,13 +453,21 @@ class LiveMachine(_Tree):
             raise Absent(name) from None
         except OSError as error:
             raise CannotTell(f"cannot run {name}: {error.strerror}") from None
+        except ValueError:
+            raise CannotTell(f"cannot run {name}: its arguments cannot be passed") from None
+        assert child.stdout is not None
+        assert child.stderr is not None
+        deadline = time.monotonic() + timeout
         try:
-            output, errors = child.communicate(timeout=timeout)
+            with child.stdout, child.stderr:
+                limits = {child.stdout.fileno(): limit, child.stderr.fileno(): 4 * _ERRORS_LIMIT}
+                (output, cut), (errors, _) = _drain(limits, deadline, child)
+            child.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             _leave(child, 0.5)
             raise CannotTell(f"cannot run {name}: it has not ended after {timeout:g} s") from None
         words = errors.decode("utf-8", "replace").strip()
-        return Ran(child.returncode, output[:limit], words[:_ERRORS_LIMIT])
+        return Ran(child.returncode, output, words[:_ERRORS_LIMIT], cut)
 
     def unit(self, name: str, properties: Sequence[str]) -> Mapping[str, str]:
         command = ["systemctl", "show", "--no-pager", f"--property={','.join(properties)}", "--", name]
@@ -448,8 +479,33 @@ class LiveMachine(_Tree):
             raise CannotTell(f"cannot ask the service manager: {error.why}") from None
         if ran.status != 0:
             raise CannotTell(f"cannot ask the service manager: {(ran.errors.splitlines() or ['it failed'])[0]}")
-        pairs = (line.partition("=") for line in ran.output.decode("utf-8", "replace").splitlines())
-        return {key: value for key, _, value in pairs}
+        shown: dict[str, str] = {}
+        for line in ran.output.decode("utf-8", "replace").splitlines():
+            key, _, value = line.partition("=")
+            shown[key] = f"{shown[key]}\n{value}" if key in shown else value
+        return shown
+
+
+def _drain(limits: Mapping[int, int], deadline: float, child: subprocess.Popen[bytes]) -> list[tuple[bytes, bool]]:
+    """What comes out of pipes until all are closed, of each no more than its limit, and whether there was more: that is
+    read and dropped, so that the program ends by itself. Raises TimeoutExpired."""
+    kept = {pipe: bytearray() for pipe in limits}
+    cut = dict.fromkeys(limits, False)
+    with selectors.DefaultSelector() as selector:
+        for pipe in limits:
+            selector.register(pipe, selectors.EVENT_READ)
+        while selector.get_map():
+            left = deadline - time.monotonic()
+            if left <= 0 or not (ready := selector.select(left)):
+                raise subprocess.TimeoutExpired(child.args, 0.0)
+            for key, _ in ready:
+                piece = os.read(key.fd, 65536)
+                room = limits[key.fd] - len(kept[key.fd])
+                kept[key.fd] += piece[:room]
+                cut[key.fd] = cut[key.fd] or len(piece) > room
+                if not piece:
+                    selector.unregister(key.fd)
+    return [(bytes(kept[pipe]), cut[pipe]) for pipe in limits]
 
 
 def _leave(child: subprocess.Popen[bytes], seconds: float) -> None:
@@ -510,7 +566,7 @@ class CapturedMachine(_Tree):
     def space(self, paths: Sequence[str], timeout: float) -> Spaces:
         raise CannotTell("a captured tree cannot say how much space was left")
 
-    def run(self, command: Sequence[str], timeout: float, privileged: bool = False, limit: int = _OUTPUT_LIMIT) -> Ran:
+    def run(self, command: Sequence[str], timeout: float, privileged: bool = False, limit: int = OUTPUT_LIMIT) -> Ran:
         raise CannotTell("a captured tree cannot run programs")
 
     def kernel(self) -> Kernel:
