@@ -189,8 +189,8 @@ def test_what_an_nft_rule_meets(left: Any, operator: str, right: Any, expected: 
 
 
 def test_other_statements_of_nft() -> None:
-    """A policy blocks, a verdict map with nothing in it passes, a foreign target is doubtful, a rate is before a verdict
-    and not else."""
+    """A policy blocks, a verdict map with nothing in it passes, a foreign target is doubtful; a rate is
+    before a verdict, and not else."""
     assert nft_outcome(listed(policy="drop")) == "blocked"
     assert nft_outcome(listed([{"vmap": {"key": UID, "data": {"set": []}}}])) == "passes"
     assert nft_outcome(listed([{"xt": {"type": "target", "name": "X"}}])) == "doubtful"

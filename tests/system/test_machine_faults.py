@@ -86,7 +86,7 @@ FAULTS: dict[str, Fault] = {
         ("REBOOT_PENDING",),
     ),
     "packages are being installed": Fault(
-        lambda inside: faults.lock_held(inside, "/var/lib/dpkg/lock-frontend"), ("PACKAGE_LOCK_HELD",)
+        lambda inside: faults.lock_held(inside, "/var/lib/dpkg/lock-frontend"), (), ("PACKAGE_LOCK_HELD",)
     ),
 }
 
