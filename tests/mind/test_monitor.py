@@ -554,7 +554,7 @@ from pathlib import Path
 from backupready import catalogue, config, probes
 from backupready.mind.monitor import Monitor, look_command
 path = Path({str(tmp_path / "b.conf")!r})
-path.write_text("[web]\\nlisten_address = 127.0.0.1:0\\n[look]\\ndoor = child\\n")
+path.write_text("[web]\\nlisten_address = 127.0.0.1:0\\n[look]\\ndoor = child\\n[guest]\\nazure = yes\\n")
 load = lambda: config.load(catalogue.SETTINGS, path)
 monitor = Monitor(load(), load, probes.PROBES, probes.METRICS, look_command())
 while any(run.last_run is None for run in monitor.snapshot.probes):
