@@ -337,17 +337,6 @@ def test_a_disk_left_frozen(steady: Inside) -> None:
     steady.expect(within=60)
 
 
-def test_a_freezer_that_does_not_end(steady: Inside) -> None:
-    """A process of the extension's freezer that lives longer than any freeze lasts."""
-    program = f"{HANDLER_DIRECTORY}/main/safefreeze/bin/safefreeze"
-    # It has the freezer's name, and no number where the freezer's own time-out stands.
-    command = f"exec -a {program} python3 -c 'import time; time.sleep(1000)'"
-    with faults.running(steady, "bash", "-c", command):
-        checked = steady.expect("FILE_SYSTEM_LEFT_FROZEN", within=240)
-        assert checked.document["verdict"] == "blocked"
-    steady.expect(within=60)
-
-
 # ------------------------------------------------------------------------------------------------- the worst of all
 
 
