@@ -551,6 +551,28 @@ class Machine(Protocol):
         """Properties of a unit as the service manager shows them."""
 
 
+def is_there(machine: Machine, path: str) -> bool:
+    """Whether there is anything at a path. Raises CannotTell."""
+    return _kind(machine, path) != ""
+
+
+def is_file(machine: Machine, path: str) -> bool:
+    """Whether there is a regular file. Raises CannotTell."""
+    return _kind(machine, path) == "file"
+
+
+def is_directory(machine: Machine, path: str) -> bool:
+    """Whether there is a directory. Raises CannotTell."""
+    return _kind(machine, path) == "directory"
+
+
+def _kind(machine: Machine, path: str) -> str:
+    try:
+        return machine.status(path).kind
+    except Absent:
+        return ""
+
+
 # --------------------------------------------------------------------------------------------------- judgement
 
 

@@ -11,7 +11,7 @@ import html
 import json
 import re
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime, timezone
 from typing import Any
@@ -604,15 +604,23 @@ def current_directory(machine: Machine, name: str) -> HandlerDirectory | None:
         versions.append(reported.version if reported else "")
     with contextlib.suppress(Absent, CannotTell):
         versions += [wanted.version for wanted in wanted_handlers(machine)[1] if wanted.name == name]
-    for version in versions:
-        for directory in directories:
-            if directory.version == version:
-                return directory
     enabled = []
     for directory in directories:
         with contextlib.suppress(Absent, CannotTell):
             if machine.read(f"{directory.path}/config/HandlerState", 4096).strip() == b"Enabled":
                 enabled.append(directory)
+    return counting(directories, versions, enabled)
+
+
+def counting(
+    directories: Sequence[HandlerDirectory], versions: Iterable[str | None], enabled: Sequence[HandlerDirectory]
+) -> HandlerDirectory | None:
+    """Of a handler's directories, lowest version first, the one that counts: the first of these versions that is there,
+    else the highest that is enabled, else the highest."""
+    for version in versions:
+        for directory in directories:
+            if directory.version == version:
+                return directory
     return next(reversed(enabled or directories), None)
 
 

@@ -337,6 +337,16 @@ def test_a_disk_left_frozen(steady: Inside) -> None:
     steady.expect(within=60)
 
 
+def test_a_freezer_that_does_not_end(steady: Inside) -> None:
+    """A process of the extension's freezer that lives longer than any freeze lasts."""
+    program = f"{HANDLER_DIRECTORY}/main/safefreeze/bin/safefreeze"
+    # It has the freezer's name, and no number where the freezer's own time-out stands.
+    with faults.running(steady, "bash", "-c", f"exec -a {program} tail -f /dev/null"):
+        checked = steady.expect("FILE_SYSTEM_LEFT_FROZEN", within=240)
+        assert checked.document["verdict"] == "blocked"
+    steady.expect(within=60)
+
+
 # ------------------------------------------------------------------------------------------------- the worst of all
 
 

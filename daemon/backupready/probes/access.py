@@ -29,6 +29,7 @@ from backupready.model import (
     Remember,
     Scalar,
     Settings,
+    is_there,
 )
 
 _ENFORCE = "/sys/fs/selinux/enforce"
@@ -146,17 +147,9 @@ def _apparmor_confines(machine: Machine) -> bool:
 
 
 def _fapolicyd_runs(machine: Machine) -> bool:
-    if not _there(machine, "/etc/fapolicyd"):
+    if not is_there(machine, "/etc/fapolicyd"):
         return False
     return any(process.argv and process.argv[0].endswith("/fapolicyd") for process in machine.processes())
-
-
-def _there(machine: Machine, path: str) -> bool:
-    try:
-        machine.status(path)
-    except Absent:
-        return False
-    return True
 
 
 # --------------------------------------------------------------------------------------------------------- labels

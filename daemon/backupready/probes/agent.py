@@ -30,6 +30,7 @@ from backupready.model import (
     Setting,
     Settings,
     Watch,
+    is_there,
     whole_minutes,
 )
 from backupready.waagent import AgentProcesses, LogFacts
@@ -396,7 +397,7 @@ def _presence(machine: Machine, processes: AgentProcesses, facts: LogFacts | Non
             yield Watch(role, process.pid)
             yield Reading("backupready_agent_process_start_time_seconds", process.started, {"role": role})
     try:
-        switched_off = _exists(machine, f"{waagent.LIB_DIR}/disable_agent")
+        switched_off = is_there(machine, f"{waagent.LIB_DIR}/disable_agent")
     except CannotTell as error:
         switched_off = False
         yield CannotTell(error.why, ("AGENT_SWITCHED_OFF", "AGENT_SWITCH_OFF_PENDING"))
@@ -409,7 +410,7 @@ def _presence(machine: Machine, processes: AgentProcesses, facts: LogFacts | Non
     elif worker is None and not switched_off:
         since = machine.now() - daemon.started
         waits = facts is not None and facts.provisioning_waits is not None and facts.worker_started is None
-        if waits and facts is not None and not _exists(machine, f"{waagent.LIB_DIR}/provisioned"):
+        if waits and facts is not None and not is_there(machine, f"{waagent.LIB_DIR}/provisioned"):
             if since > _PROVISIONING_GRACE:
                 yield Finding("AGENT_NOT_PROVISIONED", evidence={"log": facts.provisioning_text})
             else:
@@ -427,7 +428,7 @@ def _presence(machine: Machine, processes: AgentProcesses, facts: LogFacts | Non
 
 def _no_daemon(machine: Machine, worker: Process | None) -> Iterator[Observation]:
     try:
-        installed = [path for path in waagent.BINARIES if _exists(machine, path)]
+        installed = [path for path in waagent.BINARIES if is_there(machine, path)]
     except CannotTell as error:
         installed = ["unknown"]
         yield CannotTell(error.why, ("AGENT_NOT_INSTALLED",))
@@ -628,19 +629,11 @@ def _tools(machine: Machine) -> Iterator[Observation]:
         if tool == "openssl" and extension is not None:
             continue  # the extension needs it more: EXTENSION_TOOL_MISSING
         try:
-            if not any(_exists(machine, f"{directory}/{tool}") for directory in _TOOL_DIRECTORIES):
+            if not any(is_there(machine, f"{directory}/{tool}") for directory in _TOOL_DIRECTORIES):
                 yield Finding("AGENT_TOOL_MISSING", key=tool, evidence={"program": tool})
         except CannotTell as error:
             yield CannotTell(error.why, ("AGENT_TOOL_MISSING",))
             return
-
-
-def _exists(machine: Machine, path: str) -> bool:
-    try:
-        machine.status(path)
-    except Absent:
-        return False
-    return True
 
 
 PROBE = Probe(

@@ -27,6 +27,7 @@ from backupready.model import (
     Process,
     Settings,
     Unreachable,
+    is_there,
 )
 
 _ROUTES = "/proc/net/route"
@@ -223,7 +224,7 @@ def _endpoint(machine: Machine, unknown: str) -> Iterator[Observation]:
     could not be read."""
     agent = waagent.agent_processes(machine.processes())
     running = agent.daemon is not None or agent.worker is not None
-    if running and (_is_there(machine, _ENDPOINT_FILE) or _reports(machine)):
+    if running and (is_there(machine, _ENDPOINT_FILE) or _reports(machine)):
         return
     if unknown:
         raise CannotTell(unknown)
@@ -287,7 +288,7 @@ def _address(machine: Machine, routes: bytes, known: str) -> Iterator[Observatio
     if found.method == "static":
         effect = Effect.NOTICE if known else None
         # The agent's note helps as long as it runs: it removes the file when it starts.
-        noted = _ENDPOINT_FILE if _is_there(machine, _ENDPOINT_FILE) else "nothing"
+        noted = _ENDPOINT_FILE if is_there(machine, _ENDPOINT_FILE) else "nothing"
         yield Finding("DHCP_STATIC_ADDRESS", evidence={**evidence, "endpoint_from": known or noted}, effect=effect)
         return
     try:
@@ -347,7 +348,7 @@ def _configuration(machine: Machine, device: str) -> _Configured | None:
                 return found
     for owner, folder in (("wicked", _SUSE_SCRIPTS), ("network-scripts", _RED_HAT_SCRIPTS)):
         path = f"{folder}/ifcfg-{device}"
-        if _is_there(machine, path):
+        if is_there(machine, path):
             return _configured(owner, path, ifcfg_method(_read(machine, path)))
     paths = [_INTERFACES, *(f"{folder}/{name}" for folder in _INTERFACES_MORE for name in _names(machine, folder))]
     for path in paths:
@@ -551,14 +552,6 @@ def _names(machine: Machine, folder: str) -> tuple[str, ...]:
         return machine.names(folder)[:_MOST_FILES]
     except Absent:
         return ()
-
-
-def _is_there(machine: Machine, path: str) -> bool:
-    try:
-        machine.status(path)
-    except Absent:
-        return False
-    return True
 
 
 PROBE = Probe(

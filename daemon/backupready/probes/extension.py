@@ -29,6 +29,7 @@ from backupready.model import (
     Scalar,
     Setting,
     Settings,
+    is_directory,
     whole_minutes,
 )
 from backupready.waagent import HandlerDirectory, Report, WantedHandler
@@ -367,7 +368,7 @@ def _presence(machine: Machine, sources: _Sources, settings: Settings) -> Iterat
                 yield CannotTell(why, ("EXTENSION_VANISHED",))
             return
         try:
-            traces = _is_directory(machine, f"{waagent.EXTENSION_LOGS}/{waagent.VMSNAPSHOT}")
+            traces = is_directory(machine, f"{waagent.EXTENSION_LOGS}/{waagent.VMSNAPSHOT}")
         except CannotTell as error:
             yield CannotTell(error.why, ("EXTENSION_NEVER_INSTALLED", "EXTENSION_UNINSTALLED"))
             return
@@ -426,13 +427,10 @@ def _state(machine: Machine, directory: HandlerDirectory) -> str | None:
 
 
 def _current(sources: _Sources, enabled: list[HandlerDirectory]) -> HandlerDirectory | None:
-    """The version that counts: the reported one, else the one asked for, else the highest enabled, else the highest."""
+    """The version that counts."""
     handler = sources.report.handler(waagent.VMSNAPSHOT) if sources.report else None
-    for version in (handler.version if handler else None, sources.wanted.version if sources.wanted else None):
-        for directory in sources.directories:
-            if directory.version == version:
-                return directory
-    return next(iter([*enabled[::-1], *sources.directories[::-1]]), None)
+    versions = (handler.version if handler else None, sources.wanted.version if sources.wanted else None)
+    return waagent.counting(sources.directories, versions, enabled)
 
 
 def _files(
@@ -651,13 +649,6 @@ def _stale_cache(machine: Machine, names: tuple[str, ...], report: Report | None
 def _incarnation(name: str) -> str | None:
     match = _CACHED.fullmatch(name)
     return (match.group(1) or match.group(2)) if match else None
-
-
-def _is_directory(machine: Machine, path: str) -> bool:
-    try:
-        return machine.status(path).kind == "directory"
-    except Absent:
-        return False
 
 
 PROBE = Probe(

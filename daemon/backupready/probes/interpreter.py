@@ -18,6 +18,7 @@ from backupready.model import (
     Probe,
     Problem,
     Settings,
+    is_file,
 )
 from backupready.waagent import HandlerDirectory
 
@@ -103,10 +104,10 @@ def look(machine: Machine, settings: Settings) -> Iterator[Observation]:
 
 
 def _interpreters(machine: Machine, directory: HandlerDirectory) -> Iterator[Observation]:
-    paths = [path for path in vmsnapshot.INTERPRETERS if _is_file(machine, path)]
+    paths = [path for path in vmsnapshot.INTERPRETERS if is_file(machine, path)]
     # Of each name the one in /usr/bin hides the one in /usr/local/bin.
     paths = [p for p in paths if not (p.startswith("/usr/local/") and p.replace("/local", "", 1) in paths)]
-    paths += [path for path in (f"{place}/python" for place in _PATH) if _is_file(machine, path)][:1]
+    paths += [path for path in (f"{place}/python" for place in _PATH) if is_file(machine, path)][:1]
     if not paths:
         paths = _of_the_agent(machine)
     if not paths:
@@ -159,7 +160,7 @@ def _of_the_agent(machine: Machine) -> list[str]:
     """The last resort of handle.sh: what the running agent runs on. While it is down, what it will run on."""
     daemon = waagent.agent_processes(machine.processes()).daemon
     program = daemon.argv[0] if daemon is not None else _first_word(machine)
-    if program.startswith("/") and "python" in program and _is_file(machine, program):
+    if program.startswith("/") and "python" in program and is_file(machine, program):
         return [program]
     return []
 
@@ -190,7 +191,7 @@ def _modules(machine: Machine, directory: HandlerDirectory) -> tuple[tuple[str, 
 def _tools(machine: Machine) -> Iterator[Observation]:
     for tool in _TOOLS:
         try:
-            if not any(_is_file(machine, f"{place}/{tool}") for place in _PATH):
+            if not any(is_file(machine, f"{place}/{tool}") for place in _PATH):
                 yield Finding("EXTENSION_TOOL_MISSING", key=tool, evidence={"program": tool, "why": "missing"})
         except CannotTell as error:
             yield CannotTell(error.why, ("EXTENSION_TOOL_MISSING",))
@@ -198,7 +199,7 @@ def _tools(machine: Machine) -> Iterator[Observation]:
 
 def _safefreeze(machine: Machine, directory: HandlerDirectory) -> Iterator[Observation]:
     """The freezing program that comes with the extension, if the extension is unpacked at all."""
-    if not _is_file(machine, f"{directory.path}/main/handle.py"):
+    if not is_file(machine, f"{directory.path}/main/handle.py"):
         return
     processor = machine.kernel().machine
     arm = processor.startswith(("aarch64", "arm64"))
@@ -219,13 +220,6 @@ def _safefreeze(machine: Machine, directory: HandlerDirectory) -> Iterator[Obser
     else:
         return
     yield Finding("EXTENSION_TOOL_MISSING", key="safefreeze", evidence={"program": path, "why": why})
-
-
-def _is_file(machine: Machine, path: str) -> bool:
-    try:
-        return machine.status(path).kind == "file"
-    except Absent:
-        return False
 
 
 PROBE = Probe(

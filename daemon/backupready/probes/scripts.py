@@ -26,6 +26,7 @@ from backupready.model import (
     Problem,
     Scalar,
     Settings,
+    is_file,
 )
 
 _HOST_CONFIG = "/etc/azure/VMSnapshotPluginHost.conf"
@@ -132,10 +133,10 @@ def look(machine: Machine, settings: Settings) -> Iterator[Observation]:
         try:
             host = _parse_host(machine.read(place), place)
         except _Refused as error:
-            if own or _exists(machine, _SCRIPT_CONFIG):
+            if own or is_file(machine, _SCRIPT_CONFIG):
                 yield _invalid(place, "", f"{error} (304)", Effect.DEGRADES)
             return
-    if not host.plugins and _exists(machine, _SCRIPT_CONFIG):
+    if not host.plugins and is_file(machine, _SCRIPT_CONFIG):
         yield _invalid(place, "numberOfPlugins", "it is 0, so that no script runs", Effect.DEGRADES)
     for plugin in host.plugins:
         try:
@@ -148,14 +149,14 @@ def look(machine: Machine, settings: Settings) -> Iterator[Observation]:
 def _host_path(machine: Machine) -> tuple[str, bool]:
     """Where the host's configuration lies and whether it is the administrator's own; empty if the extension, which
     brings one along, is not there yet."""
-    if _exists(machine, _HOST_CONFIG):
+    if is_file(machine, _HOST_CONFIG):
         return _HOST_CONFIG, True
     try:
         directory = waagent.current_directory(machine, waagent.VMSNAPSHOT)
     except Absent:
         return "", False
     path = f"{directory.path}/{_PACKAGED}" if directory else ""
-    return (path, False) if path and _exists(machine, path) else ("", False)
+    return (path, False) if path and is_file(machine, path) else ("", False)
 
 
 def _hidden(path: str) -> Effect | None:
@@ -164,19 +165,11 @@ def _hidden(path: str) -> Effect | None:
     return Effect.RISKS if path.startswith("/root/") else None
 
 
-def _exists(machine: Machine, path: str) -> bool:
-    """Whether there is a regular file."""
-    try:
-        return machine.status(path).kind == "file"
-    except Absent:
-        return False
-
-
 def _host_permissions(machine: Machine, path: str, own: bool) -> Iterator[Observation]:
     status = machine.status(path)
     # Others may read it, and do nothing else.
     wrong_mode = any((status.mode >> shift) & 7 not in (0, 4) for shift in (3, 0))
-    if (wrong_mode or status.owner != 0) and (own or _exists(machine, _SCRIPT_CONFIG)):
+    if (wrong_mode or status.owner != 0) and (own or is_file(machine, _SCRIPT_CONFIG)):
         yield _refused(path, status.mode, status.owner, "644", 314, Effect.DEGRADES)
 
 
@@ -211,7 +204,7 @@ def _plugin(machine: Machine, host: _Host, plugin: _Plugin) -> Iterator[Observat
             host.path, plugin.config, "the path of the scripts' configuration is not absolute", Effect.DEGRADES
         )
         return
-    if not _exists(machine, plugin.config):
+    if not is_file(machine, plugin.config):
         if plugin.config != _SCRIPT_CONFIG:
             yield _invalid(host.path, plugin.config, "there is no such configuration (316)", Effect.DEGRADES)
         return
@@ -219,7 +212,7 @@ def _plugin(machine: Machine, host: _Host, plugin: _Plugin) -> Iterator[Observat
     if status.mode & 0o177 or status.owner != 0:
         yield _refused(plugin.config, status.mode, status.owner, "600", 317, Effect.DEGRADES)
     if plugin.name != _RUNNER:
-        if not _exists(machine, f"{plugin.path.rstrip('/')}/{plugin.name}.py"):
+        if not is_file(machine, f"{plugin.path.rstrip('/')}/{plugin.name}.py"):
             what = f"there is no plug-in {plugin.name} in {plugin.path} (304)"
             yield _invalid(host.path, plugin.name, what, Effect.DEGRADES)
             return

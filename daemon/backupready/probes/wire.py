@@ -38,6 +38,7 @@ from backupready.model import (
     Setting,
     Settings,
     Unreachable,
+    is_there,
 )
 
 _TIMEOUT = 5.0  # s for each step of a request; the fabric answers in milliseconds, the agent waits 10 s
@@ -451,7 +452,7 @@ def _no_interface(machine: Machine, device: str) -> str:
         return "the loopback: the address is this machine's own"
     if type_ in _TUNNEL_TYPES:
         return _TUNNEL_TYPES[type_]
-    if _exists(machine, f"{place}/tun_flags"):
+    if is_there(machine, f"{place}/tun_flags"):
         return "tun"
     kind = re.search(r"(?m)^DEVTYPE=(\S+)$", _word(machine, f"{place}/uevent"))
     if kind and kind[1] in _TUNNELS:
@@ -493,14 +494,6 @@ def _word(machine: Machine, path: str) -> str:
         return machine.read(path, 4096).decode("utf-8", "replace").strip()
     except Absent:
         return ""
-
-
-def _exists(machine: Machine, path: str) -> bool:
-    try:
-        machine.status(path)
-    except Absent:
-        return False
-    return True
 
 
 # ------------------------------------------------------------------------------------------------- the firewall
