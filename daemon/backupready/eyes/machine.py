@@ -56,6 +56,7 @@ _NAMES_LIMIT = 200_000
 _MOST_SIZED = 200_000  # files that are counted for their sizes
 _SIZED_IN_TURN = 100
 _TOOL_TIMEOUT = 5.0  # s
+_LAST_WORDS = 0.05  # s for a child that may just be ending
 _ROUTE_TIMEOUT = 2.0  # s
 _START_TIMEOUT = 5.0  # s; an interpreter on a busy machine
 _WITHOUT_PRIVILEGES = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs", "--")
@@ -413,7 +414,7 @@ class LiveMachine(_Tree):
                 if data and not started:
                     started, deadline = True, time.monotonic() + timeout
         if not started:
-            _leave(child, 0.5)
+            _leave(child, _LAST_WORDS)
             raise CannotTell(f"cannot ask for space: the child has not started within {_START_TIMEOUT:g} s")
         for line in data.splitlines()[1:]:
             place, number, *counts = json.loads(line)
@@ -425,7 +426,7 @@ class LiveMachine(_Tree):
             else:
                 told[path] = Space(*counts)
         silent = tuple(path for path in paths if path not in told)
-        _leave(child, 0.5 if silent else timeout)
+        _leave(child, _LAST_WORDS if silent else timeout)
         return Spaces(told, silent, child.pid if child.returncode is None else 0)
 
     def run(self, command: Sequence[str], timeout: float, privileged: bool = False, limit: int = OUTPUT_LIMIT) -> Ran:
@@ -464,7 +465,7 @@ class LiveMachine(_Tree):
                 (output, cut), (errors, _) = _drain(limits, deadline, child)
             child.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
-            _leave(child, 0.5)
+            _leave(child, _LAST_WORDS)
             raise CannotTell(f"cannot run {name}: it has not ended after {timeout:g} s") from None
         words = errors.decode("utf-8", "replace").strip()
         return Ran(child.returncode, output, words[:_ERRORS_LIMIT], cut)
@@ -509,10 +510,10 @@ def _drain(limits: Mapping[int, int], deadline: float, child: subprocess.Popen[b
 
 
 def _leave(child: subprocess.Popen[bytes], seconds: float) -> None:
-    """End a child, or leave it behind: one that waits in the kernel cannot be ended, and in the unit's look nobody may
-    send a signal; there the service manager ends what is left."""
+    """End a child that has not ended by itself after so many seconds, or leave it behind: one that waits in the kernel
+    cannot be ended, and in the unit's look nobody may send a signal; there the service manager ends what is left."""
     try:
-        child.wait(0.05 if seconds < 1 else seconds)
+        child.wait(seconds)
     except subprocess.TimeoutExpired:
         with contextlib.suppress(PermissionError):
             child.kill()

@@ -245,7 +245,7 @@ class Judge:
                 voids = belief.effect is Effect.VOIDS
                 for other in plain if voids else belief.problem.explains:
                     # What has a milder effect here than it may have leaves what is graver standing.
-                    if other in plain and belief.effect.rank + voids <= plain[other].effect.rank:
+                    if other in plain and other != code and belief.effect.rank <= plain[other].effect.rank:
                         causes.setdefault(other, code)
             elif track.sightings and not track.cannot:
                 # Not confirmed yet. What appears with it is held back as unknown until it is: else a mere consequence

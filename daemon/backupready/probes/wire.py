@@ -75,6 +75,7 @@ _LOOPBACK_TYPE = "772"
 _TUNNELS = ("wireguard", "vxlan", "geneve", "ppp")
 _OVER_OTHERS = ("bridge", "vlan", "bond", "macsec")
 _DEVICE_NAME = re.compile(r"(?!\.{1,2}$)[^/\s]{1,15}")
+_IPTABLES, _IPTABLES_LEGACY = ("iptables-save",), ("iptables-legacy-save",)
 _LEGACY_TABLES = "/proc/net/ip_tables_names"  # of iptables' older kind; empty where it has none
 _UP, _UP_OR_REJECT = 0x1, 0x201  # RTF_UP and RTF_REJECT of linux/route.h
 _MOST_DEVICES = 256
@@ -556,16 +557,16 @@ def _rules(machine: Machine) -> tuple[netfilter.Ruleset, list[str]]:
     """All that is listed, and why the rest is not. The programs list what is there and load no table for it, as
     `iptables -t security -S` might."""
     rules, troubles, tools = netfilter.Ruleset(), [], 0
-    nft_variant = False
-    programs = [("iptables-save",)]
-    for command in programs:
+    nft_variant = legacy_too = False
+    for command in (_IPTABLES, _IPTABLES_LEGACY):
+        if command == _IPTABLES_LEGACY and not legacy_too:
+            break
         try:
             ran = _listed(machine, command)
             tools += 1
-            if command == programs[0]:
+            if command == _IPTABLES:
                 nft_variant = netfilter.is_nft_variant(ran.output)
-                if netfilter.legacy_is_there_too(ran.output + ran.errors.encode()):
-                    programs.append(("iptables-legacy-save",))
+                legacy_too = netfilter.legacy_is_there_too(ran.output + ran.errors.encode())
             rules = rules.joined(netfilter.parse_iptables(ran.output, command[0].replace("-save", "")))
         except Absent:
             if _word(machine, _LEGACY_TABLES):
