@@ -49,8 +49,7 @@ def spoilt(text: bytes) -> st.SearchStrategy[bytes]:
     return st.builds(
         lambda at, bytes_, again: text[: at % (len(text) + 1)] + bytes_ + text[at % (len(text) + 1) :] * again,
         st.integers(0, 10_000),
-        st.binary(max_size=8)
-        | st.sampled_from([b"\n", b"=", b'"', b"\\x", b"9" * 40, b"[" * 3000, b"\xff\xfe", b"%(a)s"]),
+        st.binary(max_size=8) | st.sampled_from(AWKWARD),
         st.integers(0, 2),
     )
 
@@ -59,9 +58,7 @@ CONTENT = st.binary(max_size=200) | st.sampled_from([text.encode() for text in R
 
 
 @pytest.mark.parametrize("probe", probes.PROBES, ids=lambda probe: probe.name)
-@settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
-)
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(contents=st.dictionaries(st.sampled_from(FILES), CONTENT, min_size=1, max_size=6))
 def test_no_content_is_a_defect(probe: Probe, contents: dict[str, bytes]) -> None:
     """On a healthy machine with up to six files of any content, twice, with what the first look remembered."""
@@ -77,7 +74,8 @@ def test_no_content_is_a_defect(probe: Probe, contents: dict[str, bytes]) -> Non
 
 
 def test_the_files_are_those_that_probes_read() -> None:
-    """The test above cannot hold by spoiling what nobody reads."""
+    """The test above cannot hold by spoiling what nobody reads, and whatever a probe asks for on a healthy machine,
+    there or not, stands in some scenario or has a form of which another stands in one."""
     read: set[str] = set()
 
     class Recording(AnyMachine):
@@ -89,6 +87,6 @@ def test_the_files_are_those_that_probes_read() -> None:
     fields = {name: getattr(machine, name) for name in ("files", "table", "http", "units", "programs", "ring")}
     for probe in probes.PROBES:
         observe(probe, Recording(**fields), CONFIGURATION)
-    there = {path for path in read if path in machine.files}
-    assert len(there) > 10
-    assert there <= set(FILES)
+    assert len(read & set(machine.files)) > 10
+    asked_for = {path for path in read - set(FILES) if not path.startswith(("/sys/", "/proc/"))}
+    assert {path.rpartition("/")[0] for path in asked_for} <= {path.rpartition("/")[0] for path in FILES}, asked_for

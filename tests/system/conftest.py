@@ -47,5 +47,5 @@ def steady(booted: Inside) -> Iterator[Inside]:
     """The guest for faults that leave the agent alone: it is healed only if the test before it left something."""
     if booted.check().active or booted.daemon_active():
         booted.heal()
-    booted.expect(within=200)
+        booted.expect(within=200)
     yield booted

@@ -6,7 +6,6 @@ import contextlib
 import subprocess
 from collections.abc import Iterator
 
-from lab.disk import LoopDisk
 from lab.guest import GUEST_ADDRESS, LIBRARY
 from lab.hang import Hang, HangingMount
 from system.inside import Inside
@@ -135,6 +134,14 @@ def written(inside: Inside, path: str, text: str, mode: int = 0o644, owner: str 
 
 
 @contextlib.contextmanager
+def configured(inside: Inside, line: str) -> Iterator[None]:
+    """One more line in waagent.conf, which the running agent does not read."""
+    text = inside.guest.read("/etc/waagent.conf")
+    with written(inside, "/etc/waagent.conf", f"{text}{line}\n"):
+        yield
+
+
+@contextlib.contextmanager
 def moved_away(inside: Inside, path: str) -> Iterator[None]:
     """A file is not there."""
     inside.guest.run("mv", path, f"{path}.away")
@@ -179,18 +186,6 @@ def hanging(inside: Inside, hang: Hang = Hang.KILLABLE) -> Iterator[None]:
     inside.guest.run("mkdir", "-p", "/srv/share")
     with HangingMount(inside.guest, "/srv/share", hang):
         yield
-
-
-@contextlib.contextmanager
-def mounted_twice(inside: Inside) -> Iterator[None]:
-    """One file system at two places."""
-    inside.guest.run("mkdir", "-p", "/srv/data", "/srv/again")
-    with LoopDisk(inside.guest, "/srv/data"):
-        inside.mount("--bind", "/srv/data", "/srv/again")
-        try:
-            yield
-        finally:
-            inside.guest.run("umount", "/srv/again")
 
 
 # ---------------------------------------------------------------------------------------------------- processes

@@ -81,6 +81,19 @@ FAULTS: dict[str, Fault] = {
         lambda inside: faults.small_library(inside, "size=64m,nr_inodes=400", faults.FULL_OF_INODES),
         ("INODES_EXHAUSTED",),
     ),
+    "blanks around an equals sign": Fault(
+        lambda inside: faults.configured(inside, "Logs.Console = y"), ("CONFIG_BREAKS_EXTENSION",)
+    ),
+    "the documentation's key": Fault(
+        lambda inside: faults.configured(inside, "Extensions.Enable=n"), ("CONFIG_KEY_INEFFECTIVE",)
+    ),
+    "the library is elsewhere": Fault(
+        lambda inside: faults.configured(inside, "Lib.Dir=/data/waagent"), ("LIB_DIR_MOVED",)
+    ),
+    "the time for the freeze is no time": Fault(
+        lambda inside: faults.written(inside, "/etc/azure/vmbackup.conf", "[SnapshotThread]\ntimeout: 0\n"),
+        ("FREEZE_CONFIG_WRONG",),
+    ),
     "a reboot is pending": Fault(
         lambda inside: faults.written(inside, "/run/reboot-required", "*** System restart required ***\n"),
         ("REBOOT_PENDING",),
@@ -311,30 +324,29 @@ def test_freeze_lock_held(steady: Inside) -> None:
 
 
 def test_a_disk_left_frozen(steady: Inside) -> None:
-    """A loop device is really frozen, a writer waits for it, the extension's log ends in the freeze, and the agent's
-    report stands still: told, and gone when it is thawed. Nothing but that loop device is ever frozen."""
+    """A loop device is really frozen, a writer waits for it, the extension's log ends in the freeze, and the agent
+    stands still as it does where its own disk is frozen: told, and gone when it is thawed. Nothing but that loop device
+    is ever frozen."""
     guest = steady.guest
     guest.run("mkdir", "-p", "/srv/data")
-    log = f"/var/log/azure/{waagent.VMSNAPSHOT}/extension.log"
-    began = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(time.time() - 400))
-    lines = "".join(
-        f"{began}.{n}00000 [{waagent.VMSNAPSHOT}-1.0]{text}\n"
-        for n, text in enumerate(
-            ("starting daemon initially", "****** 1. Starting Freeze Binary", "****** 2. Binary Freeze Started")
-        )
-    )
-    with LoopDisk(guest, "/srv/data") as disk, faults.written(steady, log, lines):
-        disk.freeze(longest=240)
-        try:
-            # It holds the lock as the freezer does, and waits in the kernel as whoever writes does.
-            with faults.running(steady, "sh", "-c", "echo x >/srv/data/file"):
-                checked = steady.check()
-                told = {entry["problem"] for entry in checked.document["reasons"]}
-                # The agent is well and reports, so that the machine is not held to be frozen by it.
-                assert "FILE_SYSTEM_LEFT_FROZEN" not in told
-        finally:
-            disk.thaw()
-    steady.expect(within=60)
+    worker = str(guest.agent_pids().worker)
+    with LoopDisk(guest, "/srv/data") as disk:
+        began = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
+        words = ("starting daemon initially", "****** 1. Starting Freeze Binary", "****** 2. Binary Freeze Started")
+        lines = "".join(f"{began}.{n}00000 [{waagent.VMSNAPSHOT}-1.0]{text}\n" for n, text in enumerate(words))
+        with faults.written(steady, f"/var/log/azure/{waagent.VMSNAPSHOT}/extension.log", lines):
+            guest.run("kill", "-STOP", worker)
+            disk.freeze(longest=420)
+            try:
+                # The kernel keeps who writes to it until it is thawed.
+                with faults.running(steady, "sh", "-c", "exec dd if=/dev/zero of=/srv/data/file count=1"):
+                    checked = steady.expect("FILE_SYSTEM_LEFT_FROZEN", within=380)
+                    assert checked.document["verdict"] == "blocked"
+                    disk.thaw()
+            finally:
+                disk.thaw()
+                guest.run("kill", "-CONT", worker)
+    steady.expect(within=120)
 
 
 def test_a_freezer_that_does_not_end(steady: Inside) -> None:
@@ -348,6 +360,9 @@ def test_a_freezer_that_does_not_end(steady: Inside) -> None:
 
 
 # ------------------------------------------------------------------------------------------------- the worst of all
+
+
+_WHOLE_LOOK = 30.0  # s, the default of look.deadline
 
 
 def test_everything_dead(steady: Inside) -> None:
@@ -364,7 +379,17 @@ def test_everything_dead(steady: Inside) -> None:
         budgets = {probe.name: probe.budget.total_seconds() for probe in PROBES}
         for name, entry in probes.items():
             assert entry["seconds"] <= budgets[name], name
+            assert entry["seconds"] <= _WHOLE_LOOK
         assert {"WIRE_SERVER_UNREACHABLE", "MOUNT_UNRESPONSIVE"} <= checked.active
+        # Of what cannot be reached nothing is held to be well.
+        doubted = {entry["problem"] for entry in checked.document["unknown"] if "problem" in entry}
+        silent = {entry["probe"] for entry in checked.document["unknown"] if "probe" in entry}
+        doubted |= {problem.code for probe in PROBES if probe.name in silent for problem in probe.problems}
+        consequences = {code for reason in checked.document["reasons"] for code in reason["consequences"]}
+        assert {
+            *("HOST_PLUGIN_UNREACHABLE", "METADATA_UNREACHABLE", "CLOCK_SKEWED", "TLS_INTERCEPTED"),
+            "NAME_RESOLUTION_FAILS",
+        } <= checked.active | doubted | consequences
         steady.expect(
             "WIRE_SERVER_UNREACHABLE",
             "MOUNT_UNRESPONSIVE",
