@@ -87,6 +87,25 @@ class Verdict(enum.Enum):
         return _EXIT_CODES[self]
 
 
+class Phase(enum.Enum):
+    """Where a moment stands between two backup windows."""
+
+    IDLE = "idle"  # nothing is near, or it is not known when the next window is
+    LEAD = "lead"  # the time before a window in which there is still something to be done
+    HOLD = "hold"  # too late for the cheapest fix
+    OPEN = "open"  # the window, until its backup has ended; also any backup that is under way
+
+
+class Happened(enum.Enum):
+    """What came of a backup, or of a window for one."""
+
+    SUCCEEDED = "succeeded"
+    CRASH_CONSISTENT = "crash_consistent"  # a snapshot was taken, of file systems that were not frozen
+    FAILED = "failed"
+    FAILED_ELSEWHERE = "failed_elsewhere"  # through nothing on this machine
+    MISSED = "missed"  # the window passed, and nothing ran
+
+
 _EXIT_CODES = {
     Verdict.READY: 0,
     Verdict.AT_RISK: 1,
@@ -259,6 +278,23 @@ class Remember:
     memory: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class Run:
+    """A past run of the extension that has ended, as its record has it. Times are seconds since the epoch; `began` is
+    None where that is not on record. `path` is who took the snapshot: host, guest or nobody known."""
+
+    ended: float
+    code: int
+    happened: Happened
+    began: float | None = None
+    path: str = ""
+
+    @property
+    def start(self) -> float:
+        """When it began, or else the earliest that is known of it."""
+        return self.ended if self.began is None else self.began
+
+
 class CannotTell(Exception):
     """The probe could not find out, and why.
 
@@ -278,7 +314,7 @@ class CannotTell(Exception):
     __hash__ = Exception.__hash__
 
 
-Observation = Union[Finding, Reading, Watch, Remember, CannotTell]
+Observation = Union[Finding, Reading, Watch, Remember, Run, CannotTell]
 
 
 class ProbeState(enum.Enum):
@@ -303,6 +339,7 @@ class Looked:
     findings: tuple[Finding, ...] = ()
     readings: tuple[Reading, ...] = ()
     watches: tuple[Watch, ...] = ()
+    runs: tuple[Run, ...] = ()
     unknown: tuple[CannotTell, ...] = ()
     memory: Mapping[str, Any] = field(default_factory=dict)
 
@@ -465,6 +502,66 @@ class Sample:
     swap_total: int | None = None  # bytes; None where it is not known
 
 
+@dataclass(frozen=True)
+class Load:
+    """How busy the machine was during the five minutes from `start` (seconds since the epoch, a multiple of 300).
+
+    Shares are 0 to 1: `cpu` and `steal` of all processors' time, `memory` of what the machine has, at its highest;
+    `io` of the time in which every task that could run waited for a disk, None where the kernel does not count it.
+    """
+
+    start: float
+    cpu: float
+    memory: float
+    steal: float = 0.0
+    io: float | None = None
+
+
+@dataclass(frozen=True)
+class Window:
+    """A time in which a backup may run: from its scheduled `start` to the latest `end` of a job that starts late.
+    Seconds since the epoch. `schedule` is the schedule in words."""
+
+    start: float
+    end: float
+    schedule: str
+    learned: bool = False
+
+
+@dataclass(frozen=True)
+class LearnedSchedule:
+    """A schedule that the record of past backups suggests, in words; `confidence`, 0 to 1, is the share of its windows
+    in which a backup ran, and `runs` when those began, oldest first."""
+
+    schedule: str
+    confidence: float
+    runs: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What is known of the backup's windows at one moment. Times are seconds since the epoch, spans seconds.
+
+    `window` is the one that the verdict speaks of: the open one, until its backup has ended, or else the next;
+    None where neither is known. `passed` are windows that are over, oldest first, as far back as there is anything to
+    hold against them; `runs` the backups on record, oldest first, and `loads` how busy the machine was. `since` is from
+    when on the machine has been up without a break, None where that is not known.
+    """
+
+    at: float
+    phase: Phase = Phase.IDLE
+    window: Window | None = None
+    upcoming: tuple[Window, ...] = ()
+    passed: tuple[Window, ...] = ()
+    lead: float = 0.0
+    expected_interval: float | None = None
+    configured: bool = False
+    learned: tuple[LearnedSchedule, ...] = ()
+    runs: tuple[Run, ...] = ()
+    loads: tuple[Load, ...] = ()
+    since: float | None = None
+
+
 class Machine(Protocol):
     """The only door for looking. Nothing behind it changes the machine.
 
@@ -533,6 +630,9 @@ class Machine(Protocol):
 
     def samples(self) -> tuple[Sample, ...]:
         """What the resident process has sampled, oldest first."""
+
+    def outlook(self) -> Outlook:
+        """What the resident process knows of the backup's windows."""
 
     def get(self, url: str, timeout: float, budget: float, headers: Mapping[str, str] = ...) -> Answer:
         """An HTTP GET without proxy, retried within `budget` seconds; raises Unreachable."""
@@ -656,6 +756,7 @@ class Snapshot:
     probes: tuple[ProbeRun, ...]
     readings: tuple[Reading, ...]
     counters: Mapping[str, float] = field(default_factory=dict)
+    outlook: Outlook | None = None
 
     @property
     def void(self) -> bool:
