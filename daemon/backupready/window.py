@@ -34,7 +34,7 @@ _LONGEST_GAP = 9 * 86400.0
 _DAYS_AFTER = 3
 
 _WEEK = frozenset(range(7))
-_HOURS = r"(\d{1,4})\s*(?:hours?|h)"
+_HOURS = r"([1-9]\d{0,3})\s*(?:hours?|h)"
 _TIME = re.compile(r"(\d{1,2})(?::(\d\d))?\s*(?:([ap])\.?m\.?)?", re.ASCII | re.IGNORECASE)
 _DAILY = re.compile(r"daily\s+at\s+(.+)", re.IGNORECASE)
 _WEEKLY = re.compile(r"weekly\s+on\s+(.+?)\s+at\s+(.+)", re.IGNORECASE)
@@ -70,12 +70,10 @@ class Schedule:
             raise ValueError(f"{self.days} are no days of the week in their order, 0 being Monday")
         if self.every and self.days:
             raise ValueError("an hourly schedule has no days")
-        if self.every and self.every not in INTERVALS:
+        if (self.every or self.duration) and self.every not in INTERVALS:
             raise ValueError(f"there is none every {self.every} hours, only every {_either(INTERVALS)}")
         if self.every and self.duration not in DURATIONS:
             raise ValueError(f"{self.duration} hours is no duration; it is {DURATIONS[0]} to {DURATIONS[-1]} hours")
-        if self.duration and not self.every:
-            raise ValueError("only an hourly schedule has a duration")
         _load(self.zone)
 
     def __str__(self) -> str:
@@ -239,6 +237,8 @@ def _days(text: str) -> tuple[int, ...]:
         if not named:
             raise ValueError(f"{word!r} is no day of the week; write them as in 'Sunday, Wednesday' or 'Sun, Wed'")
         found |= set(named)
+    if not found:
+        raise ValueError("names no day of the week; write them as in 'Sunday, Wednesday' or 'Sun, Wed'")
     return tuple(sorted(found))
 
 
