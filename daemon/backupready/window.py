@@ -167,11 +167,14 @@ class Plan:
     def between(self, after: float, before: float) -> tuple[Window, ...]:
         """The windows that start in [after, before), in their order; where several schedules have one start, the
         first's."""
-        starts: dict[float, str] = {}
+        starts: dict[float, Schedule] = {}
         for schedule in self.schedules:
             for start in schedule.starts(after, before):
-                starts.setdefault(start, str(schedule))
-        return tuple(Window(start, start + self.length, starts[start], self.learned) for start in sorted(starts))
+                starts.setdefault(start, schedule)
+        return tuple(
+            Window(start, start + self.length, str(schedule), self.learned, schedule.zone)
+            for start, schedule in sorted(starts.items(), key=lambda item: item[0])
+        )
 
     def current(self, at: float) -> Window | None:
         """The window that is open; where several are, the one that has started last."""

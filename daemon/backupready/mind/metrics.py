@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.process_collector import ProcessCollector
 
 from backupready import __version__
-from backupready.model import Metric, ProbeState, Snapshot, Verdict
+from backupready.model import Metric, Outlook, Phase, ProbeState, Snapshot, Verdict
 
 # Name, kind, help and labels of everything that does not come from a probe: the metric list is rendered from this.
 OWN: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
@@ -39,6 +39,18 @@ OWN: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
         "gauge",
         "1 while it cannot be told whether a problem is there; no series for what is known.",
         ("problem", "effect"),
+    ),
+    (
+        "backupready_phase",
+        "gauge",
+        "Where this moment stands between two windows: 1 for the phase that holds.",
+        ("phase",),
+    ),
+    (
+        "backupready_predictions_total",
+        "counter",
+        "Windows that were predicted, by what was predicted and what happened; a series for what has occurred.",
+        ("predicted", "happened"),
     ),
     ("backupready_probe_success", "gauge", "1 if the probe's newest look could tell.", ("probe",)),
     ("backupready_probe_duration_seconds", "gauge", "How long the probe's newest look took.", ("probe",)),
@@ -117,6 +129,14 @@ class SnapshotCollector:
         # Only those that are, since on a healthy machine none is: as many series again would say nothing.
         unknown = [((belief.problem.code, belief.effect.value), 1.0) for belief in beliefs if belief.unknown]
         yield self._labelled("backupready_problem_unknown", unknown)
+        outlook = snapshot.outlook or Outlook(at=snapshot.checked_at)
+        phases = [((phase.value,), float(outlook.phase is phase)) for phase in Phase]
+        yield self._labelled("backupready_phase", phases)
+        name = "backupready_predictions_total"
+        scores = CounterMetricFamily(name[: -len("_total")], _HELP[name], labels=["predicted", "happened"])
+        for predicted, happened, times in outlook.scores:
+            scores.add_metric([predicted.value, happened.value], times)
+        yield scores
         runs = [run for run in snapshot.probes if run.last_run is not None]
         success = [((run.name,), float(run.state is ProbeState.OK)) for run in snapshot.probes]
         yield self._labelled("backupready_probe_success", success)

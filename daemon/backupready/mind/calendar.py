@@ -1,0 +1,253 @@
+"""When is the next backup of this machine, where does a moment stand, and did what was said of the last one come true?
+
+The windows are those of the configured schedules or, where none is configured, of those that past backups suggest. What
+is believed when a window opens is the prediction for it; what came of it is held against that. No clock and no I/O in
+here: the caller says when, by both clocks.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from backupready.config import Config
+from backupready.learn import learn
+from backupready.mind.history import Recalled
+from backupready.model import (
+    Happened,
+    LearnedSchedule,
+    Load,
+    Outlook,
+    Phase,
+    Prediction,
+    Run,
+    Snapshot,
+    Verdict,
+    Window,
+)
+from backupready.window import Plan, Schedule, parse
+
+GOOD = (Happened.SUCCEEDED, Happened.CRASH_CONSISTENT)
+# A backup that begins so long before its window belongs to it all the same: the clocks of two machines.
+_EARLY = 600.0  # s
+# The clocks do not agree by so much: the wall clock was set, or the machine was suspended.
+_JUMP = 60.0  # s
+# What was believed at most so long before a window opened is the prediction for it.
+_FRESH = 900.0  # s
+# So long after a window's end its backup must be on record: by then it has been looked for several times.
+_RECORDED = 900.0  # s
+# A window whose end is so long ago, and of which nobody can tell what came, is let go.
+_GIVEN_UP = 86400.0  # s
+_MOST_RUNS = 400
+_LOOK_BACK = 35 * 86400.0  # s
+_LEARN_AGAIN = 3600.0  # s
+# Less regular backups may be planned by the hour of somebody's free time.
+_CONFIDENT = 0.6
+_SHOWN_WINDOWS = 7
+_SHOWN_PREDICTIONS = 10
+_AHEAD = 9 * 86400.0  # s; each schedule has a start in it
+
+
+class Calendar:
+    """The windows by the configuration, the record of past backups, and the predictions. `zone` is this machine's time
+    zone, IANA's name. With a calendar from `before`, all but the configuration is taken over."""
+
+    def __init__(self, config: Config, zone: str = "UTC", before: Calendar | None = None) -> None:
+        self._spans = {
+            name: config[f"window.{name}"].total_seconds() for name in ("start_window", "duration", "lead", "hold")
+        }
+        text = config["window.schedule"]
+        self._configured = Plan(parse(text, config["window.time_zone"]), **self._spans) if text else None
+        self._may_learn: bool = config["window.learn"]
+        self._zones = tuple(dict.fromkeys((zone, config["window.time_zone"], "UTC")))
+        self._runs: dict[tuple[int, int], Run] = {}
+        self._unread = "the record of past backups has not been read yet"
+        self._predictions: dict[float, Prediction] = {}
+        self._settled: Counter[tuple[Verdict, Happened]] = Counter()
+        self._clocks: tuple[float, float] | None = None
+        self._since: float | None = None
+        if before is not None:
+            self._runs, self._unread = before._runs, before._unread
+            self._predictions, self._settled = before._predictions, before._settled
+            self._clocks, self._since = before._clocks, before._since
+        self._learned: tuple[tuple[Schedule, LearnedSchedule], ...] = ()
+        self._learned_at: float | None = None
+        self._ahead: tuple[Plan, float, tuple[Window, ...], float | None] | None = None
+
+    # ---- what it is told
+
+    def recall(self, recalled: Recalled) -> None:
+        """What earlier runs of this program kept. What is known already is newer."""
+        self._take({_identity(run): run for run in recalled.runs})
+        for prediction in recalled.predictions:
+            if prediction.start not in self._predictions:
+                self._predictions[prediction.start] = prediction
+                self._score(prediction)
+
+    def read(self, runs: Iterable[Run]) -> tuple[Run, ...]:
+        """The record as it is now. Gives what is new in it."""
+        self._unread = ""
+        found = {_identity(run): run for run in runs}
+        new = tuple(run for identity, run in found.items() if self._runs.get(identity) != run)
+        if new:
+            self._take(found)
+        return new
+
+    def unread(self, why: str) -> None:
+        """The record could not be read."""
+        self._unread = why
+
+    def _take(self, runs: dict[tuple[int, int], Run]) -> None:
+        both = sorted({**self._runs, **runs}.items(), key=lambda item: item[1].ended)
+        self._runs = dict(both[-_MOST_RUNS:])
+        self._learned_at = None
+
+    def tick(self, wall: float, monotonic: float) -> None:
+        """What both clocks say. Where one has not gone as the other, nothing is known of the time between."""
+        if self._clocks is None:
+            self._since = wall - monotonic  # at most so long ago it was switched on, and has not slept since
+        elif abs((wall - self._clocks[0]) - (monotonic - self._clocks[1])) > _JUMP:
+            self._since = wall
+        self._clocks = wall, monotonic
+
+    # ---- what it tells
+
+    def plan(self, wall: float) -> Plan | None:
+        """The schedules that count: the configured ones, else those that are learned with confidence."""
+        if self._configured is not None:
+            return self._configured
+        learned = tuple(s for s, told in self._learn(wall) if told.confidence >= _CONFIDENT)
+        return Plan(learned, **self._spans, learned=True) if learned and self._may_learn else None
+
+    def _learn(self, wall: float) -> tuple[tuple[Schedule, LearnedSchedule], ...]:
+        if self._learned_at is None or not 0 <= wall - self._learned_at < _LEARN_AGAIN:
+            self._learned = learn([run.start for run in self._runs.values()], wall, self._zones)
+            self._learned_at = wall
+        return self._learned
+
+    def outlook(self, wall: float, running: bool = False, loads: Sequence[Load] | None = None) -> Outlook:
+        """What is known at this moment; `running` says that a backup is under way. With loads, also what is over is
+        told."""
+        plan = self.plan(wall)
+        told = Outlook(
+            at=wall,
+            phase=Phase.OPEN if running else Phase.IDLE,
+            lead=self._spans["lead"],
+            configured=self._configured is not None,
+            learned=tuple(learned for _, learned in self._learn(wall)),
+            since=self._since,
+            unread=self._unread,
+            predictions=tuple(self._predictions[start] for start in sorted(self._predictions)[-_SHOWN_PREDICTIONS:]),
+            scores=tuple((*told, times) for told, times in self._settled.items()),
+        )
+        if loads is not None:
+            passed = plan.between(wall - _LOOK_BACK, wall) if plan is not None else ()
+            told = replace(
+                told,
+                passed=tuple(window for window in passed if window.end <= wall),
+                runs=tuple(self._runs.values()),
+                loads=tuple(loads),
+            )
+        if plan is None:
+            return told
+        upcoming, interval = self._coming(plan, wall)
+        current, following = plan.current(wall), upcoming[0] if upcoming else None
+        is_open = running or (current is not None and not any(r.happened in GOOD for r in self._within(current, wall)))
+        away = following.start - wall if following else float("inf")
+        return replace(
+            told,
+            phase=Phase.OPEN
+            if is_open
+            else Phase.HOLD
+            if away <= self._spans["hold"]
+            else Phase.LEAD
+            if away <= self._spans["lead"]
+            else Phase.IDLE,
+            window=current if is_open and current is not None else following,
+            upcoming=upcoming,
+            expected_interval=interval,
+        )
+
+    def _coming(self, plan: Plan, wall: float) -> tuple[tuple[Window, ...], float | None]:
+        """The next windows, and the longest time between two; reckoned anew when one of them has begun."""
+        known = self._ahead
+        if known is None or known[0] != plan or not known[1] <= wall < known[2][0].start:
+            windows = [window for window in plan.between(wall, wall + _AHEAD) if window.start > wall]
+            if not windows:
+                return (), None
+            known = self._ahead = plan, wall, tuple(windows[:_SHOWN_WINDOWS]), plan.expected_interval(wall)
+        return known[2], known[3]
+
+    def _within(self, window: Window, wall: float) -> list[Run]:
+        """The backups of a window that have ended. What lies ahead of the clock was noted by another one."""
+        return [
+            run
+            for run in self._runs.values()
+            if window.start - _EARLY <= run.start <= window.end and run.ended <= wall + _EARLY
+        ]
+
+    # ---- predictions
+
+    def hold(self, before: Snapshot, now: Snapshot, running: bool) -> tuple[Prediction, ...]:
+        """What was believed when a window opened is its prediction; what came of a window is held against it. Gives
+        those that are new or newly settled."""
+        outlook = now.outlook
+        if outlook is None:
+            return ()
+        wall = outlook.at
+        plan = self.plan(wall)
+        changed = []
+        current = plan.current(wall) if plan is not None else None
+        if current is not None and current.start not in self._predictions:
+            said = self._said(before, now, current, running)
+            changed += [said] if said is not None else []
+        for prediction in list(self._predictions.values()):
+            if prediction.happened is None and plan is not None:
+                window = Window(prediction.start, prediction.start + plan.length, "")
+                if (happened := self._happened(prediction, window, wall, running)) is not None:
+                    changed.append(replace(prediction, happened=happened, told=wall))
+        for prediction in changed:
+            self._predictions[prediction.start] = prediction
+            self._score(prediction)
+        return tuple(changed)
+
+    def _said(self, before: Snapshot, now: Snapshot, window: Window, running: bool) -> Prediction | None:
+        """What was said last before it opened; else, as long as its backup has not begun, what is said now, once
+        everything has been looked at."""
+        earlier = before.outlook
+        if earlier is not None and 0 <= window.start - earlier.at <= _FRESH and _looked(before):
+            snapshot = before
+        elif not running and not self._within(window, now.checked_at) and _looked(now):
+            snapshot = now
+        else:
+            return None
+        at = snapshot.outlook.at if snapshot.outlook is not None else now.checked_at
+        codes = tuple(dict.fromkeys(reason.problem.code for reason in snapshot.reasons))
+        return Prediction(window.start, at, snapshot.verdict, codes)
+
+    def _happened(self, prediction: Prediction, window: Window, wall: float, running: bool) -> Happened | None:
+        """None as long as it is not known."""
+        ended = sorted(self._within(window, wall), key=lambda run: run.ended)
+        for run in ended:
+            if run.happened in GOOD:
+                return run.happened
+        if running or wall < window.end + _RECORDED or self._unread or wall > window.end + _GIVEN_UP:
+            return None
+        if ended:
+            return ended[-1].happened
+        # Nothing ran; but was the machine there, and did its clock go on as others do?
+        lived = self._since is not None and self._since <= max(window.start, prediction.made)
+        return Happened.MISSED if lived else None
+
+    def _score(self, prediction: Prediction) -> None:
+        if prediction.happened is not None:
+            self._settled[prediction.verdict, prediction.happened] += 1
+
+
+def _looked(snapshot: Snapshot) -> bool:
+    return bool(snapshot.probes) and all(run.last_run is not None for run in snapshot.probes)
+
+
+def _identity(run: Run) -> tuple[int, int]:
+    return run.code, int(run.ended)
