@@ -89,11 +89,14 @@ class Judge:
         intervals: Mapping[str, float],
         deadline: float,
         before: Judge | None = None,
+        needed: bool = True,
     ) -> None:
-        """With a judge from `before`, what it believes is taken over."""
+        """With a judge from `before`, what it believes is taken over. Where the backup does without anything in this
+        machine (not `needed`), whatever is wrong here is no more than worth knowing."""
         self._probes = {probe.name: probe for probe in probes}
         self._intervals = dict(intervals)
         self._deadline = deadline
+        self._needed = needed
         self._tracks = {problem.code: _Track(problem, probe.name) for probe in probes for problem in probe.problems}
         self._newest = {p.name: _Newest(ProbeRun(p.name, None, 0.0, 0, None, _NOT_YET)) for p in probes}
         self._waited_for = {probe.name: _LOOKS_WAITED_FOR for probe in probes if probe.voids}
@@ -152,7 +155,7 @@ class Judge:
         kept = dict(track.sightings) if reasons else {}
         for key, finding in found.items():
             before = track.sightings.get(key)
-            effect = finding.effect or track.problem.effect
+            effect = self._here(finding.effect or track.problem.effect)
             if before is None:
                 kept[key] = Sighting(key, 1, self._since(track, wall, key), finding.evidence, effect)
                 track.counted[key] = track.first[key] = monotonic
@@ -164,13 +167,17 @@ class Judge:
         track.sightings = kept
         # What was seen counts, although not everything could be (one mount of several, say).
         track.cannot = reasons[0][0] if reasons and not found else ""
-        track.possible = min((e or track.problem.effect for _, e in reasons), key=_rank, default=track.problem.effect)
+        possible = (e or track.problem.effect for _, e in reasons)
+        track.possible = self._here(min(possible, key=_rank, default=track.problem.effect))
         if track.cannot:
             return
         if any(sighting.count >= track.problem.sightings for sighting in kept.values()):
             _settle(track, BeliefState.ACTIVE, self._since(track, wall), monotonic)
         elif not kept:
             _settle(track, BeliefState.CLEAR, wall, monotonic)
+
+    def _here(self, effect: Effect) -> Effect:
+        return effect if self._needed or effect is Effect.VOIDS else Effect.NOTICE
 
     def _since(self, track: _Track, wall: float, key: str | None = None) -> float:
         """Since when a problem that is seen now is there. What an earlier run kept counts until this one has made up
@@ -276,14 +283,15 @@ class Judge:
         seen = tuple(track.sightings.values())
         # While it is active, what is seen of it with another key needs no confirmation of its own.
         sightings = tuple(s for s in seen if s.count >= track.problem.sightings) or seen
-        gravest = min((s.effect for s in sightings), key=_rank, default=track.problem.effect)
+        declared = self._here(track.problem.effect)
+        gravest = min((s.effect for s in sightings), key=_rank, default=declared)
         state, why, effect = track.settled, "", gravest
         if told is not None and monotonic - told > stale and not _voids(track):
             state, why = BeliefState.UNKNOWN, f"the newest look is older than {stale:.0f} s"
-            effect = track.problem.effect
+            effect = declared
         elif track.cannot:
             state, why = BeliefState.UNKNOWN, track.cannot
-            effect = track.possible or track.problem.effect
+            effect = track.possible or declared
         elif state is BeliefState.UNKNOWN:
             why = "seen, and not confirmed yet"
         if state is BeliefState.UNKNOWN and track.settled is not BeliefState.UNKNOWN:

@@ -82,6 +82,8 @@ OWN: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
         "Writes to the state directory that failed.",
         (),
     ),
+    ("backupready_history_records_dropped_total", "counter", "Records that the history has not kept.", ()),
+    ("backupready_history_writes_failed_total", "counter", "Attempts to write the history that failed.", ()),
     (
         "backupready_config_last_reload_successful",
         "gauge",
@@ -96,6 +98,8 @@ _COUNTERS = {
     "backupready_process_deaths_total": "process_deaths",
     "backupready_log_records_dropped_total": "log_records_dropped",
     "backupready_state_writes_failed_total": "state_writes_failed",
+    "backupready_history_records_dropped_total": "history_records_dropped",
+    "backupready_history_writes_failed_total": "history_writes_failed",
 }
 _HELP = {name: help_ for name, _, help_, _ in OWN}
 

@@ -87,15 +87,17 @@ class Sampler:
         self._trouble: CannotTell | None = None
         self.due = 0.0
 
-    def sample_if_due(self, now: float) -> None:
+    def sample_if_due(self, now: float) -> Sample | None:
+        """The new sample, if one was taken."""
         if now < self.due:
-            return
+            return None
         try:
             self._ring.append(self._take())
             self._trouble = None
         except CannotTell as error:
             self._trouble = error
         self.due = now + (FIRST_INTERVAL if len(self._ring) == 1 and self._trouble is None else INTERVAL)
+        return self._ring[-1] if self._trouble is None else None
 
     def samples(self) -> tuple[Sample, ...]:
         """Oldest first. Raises CannotTell where the newest could not be taken."""
