@@ -545,7 +545,8 @@ class Outlook:
     `window` is the one that the verdict speaks of: the open one, until its backup has ended, or else the next;
     None where neither is known. `passed` are windows that are over, oldest first, as far back as there is anything to
     hold against them; `runs` the backups on record, oldest first, and `loads` how busy the machine was. `since` is from
-    when on the machine has been up without a break, None where that is not known.
+    when on the machine has been up without a break, None where that is not known. `unread` says why the newest of the
+    record cannot be told; empty where it can.
     """
 
     at: float
@@ -560,6 +561,7 @@ class Outlook:
     runs: tuple[Run, ...] = ()
     loads: tuple[Load, ...] = ()
     since: float | None = None
+    unread: str = ""
 
 
 class Machine(Protocol):
