@@ -31,7 +31,7 @@ from backupready.mind.sampler import Sampled, Sampler
 from backupready.mind.service import LOG
 from backupready.mind.state import StateFile
 from backupready.mind.web import Site, WebServer
-from backupready.model import Access, BeliefState, Looked, Metric, Probe, ProbeState, Snapshot
+from backupready.model import Access, BeliefState, Looked, Metric, Outlook, Probe, ProbeState, Snapshot
 from backupready.observe import observe
 
 # Looks of one burst: the first, and then at 1, 2, 4 … times `look.confirm_after`.
@@ -228,7 +228,9 @@ class Monitor:
     def _look_here(self, probes: Sequence[Probe], now: float) -> None:
         """What needs no look of its own: it is judged by what was sampled, and nothing in it can hang."""
         for probe in probes:
-            looked = observe(probe, Sampled(self._sampler.samples, self._memory.get(probe.name, {})), self._config)
+            memory = self._memory.get(probe.name, {})
+            machine = Sampled(self._sampler.samples, memory, lambda: Outlook(at=time.time()))
+            looked = observe(probe, machine, self._config)
             self._judge.saw(looked, time.monotonic(), time.time())
             # What too few samples cannot tell the next one may.
             waits = looked.unknown or looked.state is ProbeState.CANNOT_TELL

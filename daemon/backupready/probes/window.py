@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
+from backupready.forecast import Limits, forecast
 from backupready.model import (
     Access,
     CannotTell,
@@ -53,6 +54,12 @@ _RUNS_TO_LEARN = 3  # two gaps: from one alone nothing is learned
 _SPAN_TO_LEARN = timedelta(days=8).total_seconds()  # with a weekend in it
 _AT_LEAST = timedelta(hours=26).total_seconds()  # a day, and two hours for a start that is late
 
+# Azure queues and delays the snapshot above 90 % of processor or memory (the troubleshooting article, "High CPU or
+# memory"); for disks as the pressure of this moment is judged.
+_CPU_PERCENT = 90
+_MEMORY_PERCENT = 90
+_STALLED_PERCENT = 60
+
 _LOAD = 300.0  # s that one Load speaks of
 _ENOUGH_LOADS = 0.8  # of a window, to know that the machine was on
 
@@ -62,8 +69,8 @@ PROBLEMS = (
         "It is not known when backups start",
         Effect.NOTICE,
         Cause.CONFIGURATION,
-        meaning="No schedule is configured, and the record of past backups shows none yet. The machine is judged all the"
-        " same, but as if the next backup could start at any moment: there is no lead time, and a backup that is"
+        meaning="No schedule is configured, and the record of past backups shows none yet. The machine is judged all"
+        " the same, but there is no time before a window in which it is looked at more closely, and a backup that is"
         " overdue is found late.",
         diagnosis="The backup policy's schedule in the portal.",
         fix="Set window.schedule and window.time_zone as the backup policy has them.",
@@ -88,14 +95,27 @@ PROBLEMS = (
         "There has been no good backup for too long",
         Effect.RISKS,
         Cause.PAST,
-        meaning="The last good backup, or the last run where none on record was good, is longer ago than the windows, or"
-        " window.expected_interval, allow with the time in which a job may start. Where neither is known, it is more"
-        " than twice as long ago as the longest pause in a week or more of past runs. Time in which the machine was off"
-        " does not count.",
+        meaning="The last good backup, or the last run where none on record was good, is longer ago than the schedule,"
+        " or window.expected_interval, allows with the time in which a job may start. Where neither is known, it is"
+        " more than twice as long ago as the longest pause in a week or more of past runs. Time in which the machine"
+        " was off does not count.",
         diagnosis="The backup item and its jobs in the portal; `backupready status` for what else is wrong.",
         fix="Look whether the machine is still protected and its jobs are started. If it is not protected any more,"
         " uninstall the extension.",
         source=_PREPARE,
+    ),
+    Problem(
+        "BUSY_WINDOW_FORECAST",
+        "The machine is likely to be busy when the next backup starts",
+        Effect.RISKS,
+        Cause.PRESSURE,
+        meaning="In most of the newest windows the processors, the memory or the disks were busier than the limit above"
+        " which Azure queues or delays the snapshot, until it times out, and so they are likely to be in the next. The"
+        " evidence says in how many windows, and what was reached in a typical one.",
+        diagnosis="What runs at that hour: `systemctl list-timers`, the crontabs; the machine's metrics in the portal.",
+        fix="Move the work out of the backup window, or the backup to a quieter hour, or give the machine more of what"
+        " it is short of. A backup on demand in a quiet moment fills the gap.",
+        source=_TROUBLESHOOTING,
     ),
 )
 
@@ -104,6 +124,13 @@ METRICS = (
     Metric("backupready_window_lead_seconds", "The lead time before a window."),
     Metric("backupready_window_expected_interval_seconds", "How far apart windows are at most."),
 )
+
+
+def _percent(text: str) -> float:
+    """A share of something, as a ratio."""
+    if not (text.isascii() and text.isdigit() and len(text) < 4) or not 1 <= int(text) <= 99:
+        raise ValueError(f"{text!r} is no number from 1 to 99")
+    return int(text) / 100
 
 
 def _word(text: str) -> str:
@@ -150,9 +177,7 @@ SETTINGS = (
         duration,
         "a time span",
     ),
-    Setting(
-        "window", "hold", "15min", "How long before a window nothing is begun any more.", duration, "a time span"
-    ),
+    Setting("window", "hold", "15min", "How long before a window nothing is begun any more.", duration, "a time span"),
     Setting(
         "window",
         "learn",
@@ -179,6 +204,30 @@ SETTINGS = (
         _consistency,
         "application or crash",
     ),
+    Setting(
+        "window",
+        "cpu_percent",
+        str(_CPU_PERCENT),
+        "From which share of busy processors on past windows count as busy.",
+        _percent,
+        "a number from 1 to 99",
+    ),
+    Setting(
+        "window",
+        "memory_percent",
+        str(_MEMORY_PERCENT),
+        "From which share of used memory on, caches not counted, past windows count as busy.",
+        _percent,
+        "a number from 1 to 99",
+    ),
+    Setting(
+        "window",
+        "stalled_percent",
+        str(_STALLED_PERCENT),
+        "From which share of time on, in which everything waits for disks, past windows count as busy.",
+        _percent,
+        "a number from 1 to 99",
+    ),
 )
 
 
@@ -192,6 +241,7 @@ def look(machine: Machine, settings: Settings) -> Iterator[Observation]:
     set_to = f"{settings['schedule']} in {settings['time_zone']}"
     changed = _changed(machine, set_to, outlook.at)
     yield Remember({"set_to": set_to, "changed": changed})
+    yield from _busy(outlook, settings)
     if settings["consistency"] == "crash":
         return
     record = _Record.of(outlook)
@@ -350,6 +400,21 @@ def _overdue(outlook: Outlook, record: _Record, settings: Settings) -> Iterator[
         "windows_without_a_run": sum(not record.any_in(window) for window in since) if outlook.passed else None,
     }
     yield Finding("BACKUP_OVERDUE", evidence=evidence)
+
+
+# -------------------------------------------------------------------------------------- will the machine be busy again?
+
+
+def _busy(outlook: Outlook, settings: Settings) -> Iterator[Observation]:
+    limits = Limits(settings["cpu_percent"], settings["memory_percent"], io=settings["stalled_percent"])
+    for busy in forecast(outlook.loads, outlook.passed, outlook.at, limits):
+        evidence: dict[str, Scalar] = {
+            "windows": busy.windows,
+            "busy": busy.busy,
+            "typical_percent": round(busy.typical * 100, 1),
+            "limit_percent": round(busy.limit * 100, 1),
+        }
+        yield Finding("BUSY_WINDOW_FORECAST", key=busy.resource, evidence=evidence)
 
 
 def _moment(time: float) -> str:
