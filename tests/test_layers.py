@@ -64,8 +64,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "mountinfo.py": {"model"},
     "netfilter.py": {"model"},
     "observe.py": {"config", "model"},
+    "forecast.py": {"model"},
     "probes/__init__.py": {"model"},
-    "probes/": {"model", "waagent", "vmsnapshot", "mountinfo", "netfilter"},
+    "probes/": {"model", "waagent", "vmsnapshot", "mountinfo", "netfilter", "forecast"},
     "eyes/": {"config", "model", "wire", "observe", "eyes"},
     "mind/": {"config", "model", "wire", "report", "observe", "mind"},
 }

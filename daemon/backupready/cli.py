@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NoReturn
 from backupready import __version__, catalogue, config, probes, report, vmsnapshot
 from backupready.config import Config, ConfigError
 from backupready.mind.judge import Judge
-from backupready.model import Access, Looked, Probe, Snapshot, Verdict
+from backupready.model import Access, Looked, Outlook, Probe, Snapshot, Verdict
 from backupready.observe import observe
 
 if TYPE_CHECKING:
@@ -242,7 +242,8 @@ def _look_once(due: Sequence[Probe], machine_for: MachineFor, settings: Config, 
     sampled = sampler.burst() if here else ()
     yield from look.look([probe for probe in due if probe not in here], machine_for, settings)
     for probe in here:
-        yield observe(probe, sampler.Sampled(lambda: sampled), settings)
+        machine = sampler.Sampled(lambda: sampled, outlook=lambda: Outlook(at=time.time()))
+        yield observe(probe, machine, settings)
 
 
 # ------------------------------------------------------------------------------------------------------ status

@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from backupready.model import CannotTell, Sample
+from backupready.model import CannotTell, Outlook, Sample
 
 INTERVAL = 10.0  # s
 FIRST_INTERVAL = 1.0  # s; the first pair of samples stands soon, so that an idle machine is known as one
@@ -120,17 +120,28 @@ def burst() -> tuple[Sample, ...]:
 
 
 class Sampled:
-    """A machine of which nothing is known but samples."""
+    """A machine of which nothing is known but samples, and what is known of the backup's windows."""
 
     privileged = False
     wire_server = host_plugin = ""
 
-    def __init__(self, samples: Callable[[], Sequence[Sample]], memory: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        samples: Callable[[], Sequence[Sample]],
+        memory: Mapping[str, Any] | None = None,
+        outlook: Callable[[], Outlook] | None = None,
+    ) -> None:
         self._samples = samples
+        self._outlook = outlook
         self.memory: Mapping[str, Any] = memory or MappingProxyType({})
 
     def samples(self) -> tuple[Sample, ...]:
         return tuple(self._samples())
+
+    def outlook(self) -> Outlook:
+        if self._outlook is None:
+            raise CannotTell("nothing is known of the backup's windows here")
+        return self._outlook()
 
     def now(self) -> float:
         return time.time()
