@@ -431,13 +431,13 @@ def prepare(connection: sqlite3.Connection) -> None:
     connection.execute(f"PRAGMA cache_size = -{_CACHE}")
     connection.execute("PRAGMA mmap_size = 0")
     connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of an empty file only
     version = _number(connection, "PRAGMA user_version")
     if version > SCHEMA:
         raise Unusable(f"a newer version wrote it (schema {version}, known is {SCHEMA})", f"schema-{version}")
     found = connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'")
     tables = {name: statement for name, statement in found if not name.startswith("sqlite_")}
     if version == 0 and not tables:
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         with _transaction(connection):
             for statement in _TABLES.values():
                 connection.execute(statement)
