@@ -10,7 +10,6 @@ import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import median
 
 from backupready.model import Load, Window
 
@@ -80,7 +79,7 @@ def forecast(
         levels = [_level(seen) for length, seen in shares if _is_known(length, len(seen))][:NEWEST_WINDOWS]
         busy = sum(level >= limit for level in levels)
         if len(levels) >= FEWEST_WINDOWS and busy * 2 >= len(levels):
-            found.append(Busy(resource, len(levels), busy, median(levels), limit))
+            found.append(Busy(resource, len(levels), busy, sorted(levels)[len(levels) // 2], limit))
     return tuple(found)
 
 

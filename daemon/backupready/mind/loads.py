@@ -103,7 +103,7 @@ def in_ten_thousandths(share: float) -> int:
 
 
 class Loads:
-    """A log of loads, oldest first: of as many slots as there are in `keep`, the newest. Twelve bytes each."""
+    """A log of loads, oldest first: the newest, of as many slots as there are in `keep`."""
 
     def __init__(self, keep: timedelta = KEPT) -> None:
         self._most = max(int(keep.total_seconds()) // SLOT, 1)
@@ -119,9 +119,9 @@ class Loads:
     def add(self, load: Load) -> None:
         """In any order; one of a slot that is there already replaces it. Raises ValueError for a `start` that no
         slot begins with."""
-        slot = int(load.start // SLOT)
-        if slot * SLOT != load.start or not 0 <= slot < LATEST_SLOT:
+        if not 0 <= load.start < LATEST_SLOT * SLOT or load.start % SLOT:
             raise ValueError(f"cannot keep the load of {load.start!r}: no five minutes begin then")
+        slot = int(load.start // SLOT)
         index = bisect_left(self._slots, slot)
         known = index < len(self._slots) and self._slots[index] == slot
         if not known:
