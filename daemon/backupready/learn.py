@@ -28,9 +28,9 @@ _MOST_RUNS = 200  # the newest; a month of the densest schedule, one in four hou
 _SPAN_WEEKLY = 70 * _DAY
 _SPAN_DAILY = 35 * _DAY
 _FEWEST = 3
-_REGULAR = 0.7  # of the windows between its first and its last run, a schedule has a run in at least so many
-_EXPLAINED = 0.5  # of all runs, the schedules explain at least so many,
-_BETTER = 1.5  # and so many times what as much time would have of runs spread evenly; four-hourly ones reach 2
+_REGULAR = 0.75  # of the windows between its first and its last run, a schedule has a run in at least so many
+_EXPLAINED = 0.6  # of all runs, the schedules explain at least so many,
+_BETTER = 1.7  # and so many times what as much time would have of runs spread evenly; four-hourly ones reach 2
 # What starts so soon after another run belongs to it: scheduled ones are four hours apart, and each up to two late.
 _RETRY = _WIDTH
 # No outage is left alone for so long: the machine is no longer protected, or in another way.
