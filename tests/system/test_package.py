@@ -35,6 +35,9 @@ NOT_OURS = re.compile(
         )
     )
 )
+# An administrator's own settings, which tell two things that this guest does not: its root is an overlay, and where the
+# machine that it runs on has no firmware it has none either.
+OWN = "[wire]\ninterval = 7s\n[guest]\nazure = yes\n[mounts]\naccept_crash_consistent = yes\n"
 Tree = Mapping[str, tuple[object, ...]]
 
 
@@ -106,7 +109,7 @@ class Package:
             told = [probe["state"] == "ok" or "there is no unit" in (probe["why"] or "") for probe in probes]
             return document if all(told) and document["verdict"] != "unknown" else None
 
-        return self.guest.wait_for("every probe to have looked", looked, 60)
+        return self.guest.wait_for("every probe to have looked", looked, 120)
 
     def reasons(self) -> list[str]:
         """The problems that the daemon gives as reasons."""
@@ -151,8 +154,8 @@ def upgrade_keeps_everything(package: Package, install: list[str], older: Path, 
     """From an installed older version to the newer: one restart, the same configuration, the same since-when."""
     guest = package.guest
     package.run(install, older)
-    own = "[wire]\ninterval = 7s\n"
-    guest.write("/etc/backupready/conf.d/10-own.conf", own)
+    guest.write("/etc/backupready/conf.d/10-own.conf", OWN)
+    guest.run("systemctl", "reload", "backupready.service")
     main = guest.read("/etc/backupready/backupready.conf") + "# edited\n"
     guest.write("/etc/backupready/backupready.conf", main)
     before = package.served()
@@ -165,7 +168,7 @@ def upgrade_keeps_everything(package: Package, install: list[str], older: Path, 
     assert OLDER not in guest.run(BACKUPREADY, "--version").stdout
     assert (guest.read("/etc/backupready/backupready.conf"), guest.read("/etc/backupready/conf.d/10-own.conf")) == (
         main,
-        own,
+        OWN,
     )
     assert kept(after) == kept(before)
 
@@ -199,7 +202,7 @@ def test_deb(fresh: Package, deb: Path, older_deb: Path) -> None:
     assert guest.exists("/var/lib/backupready/state.json")
     assert not guest.exists(BACKUPREADY)
     fresh.run(install, new)  # and back again, as it was configured
-    assert guest.read("/etc/backupready/conf.d/10-own.conf") == "[wire]\ninterval = 7s\n"
+    assert guest.read("/etc/backupready/conf.d/10-own.conf") == OWN
     fresh.served()
     fresh.run(remove, new)
     fresh.run(purge, new)
