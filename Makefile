@@ -10,16 +10,13 @@ export PYTHONDONTWRITEBYTECODE = 1
 demo: $(VENV)/.ready
 	@$(PYTHON) -m backupready.demo
 
-# The faults of a machine have a guest of their own, beside everything else; what wants the machine for itself comes after.
-FAULTS := tests/system/test_machine_faults.py
+# What waits most of the time runs side by side, each in a guest of its own; what wants the machine for itself comes after.
 LOAD := tests/system/test_load.py
 
 test: $(VENV)/.ready-for-tests
 	@packaging/dev/setup.sh lab
-	@mkdir -p build
-	@$(PYTHON) -m pytest $(FAULTS) >build/test-faults.log 2>&1 & faults=$$!; \
-	$(PYTHON) -m pytest --ignore=$(FAULTS) --ignore=$(LOAD); rest=$$?; \
-	wait $$faults; faults=$$?; cat build/test-faults.log; [ $$rest = 0 ] && [ $$faults = 0 ]
+	@$(PYTHON) -m pytest -n 2 -m 'not system'
+	@$(PYTHON) -m pytest -n 4 --dist worksteal --ignore=$(LOAD) tests/system
 	@$(PYTHON) -m pytest $(LOAD)
 	@$(MAKE) --no-print-directory pythons
 

@@ -3,6 +3,7 @@ the built packages."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sys
 from collections.abc import Iterator
@@ -57,6 +58,24 @@ def guard(request: pytest.FixtureRequest) -> Iterator[list[str]]:
         pytest.fail(f"a test without the mark `integration` {'; '.join(reached)}")
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """One of several processes that share the tests hands over what it measured."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["measured"] = MEASURED
+
+
+class _Collected:
+    """What such processes hand over."""
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        MEASURED.extend(getattr(node, "workeroutput", {}).get("measured", []))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(_Collected())
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if MEASURED:
         terminalreporter.section("measured")
@@ -82,27 +101,37 @@ def golden(request: pytest.FixtureRequest) -> Callable[[Path, str], None]:
     return compare
 
 
-# The packages, each built once for all tests.
+# The packages, each built once for all tests, in however many processes those run.
+
+
+def _once(factory: pytest.TempPathFactory, kind: str, name: str, *options: str) -> Path:
+    place = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        place = place.parent
+    with (place / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        found = list((place / name).glob(f"*.{kind}"))
+        return found[0] if found else build(SOURCE, kind, place / name, *options)
 
 
 @pytest.fixture(scope="session")
 def deb(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(SOURCE, "deb", tmp_path_factory.mktemp("deb"))
+    return _once(tmp_path_factory, "deb", "deb")
 
 
 @pytest.fixture(scope="session")
 def older_deb(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with a lower version, to upgrade from."""
-    return build(SOURCE, "deb", tmp_path_factory.mktemp("older-deb"), "--version", OLDER)
+    return _once(tmp_path_factory, "deb", "older-deb", "--version", OLDER)
 
 
 @pytest.fixture(scope="session")
 def rpm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """For this machine's architecture."""
-    return build(SOURCE, "rpm", tmp_path_factory.mktemp("rpm"))
+    return _once(tmp_path_factory, "rpm", "rpm")
 
 
 @pytest.fixture(scope="session")
 def older_rpm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with a lower version, to upgrade from."""
-    return build(SOURCE, "rpm", tmp_path_factory.mktemp("older-rpm"), "--version", OLDER)
+    return _once(tmp_path_factory, "rpm", "older-rpm", "--version", OLDER)

@@ -17,6 +17,7 @@ from backupready.eyes import look
 from backupready.eyes.machine import CapturedMachine, LiveMachine
 from backupready.model import CannotTell, ProbeState, Process
 from backupready.waagent import LogFacts
+from fake import FakeMachine
 from scenario import DATA, ScenarioMachine, furnish
 
 LOGS = sorted((DATA / "logs").iterdir())
@@ -421,3 +422,26 @@ def test_the_agents_processes_are_known_by_their_arguments(argv: tuple[str, ...]
     """Every distribution's way to start the agent is known, and nothing else is taken for it."""
     found = waagent.agent_processes((Process(7, 1, argv, "S", 0.0),))
     assert (found.daemon is not None, found.worker is not None) == (role == "daemon", role == "worker")
+
+
+class _Watched(FakeMachine):
+    """A machine that tells which files were read."""
+
+    def read(self, path: str, limit: int = 1 << 20) -> bytes:
+        self.asked.append(path)
+        return super().read(path, limit)
+
+
+def test_versions_that_do_not_count_are_not_asked() -> None:
+    """The directory of an old version may lie where nobody answers; the one that counts is told without it."""
+    handler = f"{waagent.LIB_DIR}/{waagent.VMSNAPSHOT}"
+    files = {f"{handler}-{version}/config/HandlerState": "Enabled" for version in ("1.0.0.0", "1.0.9220.0")}
+    machine = _Watched(files=dict(files))
+    counts = waagent.current_directory(machine, waagent.VMSNAPSHOT)
+    assert counts is not None
+    assert counts.version == "1.0.9220.0"
+    assert not any("1.0.0.0" in path for path in machine.asked)
+    machine.files[f"{handler}-1.0.9220.0/config/HandlerState"] = "NotInstalled"
+    counts = waagent.current_directory(machine, waagent.VMSNAPSHOT)
+    assert counts is not None
+    assert counts.version == "1.0.0.0"

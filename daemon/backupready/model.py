@@ -623,7 +623,7 @@ class Machine(Protocol):
         """The process table."""
 
     def target(self, path: str) -> str:
-        """Where a symbolic link points to, as it is written there."""
+        """Where a symbolic link points to, as it is written there; Absent also where something else is."""
 
     def label(self, path: str) -> str:
         """A file's SELinux context; Absent also where it has none."""

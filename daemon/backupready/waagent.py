@@ -11,7 +11,7 @@ import html
 import json
 import re
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime, timezone
 from typing import Any
@@ -604,24 +604,29 @@ def current_directory(machine: Machine, name: str) -> HandlerDirectory | None:
         versions.append(reported.version if reported else "")
     with contextlib.suppress(Absent, CannotTell):
         versions += [wanted.version for wanted in wanted_handlers(machine)[1] if wanted.name == name]
-    enabled = []
-    for directory in directories:
+
+    def enabled(directory: HandlerDirectory) -> bool:
         with contextlib.suppress(Absent, CannotTell):
-            if machine.read(f"{directory.path}/config/HandlerState", 4096).strip() == b"Enabled":
-                enabled.append(directory)
+            return machine.read(f"{directory.path}/config/HandlerState", 4096).strip() == b"Enabled"
+        return False
+
     return counting(directories, versions, enabled)
 
 
 def counting(
-    directories: Sequence[HandlerDirectory], versions: Iterable[str | None], enabled: Sequence[HandlerDirectory]
+    directories: Sequence[HandlerDirectory],
+    versions: Iterable[str | None],
+    enabled: Callable[[HandlerDirectory], bool],
 ) -> HandlerDirectory | None:
     """Of a handler's directories, lowest version first, the one that counts: the first of these versions that is there,
-    else the highest that is enabled, else the highest."""
+    else the highest that is enabled, else the highest. No more of them are asked than it takes: an old one may lie
+    where nobody answers."""
     for version in versions:
         for directory in directories:
             if directory.version == version:
                 return directory
-    return next(reversed(enabled or directories), None)
+    highest_first = list(reversed(directories))
+    return next(filter(enabled, highest_first), next(iter(highest_first), None))
 
 
 def version_key(text: str) -> tuple[int, ...]:

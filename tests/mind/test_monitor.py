@@ -252,7 +252,7 @@ def test_a_probe_that_hangs_is_asked_alone_and_less_and_less(tmp_path: Path, min
     it.until(lambda: it.state("EXTENSION_STUCK") is BeliefState.CLEAR, 60)
     before = len(looks())
     # By now it was asked once in six seconds.
-    it.until(lambda: sum("extension" in names for names in looks()[before:]) >= 6)
+    it.until(lambda: sum("extension" in names for names in looks()[before:]) >= 6, 30)
 
 
 def test_a_look_that_hangs_whether_this_is_azure_holds_the_others_up_for_moments(

@@ -35,6 +35,9 @@ NOT_OURS = re.compile(
         )
     )
 )
+# An administrator's own settings, which tell two things that this guest does not: its root is an overlay, and where the
+# machine that it runs on has no firmware it has none either.
+OWN = "[wire]\ninterval = 7s\n[guest]\nazure = yes\n[mounts]\naccept_crash_consistent = yes\n"
 Tree = Mapping[str, tuple[object, ...]]
 
 
@@ -89,8 +92,8 @@ class Package:
         done = self.guest.run("sh", "-c", f"cd /root && {shlex.join(words)}", timeout=180, check=False)
         assert done.returncode == 0, f"{shlex.join(words)}: {done.stdout}{done.stderr}"
 
-    def served(self) -> dict[str, object]:
-        """What the daemon serves once it has looked."""
+    def served(self, verdict: str = "") -> dict[str, object]:
+        """What the daemon serves once it has looked, and gives this verdict, or any that is known."""
         for unit in UNITS:
             assert self.guest.run("systemctl", "is-active", unit, check=False).stdout.strip() == "active", unit
             assert self.guest.run("systemctl", "is-enabled", unit, check=False).stdout.strip() == "enabled", unit
@@ -104,9 +107,10 @@ class Package:
             assert isinstance(probes, list)
             # Without an agent the probe of its unit has nothing to look at, and says so.
             told = [probe["state"] == "ok" or "there is no unit" in (probe["why"] or "") for probe in probes]
-            return document if all(told) and document["verdict"] != "unknown" else None
+            right = document["verdict"] == verdict if verdict else document["verdict"] != "unknown"
+            return document if all(told) and right else None
 
-        return self.guest.wait_for("every probe to have looked", looked, 60)
+        return self.guest.wait_for("every probe to have looked", looked, 120)
 
     def reasons(self) -> list[str]:
         """The problems that the daemon gives as reasons."""
@@ -151,21 +155,21 @@ def upgrade_keeps_everything(package: Package, install: list[str], older: Path, 
     """From an installed older version to the newer: one restart, the same configuration, the same since-when."""
     guest = package.guest
     package.run(install, older)
-    own = "[wire]\ninterval = 7s\n"
-    guest.write("/etc/backupready/conf.d/10-own.conf", own)
+    guest.write("/etc/backupready/conf.d/10-own.conf", OWN)
+    guest.run("systemctl", "reload", "backupready.service")
     main = guest.read("/etc/backupready/backupready.conf") + "# edited\n"
     guest.write("/etc/backupready/backupready.conf", main)
-    before = package.served()
+    before = package.served("ready")
     assert f"backupready {OLDER}" in guest.run(BACKUPREADY, "--version").stdout
     time.sleep(1.1)  # so that another since would be seen
     starts = package.starts()
     package.run([word.replace("-i", "-U") for word in install], newer)
-    after = package.served()
+    after = package.served("ready")
     assert package.starts() == starts + 1
     assert OLDER not in guest.run(BACKUPREADY, "--version").stdout
     assert (guest.read("/etc/backupready/backupready.conf"), guest.read("/etc/backupready/conf.d/10-own.conf")) == (
         main,
-        own,
+        OWN,
     )
     assert kept(after) == kept(before)
 
@@ -199,7 +203,7 @@ def test_deb(fresh: Package, deb: Path, older_deb: Path) -> None:
     assert guest.exists("/var/lib/backupready/state.json")
     assert not guest.exists(BACKUPREADY)
     fresh.run(install, new)  # and back again, as it was configured
-    assert guest.read("/etc/backupready/conf.d/10-own.conf") == "[wire]\ninterval = 7s\n"
+    assert guest.read("/etc/backupready/conf.d/10-own.conf") == OWN
     fresh.served()
     fresh.run(remove, new)
     fresh.run(purge, new)

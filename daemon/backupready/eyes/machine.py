@@ -176,6 +176,8 @@ class _Tree:
         try:
             return os.readlink(place)  # noqa: PTH115 - the text, not a path
         except OSError as error:
+            if error.errno == errno.EINVAL:  # it is something else than a link
+                raise Absent(f"link {path}") from None
             raise self._trouble("read the link", path, error) from None
 
     def label(self, path: str) -> str:

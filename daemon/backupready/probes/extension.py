@@ -430,7 +430,7 @@ def _current(sources: _Sources, enabled: list[HandlerDirectory]) -> HandlerDirec
     """The version that counts."""
     handler = sources.report.handler(waagent.VMSNAPSHOT) if sources.report else None
     versions = (handler.version if handler else None, sources.wanted.version if sources.wanted else None)
-    return waagent.counting(sources.directories, versions, enabled)
+    return waagent.counting(sources.directories, versions, enabled.__contains__)
 
 
 def _files(
