@@ -32,7 +32,7 @@ from typing import Any, Callable, TypeVar
 from backupready.mind import service
 from backupready.mind.loads import KEPT, LATEST_SLOT, RESOLUTION, SLOT, Loads, in_ten_thousandths
 from backupready.mind.service import LOG
-from backupready.model import BeliefState, Effect, Happened, Load, Run, Verdict
+from backupready.model import BeliefState, Effect, Happened, Load, Prediction, Run, Verdict
 
 SCHEMA = 1
 LIMIT = 20 << 20  # bytes
@@ -130,19 +130,6 @@ class Transition:
     key: str
     state: BeliefState
     effect: Effect
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What was said of the window that begins at `start`: `made` when, with which reasons; and what happened then, None
-    as long as that is not known, and when that was told."""
-
-    start: float
-    made: float
-    verdict: Verdict
-    reasons: tuple[str, ...]
-    happened: Happened | None = None
-    told: float | None = None
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ from backupready.model import (
     duration,
     yes_or_no,
 )
+from backupready.window import parse, zone_name
 
 _PREPARE = "https://learn.microsoft.com/azure/backup/backup-azure-arm-vms-prepare"
 _TROUBLESHOOTING = "https://learn.microsoft.com/azure/backup/backup-azure-vms-troubleshoot"
@@ -133,8 +134,11 @@ def _percent(text: str) -> float:
     return int(text) / 100
 
 
-def _word(text: str) -> str:
-    return text.strip()
+def _schedule(text: str) -> str:
+    """Kept as text, since its time zone may stand in another setting."""
+    if text:
+        parse(text, "UTC")
+    return text
 
 
 def _consistency(text: str) -> str:
@@ -149,10 +153,18 @@ SETTINGS = (
         "schedule",
         "",
         "When backups start, as the backup policy says. With nothing it is learned from past backups.",
-        _word,
-        "a schedule, such as daily at 22:00",
+        _schedule,
+        "daily at 22:00; weekly on Sunday, Wednesday at 02:30; hourly every 4 hours from 08:00 for 12 hours; several"
+        " separated by semicolons, each also with a time zone behind it, as in daily at 22:00 in Europe/Berlin",
     ),
-    Setting("window", "time_zone", "UTC", "The backup policy's time zone.", _word, "a name, such as Europe/Berlin"),
+    Setting(
+        "window",
+        "time_zone",
+        "UTC",
+        "The backup policy's time zone.",
+        zone_name,
+        "a name of IANA's or of Windows', such as Europe/Berlin or W. Europe Standard Time",
+    ),
     Setting(
         "window",
         "start_window",
