@@ -146,6 +146,14 @@ CORE: tuple[Setting, ...] = (
         "a time span",
     ),
     Setting(
+        "look",
+        "lead_interval",
+        "1min",
+        "How often every probe looks at least in the lead time of a backup window.",
+        positive_duration,
+        "a time span",
+    ),
+    Setting(
         "state",
         "directory",
         "/var/lib/backupready",

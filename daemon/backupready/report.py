@@ -15,8 +15,10 @@ from backupready.model import (
     BeliefState,
     Effect,
     Evidence,
+    Happened,
     Outlook,
     Phase,
+    Prediction,
     ProbeState,
     Problem,
     Reason,
@@ -103,16 +105,17 @@ def _outlook(outlook: Outlook | None) -> dict[str, Any] | None:
             {"schedule": one.schedule, "confidence": round(one.confidence, 2), "runs": [iso(run) for run in one.runs]}
             for one in outlook.learned
         ],
-        "predictions": [
-            {
-                "window": iso(one.start),
-                "made": iso(one.made),
-                "predicted": one.verdict.value,
-                "reasons": list(one.reasons),
-                "happened": one.happened.value if one.happened else None,
-            }
-            for one in outlook.predictions
-        ],
+        "predictions": [_prediction(one) for one in outlook.predictions],
+    }
+
+
+def _prediction(one: Prediction) -> dict[str, Any]:
+    return {
+        "window": iso(one.start),
+        "made": iso(one.made),
+        "predicted": one.verdict.value,
+        "reasons": list(one.reasons),
+        "happened": one.happened.value if one.happened else None,
     }
 
 
@@ -249,11 +252,28 @@ def windows(told_of: Document) -> str:
             f"Past backups suggest: {learned['schedule']}"
             f" (confidence {learned['confidence']:.2f}, from {len(learned['runs'])} backups)"
         )
-    for one in window["predictions"]:
-        reasons = f" ({', '.join(one['reasons'])})" if one["reasons"] else ""
-        happened = (one["happened"] or "not known yet").replace("_", " ")
-        lines.append(f"Window of {one['window']}: predicted {one['predicted'].replace('_', ' ')}{reasons}, {happened}")
+    lines += map(_prediction_line, window["predictions"])
     return "\n".join(lines)
+
+
+def prediction_line(prediction: Prediction) -> str:
+    """What was said of a window, and what happened."""
+    return _prediction_line(_prediction(prediction))
+
+
+def _prediction_line(told_of: Document) -> str:
+    reasons = f" ({', '.join(told_of['reasons'])})" if told_of["reasons"] else ""
+    happened = f"it {_HAPPENED[Happened(told_of['happened'])]}" if told_of["happened"] else "not known yet"
+    return f"Window of {told_of['window']}: predicted {told_of['predicted'].replace('_', ' ')}{reasons}; {happened}"
+
+
+_HAPPENED = {
+    Happened.SUCCEEDED: "succeeded",
+    Happened.CRASH_CONSISTENT: "succeeded, but only crash-consistent",
+    Happened.FAILED: "failed",
+    Happened.FAILED_ELSEWHERE: "failed through nothing on this machine",
+    Happened.MISSED: "passed without a backup",
+}
 
 
 PHASES = {

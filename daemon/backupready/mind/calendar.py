@@ -1,15 +1,18 @@
 """When is the next backup of this machine, where does a moment stand, and did what was said of the last one come true?
 
 The windows are those of the configured schedules or, where none is configured, of those that past backups suggest. What
-is believed when a window opens is the prediction for it; what came of it is held against that. No clock and no I/O in
-here: the caller says when, by both clocks.
+is believed when a window opens is the prediction for it; what came of it is held against that. No clock in here: the
+caller says when, by both clocks.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from backupready.config import Config
 from backupready.learn import learn
@@ -26,7 +29,7 @@ from backupready.model import (
     Verdict,
     Window,
 )
-from backupready.window import Plan, Schedule, parse
+from backupready.window import Plan, Schedule, parse, zone_name
 
 GOOD = (Happened.SUCCEEDED, Happened.CRASH_CONSISTENT)
 # A backup that begins so long before its window belongs to it all the same: the clocks of two machines.
@@ -47,6 +50,16 @@ _CONFIDENT = 0.6
 _SHOWN_WINDOWS = 7
 _SHOWN_PREDICTIONS = 10
 _AHEAD = 9 * 86400.0  # s; each schedule has a start in it
+
+
+def local_zone(root: str = "/") -> str:
+    """This machine's time zone by IANA's name; UTC where it has none of them."""
+    with contextlib.suppress(OSError):
+        place = os.readlink(Path(root, "etc/localtime"))  # noqa: PTH115 - the text, not a path
+        name = place.partition("zoneinfo/")[2]
+        with contextlib.suppress(ValueError):
+            return zone_name(name)
+    return "UTC"
 
 
 class Calendar:

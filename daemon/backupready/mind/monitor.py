@@ -23,10 +23,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable
 
-from backupready import report, window, wire
+from backupready import report, wire
 from backupready.config import Config, ConfigError
 from backupready.mind import service
-from backupready.mind.calendar import Calendar
+from backupready.mind.calendar import Calendar, local_zone
 from backupready.mind.history import History, Judged, Transition
 from backupready.mind.judge import Judge
 from backupready.mind.loads import FiveMinutes, Loads
@@ -88,16 +88,6 @@ def jitter() -> float:
     return int.from_bytes(hashlib.sha256(b"backupready" + identity).digest()[:4], "big") / 2**32
 
 
-def local_zone(root: str = "/") -> str:
-    """This machine's time zone by IANA's name; UTC where it has none of them."""
-    with contextlib.suppress(OSError):
-        place = os.readlink(Path(root, "etc/localtime"))  # noqa: PTH115 - the text, not a path
-        name = place.partition("zoneinfo/")[2]
-        with contextlib.suppress(ValueError):
-            return window.zone_name(name)
-    return "UTC"
-
-
 class Monitor:
     """The mind's loop. `load` reads the configuration anew for a reload; `state` and `history` are what outlives a
     restart, None where nothing does."""
@@ -142,7 +132,7 @@ class Monitor:
         self._recalling = history is not None
         self._noted: dict[tuple[str, str], BeliefState] = {}  # what the history has of each key of a problem
         self._noted_verdict: tuple[Verdict, tuple[str, ...]] | None = None
-        self._calendar: Calendar | None = None
+        self._calendar = Calendar(config)
         self._kept: object = None  # what was handed over last, without the moment
         self._kept_at = 0.0  # monotonic: and when
         self._judge = Judge((), {}, 0.0)
@@ -336,8 +326,9 @@ class Monitor:
         outlook = self.snapshot.outlook
         phase = outlook.phase if outlook is not None else Phase.IDLE
         often = phase in (Phase.LEAD, Phase.HOLD) or (phase is Phase.OPEN and probe == _RECORD)
-        before_a_window: float = self._config["look.lead_interval"].total_seconds()
-        return min(self._intervals[probe], before_a_window) if often else self._intervals[probe]
+        closely: float = self._config["look.lead_interval"].total_seconds()
+        own = self._intervals[probe]
+        return min(own, closely) if often else own
 
     def _hanging(self) -> int:
         """How many looks have processes although nobody waits for them any more."""
@@ -489,13 +480,11 @@ class Monitor:
         """All that is believed now, of the windows too."""
         wall = time.time()
         believed = self._judge.snapshot(time.monotonic(), wall, self._machine, self._counters)
-        running = any(reading.metric == _RUNNING and reading.value for reading in believed.readings)
-        return replace(believed, outlook=self._calendar.outlook(wall, running))
+        return replace(believed, outlook=self._calendar.outlook(wall, _is_running(believed)))
 
     def _whole_outlook(self) -> Outlook:
         """The same, with all that windows are judged by."""
-        now = self.snapshot.outlook
-        return self._calendar.outlook(time.time(), now is not None and now.phase is Phase.OPEN, tuple(self._loads))
+        return self._calendar.outlook(time.time(), _is_running(self.snapshot), tuple(self._loads))
 
     def _read(self, look: Looked) -> None:
         """What the record of past backups says now; what is new in it is judged at once."""
@@ -527,8 +516,7 @@ class Monitor:
     def _foretell(self, before: Snapshot) -> None:
         """Hold what was said against what happened, and begin to look as often as the phase asks for."""
         outlook = self.snapshot.outlook
-        running = any(reading.metric == _RUNNING and reading.value for reading in self.snapshot.readings)
-        changed = self._calendar.hold(before, self.snapshot, running)
+        changed = self._calendar.hold(before, self.snapshot, _is_running(self.snapshot))
         for prediction in changed:
             if self._history is not None:
                 self._history.note_prediction(prediction)
@@ -656,6 +644,11 @@ class Monitor:
             LOG.info("the configuration is reloaded")
         self._publish()
         service.notify("READY=1")
+
+
+def _is_running(snapshot: Snapshot) -> bool:
+    """Whether a backup is under way."""
+    return any(reading.metric == _RUNNING and reading.value for reading in snapshot.readings)
 
 
 def look_command() -> list[str]:
