@@ -47,6 +47,7 @@ def by_hand(count: int, days: float, seed: int = 1) -> list[float]:
         "daily at 23:30",  # its runs are of two dates
         "daily at 00:00",
         "weekly on Sunday at 02:30",
+        "weekly on Sunday at 00:00",
         "weekly on Wednesday, Sunday at 23:30",
         WORKDAYS,
         "hourly every 4 hours from 08:00 for 4 hours",
@@ -168,6 +169,20 @@ def test_runs_by_hand_are_no_schedule() -> None:
     assert learned([NOW - 9 * DAY + n * 2.2 * HOUR for n in range(8)]) == []
     for distance, tries in ((300, 5), (900, 4), (2400, 3), (7800, 2)):
         assert learned([start + n * distance for start in nightly for n in range(tries)]) == expected
+
+
+def test_of_a_run_and_its_late_retry_the_run_is_the_schedule() -> None:
+    for time in ("20:00", "22:00"):
+        nightly = ran(f"daily at {time}", 30, late=900)
+        assert learned([start + n * 7800 for start in nightly for n in range(2)]) == [f"daily at {time} in UTC"]
+
+
+def test_nights_of_long_ago_do_not_count() -> None:
+    """Ten weeks for a day of the week, five for every night."""
+    ((_, nightly),) = learn(ran("daily at 22:00", 100), NOW, ["UTC"])
+    assert NOW - 35 * DAY < nightly.runs[0] < NOW - 33 * DAY
+    ((_, weekly),) = learn(ran("weekly on Sunday at 02:30", 100), NOW, ["UTC"])
+    assert NOW - 70 * DAY < weekly.runs[0] < NOW - 62 * DAY
 
 
 def test_an_early_run_by_hand_does_not_move_the_time() -> None:
