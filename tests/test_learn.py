@@ -8,7 +8,7 @@ import zoneinfo
 from datetime import datetime, timezone
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from backupready.learn import learn
@@ -47,6 +47,7 @@ def by_hand(count: int, days: float, seed: int = 1) -> list[float]:
         "daily at 23:30",  # its runs are of two dates
         "daily at 00:00",
         "weekly on Sunday at 02:30",
+        "weekly on Sunday at 00:00",
         "weekly on Wednesday, Sunday at 23:30",
         WORKDAYS,
         "hourly every 4 hours from 08:00 for 4 hours",
@@ -170,6 +171,20 @@ def test_runs_by_hand_are_no_schedule() -> None:
         assert learned([start + n * distance for start in nightly for n in range(tries)]) == expected
 
 
+def test_of_a_run_and_its_late_retry_the_run_is_the_schedule() -> None:
+    for time in ("20:00", "22:00"):
+        nightly = ran(f"daily at {time}", 30, late=900)
+        assert learned([start + n * 7800 for start in nightly for n in range(2)]) == [f"daily at {time} in UTC"]
+
+
+def test_nights_of_long_ago_do_not_count() -> None:
+    """Ten weeks for a day of the week, five for every night."""
+    ((_, nightly),) = learn(ran("daily at 22:00", 100), NOW, ["UTC"])
+    assert NOW - 35 * DAY < nightly.runs[0] < NOW - 33 * DAY
+    ((_, weekly),) = learn(ran("weekly on Sunday at 02:30", 100), NOW, ["UTC"])
+    assert NOW - 70 * DAY < weekly.runs[0] < NOW - 62 * DAY
+
+
 def test_an_early_run_by_hand_does_not_move_the_time() -> None:
     nightly = ran("daily at 22:00", 30, late=900)
     early = nightly[10] // DAY * DAY + 21.6 * HOUR
@@ -231,13 +246,17 @@ def policies(draw: st.DrawFn) -> Schedule:
 @given(policies(), st.integers(0, 10**9), st.sampled_from([300.0, 1800.0, 5400.0, START_WINDOW]))
 def test_what_is_learned_covers_every_later_window_of_the_policy(policy: Schedule, seed: int, late: float) -> None:
     """Each later start of the policy lies in the start window of a learned one, for any policy, lateness and seed, once
-    twenty runs (of a weekly policy, ten of a day) have been seen, one of which began in the first half hour."""
+    twenty runs (of a weekly policy, ten of a day) have been seen, one of which began in the first half hour, and none
+    of which has a jump of the clock between its time and its start."""
     chance = random.Random(seed)
     now = NOW - 60 * DAY + chance.uniform(0, 60 * DAY)
     starts = list(policy.starts(now - 70 * DAY, now - late))
     delays = [chance.uniform(0, late) for _ in starts[-20:]]
     delays[-1 - chance.randrange(3)] = chance.uniform(0, min(late, 1500))
     runs = [start + delay for start, delay in zip(starts[-20:], delays)]
+    zone = zoneinfo.ZoneInfo(policy.zone)
+    offsets = [{datetime.fromtimestamp(each, zone).utcoffset() for each in pair} for pair in zip(starts[-20:], runs)]
+    assume(all(len(each) == 1 for each in offsets))
     found = learn(runs, now, [policy.zone])
     later = list(policy.starts(now, now + 8 * DAY))
     windows = [start for schedule, _ in found for start in schedule.starts(now - DAY, now + 9 * DAY)]
