@@ -824,7 +824,8 @@ def test_a_writer_that_is_killed_loses_nothing_and_doubles_nothing(tmp_path: Pat
         ) as writer:
             assert writer.stdout is not None
             if kills % 4:
-                writer.stdout.readline()
+                while int(writer.stdout.readline()) <= there:
+                    pass
                 time.sleep(chance.uniform(0, 0.05))
             else:
                 until(lambda: path.exists() or writer.poll() is not None)
@@ -842,7 +843,7 @@ def test_a_writer_that_is_killed_loses_nothing_and_doubles_nothing(tmp_path: Pat
         assert len(codes) >= max([there, *told])
         there = len(codes)
     assert [entry.name for entry in tmp_path.iterdir() if "broken" in entry.name] == []
-    assert there > 100
+    assert there >= 30, "three of four were killed after they had written"
     measured(f"{kills} kills of a writer, {in_flight} of them within a commit: {there} records, none lost or doubled")
     it = History(str(tmp_path), clock=lambda: 2e9)
     recalled = it.recall(20)
