@@ -312,7 +312,7 @@ def test_a_row_that_cannot_be_is_left_out(
         assert "7.5" in str(recalled[1]), "what is text in the file is text"
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
 @given(st.data())
 def test_no_damage_is_the_end(kept: Path, data: st.DataObject) -> None:
     """Whatever bytes are changed or missing: the file is read or set aside, nothing is misread, and it goes on."""
@@ -329,12 +329,12 @@ def test_no_damage_is_the_end(kept: Path, data: st.DataObject) -> None:
         path.unlink()
     kept.write_bytes(spoiled[:cut])
     with open_history(kept.parent) as it:
-        recalled = it.recall(20)
+        recalled = it.recall(3)
         assert recalled is not None
-        content(recalled)
+        assert not set(recalled.runs) - set(RUNS) or cut == len(whole), "what is cut is not misread"
         it.note_verdict(Judged(NOW - 1, Verdict.UNKNOWN, ("AFTER",)))
     with open_history(kept.parent) as it:
-        again = it.recall(20)
+        again = it.recall(3)
         assert again is not None
         assert Judged(NOW - 1, Verdict.UNKNOWN, ("AFTER",)) in again.verdicts
 
@@ -824,7 +824,8 @@ def test_a_writer_that_is_killed_loses_nothing_and_doubles_nothing(tmp_path: Pat
         ) as writer:
             assert writer.stdout is not None
             if kills % 4:
-                writer.stdout.readline()
+                while int(writer.stdout.readline()) <= there:
+                    pass
                 time.sleep(chance.uniform(0, 0.05))
             else:
                 until(lambda: path.exists() or writer.poll() is not None)
@@ -842,7 +843,7 @@ def test_a_writer_that_is_killed_loses_nothing_and_doubles_nothing(tmp_path: Pat
         assert len(codes) >= max([there, *told])
         there = len(codes)
     assert [entry.name for entry in tmp_path.iterdir() if "broken" in entry.name] == []
-    assert there > 100
+    assert there >= 30, "three of four were killed after they had written"
     measured(f"{kills} kills of a writer, {in_flight} of them within a commit: {there} records, none lost or doubled")
     it = History(str(tmp_path), clock=lambda: 2e9)
     recalled = it.recall(20)

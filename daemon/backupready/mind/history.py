@@ -303,7 +303,7 @@ class History:
             recalled = self._read(connection) if self._recalled is None else self._recalled
         except BaseException as error:
             connection.close()
-            if isinstance(error, sqlite3.Error) and _is_damage(error):
+            if _is_damage(error):
                 raise Unusable(str(error)) from None
             raise
         with self._wake:
@@ -385,9 +385,12 @@ def _words(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else "") or str(error)
 
 
-def _is_damage(error: sqlite3.Error) -> bool:
+def _is_damage(error: BaseException) -> bool:
     """Whether it speaks of the file's content, and not of the disk."""
-    return type(error) is sqlite3.DatabaseError or any(word in str(error) for word in _DAMAGED)
+    # SQLite's own words may quote what is there in place of a name.
+    if type(error) in (sqlite3.DatabaseError, UnicodeDecodeError):
+        return True
+    return isinstance(error, sqlite3.Error) and any(word in str(error) for word in _DAMAGED)
 
 
 # ---------------------------------------------------------------------------------------------------- the file
