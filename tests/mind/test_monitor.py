@@ -52,7 +52,7 @@ import json, socket
 s = socket.socket(fileno=0)
 while s.recv(65536): pass
 look = {"probe": "wire", "state": "ok", "seconds": 0, "attempts": 0, "why": "", "traceback": "", "readings": [],
-        "findings": [["MADE_UP", "", {}, None]], "watches": [], "unknown": [], "memory": {}}
+        "findings": [["MADE_UP", "", {}, None]], "watches": [], "runs": [], "unknown": [], "memory": {}}
 s.sendall(json.dumps({"schema": 1, "looks": [look]}).encode())
 """
 
@@ -215,8 +215,8 @@ request = b""
 while piece := s.recv(65536): request += piece
 names = json.loads(request)["probes"]
 with pathlib.Path({asked!r}).open("a") as file: print(*names, file=file)
-nothing = {{"seconds": 0, "attempts": 0, "traceback": "", "readings": [], "findings": [], "watches": [], "unknown": [],
-           "memory": {{}}}}
+nothing = {{"seconds": 0, "attempts": 0, "traceback": "", "readings": [], "findings": [], "watches": [], "runs": [],
+           "unknown": [], "memory": {{}}}}
 late = pathlib.Path({late!r}).exists()
 looks = [{{"probe": name, "state": "given_up" if late and name == {hangs!r} else "ok", "why": "", **nothing}}
          for name in names]
@@ -271,8 +271,8 @@ import json, pathlib, socket
 s = socket.socket(fileno=0)
 while s.recv(65536): pass
 seen = pathlib.Path({seen!r}).read_text()
-look = {{"probe": "agent", "seconds": 0, "attempts": 0, "traceback": "", "readings": [], "watches": [], "unknown": [],
-        "memory": {{}}, "why": seen}}
+look = {{"probe": "agent", "seconds": 0, "attempts": 0, "traceback": "", "readings": [], "watches": [], "runs": [],
+        "unknown": [], "memory": {{}}, "why": seen}}
 look["findings"] = [["AGENT_DEFECT_ON_PYTHON", "", {{}}, None]] if seen == "there" else []
 look["state"] = "cannot_tell" if seen == "unknown" else "ok"
 s.sendall(json.dumps({{"schema": 1, "looks": [look]}}).encode())
