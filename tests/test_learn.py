@@ -172,9 +172,9 @@ def test_runs_by_hand_are_no_schedule() -> None:
 
 
 def test_of_a_run_and_its_late_retry_the_run_is_the_schedule() -> None:
-    for time in ("20:00", "22:00"):
-        nightly = ran(f"daily at {time}", 30, late=900)
-        assert learned([start + n * 7800 for start in nightly for n in range(2)]) == [f"daily at {time} in UTC"]
+    for hour in ("20:00", "22:00"):
+        nightly = ran(f"daily at {hour}", 30, late=900)
+        assert learned([start + n * 7800 for start in nightly for n in range(2)]) == [f"daily at {hour} in UTC"]
 
 
 def test_nights_of_long_ago_do_not_count() -> None:

@@ -46,7 +46,8 @@ def test_the_document_has_exactly_its_keys() -> None:
     """Schema 1, whose readers are other people's programs."""
     document = report.document(told(*STOPPED, Finding("AGENT_ODD"), CannotTell("dark", ("AGENT_OLD",)), name="vm1"))
     assert list(document) == [
-        "schema", "verdict", "since", "checked_at", "machine", "window", "reasons", "notices", "unknown", "probes",
+        "schema", "verdict", "since", "checked_at", "machine", "window", "reasons", "notices", "unknown",
+        "becomes", "probes",
     ]  # fmt: skip
     assert (document["schema"], document["verdict"], document["window"]) == (1, "blocked", None)
     assert document["since"] == document["checked_at"] == "2026-11-23T00:23:02Z"
@@ -67,6 +68,7 @@ def test_the_document_has_exactly_its_keys() -> None:
     ]
     assert [notice["problem"] for notice in document["notices"]] == ["AGENT_ODD"]
     assert document["unknown"] == [{"problem": "AGENT_OLD", "why": "dark"}]
+    assert document["becomes"] == [{"verdict": "ready", "once_over": ["AGENT_STOPPED"]}]
     assert document["probes"] == [
         {"name": "agent", "state": "ok", "seconds": 0.25, "why": "dark"},
         {"name": "wire", "state": "ok", "seconds": 0.25, "why": ""},
@@ -129,6 +131,9 @@ def test_the_whole_report() -> None:
         "",
         "AGENT_ODD: title of AGENT_ODD [notice]",
         "  meaning of AGENT_ODD fix of AGENT_ODD",
+        "",
+        "What would change it:",
+        "  UNKNOWN once over: AGENT_STOPPED",
         "",
         "Could not be told:",
         "  wire: the wire probe is late",

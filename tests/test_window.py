@@ -375,14 +375,15 @@ def test_a_night(moment: str, phase: Phase) -> None:
 
 def test_the_windows_around_a_moment() -> None:
     evening, morning = at("2026-11-26T22:00+01:00"), at("2026-11-27T08:00+01:00")
-    schedule = "daily at 22:00 in Europe/Berlin"
+    zone = "Europe/Berlin"
+    schedule = f"daily at 22:00 in {zone}"
     assert NIGHTLY.current(evening - 1) is None
-    assert NIGHTLY.current(evening) == Window(evening, evening + 2.5 * HOUR, schedule)
+    assert NIGHTLY.current(evening) == Window(evening, evening + 2.5 * HOUR, schedule, zone=zone)
     assert NIGHTLY.current(evening + 2.5 * HOUR) is None
-    assert NIGHTLY.next(evening - 1) == Window(evening, evening + 2.5 * HOUR, schedule)
-    assert NIGHTLY.next(evening) == Window(evening + DAY, evening + DAY + 2.5 * HOUR, schedule)
-    assert NIGHTLY.previous(morning) == Window(evening, evening + 2.5 * HOUR, schedule)
-    assert NIGHTLY.previous(evening + 2.5 * HOUR) == Window(evening, evening + 2.5 * HOUR, schedule)
+    assert NIGHTLY.next(evening - 1) == Window(evening, evening + 2.5 * HOUR, schedule, zone=zone)
+    assert NIGHTLY.next(evening) == Window(evening + DAY, evening + DAY + 2.5 * HOUR, schedule, zone=zone)
+    assert NIGHTLY.previous(morning) == Window(evening, evening + 2.5 * HOUR, schedule, zone=zone)
+    assert NIGHTLY.previous(evening + 2.5 * HOUR) == Window(evening, evening + 2.5 * HOUR, schedule, zone=zone)
     before = NIGHTLY.previous(evening + 2.5 * HOUR - 1)
     assert before is not None
     assert before.start == evening - DAY

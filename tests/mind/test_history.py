@@ -24,9 +24,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backupready.mind import history, service
-from backupready.mind.history import History, Judged, Prediction, Recalled, Transition
+from backupready.mind.history import History, Judged, Recalled, Transition
 from backupready.mind.loads import SLOT
-from backupready.model import BeliefState, Effect, Happened, Load, Run, Verdict
+from backupready.model import BeliefState, Effect, Happened, Load, Prediction, Run, Verdict
 from measured import measured
 
 DAY = 86400.0
@@ -797,7 +797,7 @@ def test_a_busy_month_is_small_and_read_quickly(file: Opener, tmp_path: Path) ->
 WRITER = """
 import sys, time
 from backupready.mind.history import History, Judged, Transition
-from backupready.model import BeliefState, Effect, Happened, Load, Run, Verdict
+from backupready.model import BeliefState, Effect, Happened, Load, Prediction, Run, Verdict
 
 directory, first = sys.argv[1], int(sys.argv[2])
 it = History(directory, clock=lambda: 2e9, limit=1 << 30)

@@ -75,13 +75,14 @@ class Calendar:
         self._may_learn: bool = config["window.learn"]
         self._zones = tuple(dict.fromkeys((zone, config["window.time_zone"], "UTC")))
         self._runs: dict[tuple[int, int], Run] = {}
+        self._on_record = True  # whether the machine itself still has a record of any
         self._unread = "the record of past backups has not been read yet"
         self._predictions: dict[float, Prediction] = {}
         self._settled: Counter[tuple[Verdict, Happened]] = Counter()
         self._clocks: tuple[float, float] | None = None
         self._since: float | None = None
         if before is not None:
-            self._runs, self._unread = before._runs, before._unread
+            self._runs, self._unread, self._on_record = before._runs, before._unread, before._on_record
             self._predictions, self._settled = before._predictions, before._settled
             self._clocks, self._since = before._clocks, before._since
         self._learned: tuple[tuple[Schedule, LearnedSchedule], ...] = ()
@@ -102,6 +103,7 @@ class Calendar:
         """The record as it is now. Gives what is new in it."""
         self._unread = ""
         found = {_identity(run): run for run in runs}
+        self._on_record = bool(found)
         new = tuple(run for identity, run in found.items() if self._runs.get(identity) != run)
         if new:
             self._take(found)
@@ -159,7 +161,8 @@ class Calendar:
             told = replace(
                 told,
                 passed=tuple(window for window in passed if window.end <= wall),
-                runs=tuple(self._runs.values()),
+                # Where the record is gone, so is the extension: no backup is awaited, whatever there once was.
+                runs=tuple(self._runs.values()) if self._on_record else (),
                 loads=tuple(loads),
             )
         if plan is None:

@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.process_collector import ProcessCollector
 
 from backupready import __version__
-from backupready.model import Metric, Outlook, Phase, ProbeState, Snapshot, Verdict
+from backupready.model import Effect, Metric, Outlook, Phase, ProbeState, Snapshot, Verdict
 
 # Name, kind, help and labels of everything that does not come from a probe: the metric list is rendered from this.
 OWN: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
@@ -31,7 +31,7 @@ OWN: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     (
         "backupready_problem_active",
         "gauge",
-        "1 while a problem is active and no mere consequence of another.",
+        "1 while a problem is active and no mere consequence of another; of a notice no series else.",
         ("problem", "effect"),
     ),
     (
@@ -121,13 +121,15 @@ class SnapshotCollector:
         yield self._labelled("backupready_verdict", [((name,), float(on)) for name, on in states.items()])
         yield self._plain("backupready_verdict_since_timestamp_seconds", snapshot.since)
         beliefs = sorted(snapshot.beliefs, key=lambda belief: belief.problem.code)
-        # Every problem has its series with what it declares; one that is milder here has another beside it meanwhile.
+        # Every problem that can be a reason has its series with what it declares, and one that is milder here another
+        # beside it meanwhile; a notice, which nobody is woken for, has one only while it is active.
         active = [
             ((belief.problem.code, effect.value), float(belief.active and belief.effect is effect))
             for belief in beliefs
             for effect in dict.fromkeys(
                 (belief.problem.effect, belief.effect if belief.active else belief.problem.effect)
             )
+            if belief.active or effect is not Effect.NOTICE
         ]
         yield self._labelled("backupready_problem_active", active)
         # Only those that are, since on a healthy machine none is: as many series again would say nothing.

@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Callable
 
@@ -326,9 +327,9 @@ class Monitor:
         outlook = self.snapshot.outlook
         phase = outlook.phase if outlook is not None else Phase.IDLE
         often = phase in (Phase.LEAD, Phase.HOLD) or (phase is Phase.OPEN and probe == _RECORD)
-        closely: float = self._config["look.lead_interval"].total_seconds()
-        own = self._intervals[probe]
-        return min(own, closely) if often else own
+        closely: timedelta = self._config["look.lead_interval"]
+        own: float = self._intervals[probe]
+        return min(own, closely.total_seconds()) if often else own
 
     def _hanging(self) -> int:
         """How many looks have processes although nobody waits for them any more."""
