@@ -103,7 +103,6 @@ def look(machine: Machine, settings: Settings) -> Iterator[Observation]:
     runs = vmsnapshot.outcomes(machine)
     yield from _running(machine, runs)
     ended = [run for run in runs if run.kind not in (Kind.UNDERWAY, Kind.SKIPPED)]
-    yield from (run for outcome in ended[:_MOST_RUNS] if (run := outcome.run) is not None)
     if ended:
         yield from _readings(ended)
     try:
@@ -111,6 +110,7 @@ def look(machine: Machine, settings: Settings) -> Iterator[Observation]:
             return  # it is not installed: others tell whether it should be
     except Absent:
         return
+    yield from (run for outcome in ended[:_MOST_RUNS] if (run := outcome.run) is not None)
     if not ended:
         return
     if ended[0].kind is not Kind.SUCCESS:
