@@ -38,8 +38,8 @@ _EARLY = 600.0  # s
 _JUMP = 60.0  # s
 # What was believed at most so long before a window opened is the prediction for it.
 _FRESH = 900.0  # s
-# So long after a window's end its backup must be on record: by then it has been looked for several times.
-_RECORDED = 900.0  # s
+# So often after a window's end its backup has been looked for when it is given up.
+_LOOKS_FOR_IT = 3
 # A window whose end is so long ago, and of which nobody can tell what came, is let go.
 _GIVEN_UP = 86400.0  # s
 _MOST_RUNS = 400
@@ -70,6 +70,7 @@ class Calendar:
         self._spans = {
             name: config[f"window.{name}"].total_seconds() for name in ("start_window", "duration", "lead", "hold")
         }
+        self._looked_for = _LOOKS_FOR_IT * config["past.interval"].total_seconds()
         text = config["window.schedule"]
         self._configured = Plan(parse(text, config["window.time_zone"]), **self._spans) if text else None
         self._may_learn: bool = config["window.learn"]
@@ -248,7 +249,7 @@ class Calendar:
         for run in ended:
             if run.happened in GOOD:
                 return run.happened
-        if running or wall < window.end + _RECORDED or self._unread or wall > window.end + _GIVEN_UP:
+        if running or wall < window.end + self._looked_for or self._unread or wall > window.end + _GIVEN_UP:
             return None
         if ended:
             return ended[-1].happened
