@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backupready import probes
-from backupready.mind.judge import Judge, Kept, verdict_of
+from backupready.mind.judge import KEPT_EVERY, Judge, Kept, verdict_of
 from backupready.model import (
     Belief,
     BeliefState,
@@ -767,9 +767,9 @@ def test_what_was_over_or_is_new_after_a_restart_begins_anew() -> None:
     assert after.belief().since == after.snapshot().since == WALL + after.now
 
 
-@pytest.mark.parametrize("at", [1.0 + STALE + 1.0, -100.0], ids=["too long ago", "the clock was set back"])
+@pytest.mark.parametrize("at", [1.0 + STALE + KEPT_EVERY + 1.0, -100.0], ids=["too long ago", "the clock was set back"])
 def test_what_was_known_too_long_ago_is_not_gone_on_from(at: float) -> None:
-    """As little as a look that old would be believed."""
+    """As little as a look that old would be believed, and what may be kept without being written anew."""
     before = court(problem("BROKEN"))
     before.saw(BROKEN)
     after = restarted(kept_after(before), at, problem("BROKEN"))

@@ -32,8 +32,9 @@ from backupready.model import (
 from backupready.window import Plan, Schedule, parse, zone_name
 
 GOOD = (Happened.SUCCEEDED, Happened.CRASH_CONSISTENT)
-# A backup that begins so long before its window belongs to it all the same: the clocks of two machines.
-_EARLY = 600.0  # s
+# A backup that begins so long before its window belongs to it all the same: the clocks of two machines. One that was
+# started by hand shortly before does not: the window's own comes all the same.
+_EARLY = 60.0  # s
 # The clocks do not agree by so much: the wall clock was set, or the machine was suspended.
 _JUMP = 60.0  # s
 # What was believed at most so long before a window opened is the prediction for it.

@@ -29,6 +29,8 @@ from backupready.model import (
 
 # A look is too old when this many of its intervals, and its deadline, have gone by without a newer one.
 _STALE_INTERVALS = 3
+# So often what is kept for another run is written, although nothing has changed; what changes is written at once.
+KEPT_EVERY = 300.0  # s
 _NOT_YET = "not looked at yet"
 # Looks that may come to nothing before it is given up to learn first whether the question arises.
 _LOOKS_WAITED_FOR = 3
@@ -183,7 +185,8 @@ class Judge:
         """Since when a problem that is seen now is there. What an earlier run kept counts until this one has made up
         its own mind about the problem."""
         kept = self._kept.problems.get(track.problem.code)
-        if kept is None or track.since is not None or not 0 <= wall - kept.at <= self._stale(track.probe):
+        longest = self._stale(track.probe) + KEPT_EVERY
+        if kept is None or track.since is not None or not 0 <= wall - kept.at <= longest:
             return wall
         return min(wall, kept.since if key is None else kept.keys.get(key, wall))
 
@@ -324,7 +327,7 @@ class Judge:
 
     def _verdict_since(self, verdict: Verdict, wall: float) -> float:
         """Since when a verdict that is new to this run holds: its first one may go on from an earlier run's."""
-        longest = max((self._stale(name) for name in self._probes), default=0.0)
+        longest = max((self._stale(name) for name in self._probes), default=0.0) + KEPT_EVERY
         goes_on = not self._sure and verdict is self._kept.verdict is not Verdict.UNKNOWN
         return min(self._kept.since, wall) if goes_on and 0 <= wall - self._kept.at <= longest else wall
 

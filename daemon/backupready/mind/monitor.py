@@ -29,7 +29,7 @@ from backupready.config import Config, ConfigError
 from backupready.mind import service
 from backupready.mind.calendar import Calendar, local_zone
 from backupready.mind.history import History, Judged, Transition
-from backupready.mind.judge import Judge
+from backupready.mind.judge import KEPT_EVERY, Judge
 from backupready.mind.loads import FiveMinutes, Loads
 from backupready.mind.metrics import Exposition
 from backupready.mind.sampler import Sampled, Sampler
@@ -72,7 +72,6 @@ _FOLLOW_LOOP = 2.0  # s
 _RECORD, _WINDOW = "past", "window"
 _RUNNING = "backupready_backup_running"
 _RECALL_TIMEOUT = 2.0  # s; a frozen disk does not keep the daemon from starting
-_KEEP_AGAIN = 300.0  # s; so often what is kept is written although nothing has changed, to tell that it still holds
 
 
 def machine_facts(root: str) -> dict[str, str]:
@@ -596,7 +595,7 @@ class Monitor:
         now = time.monotonic()
         kept = self._judge.keep(self.snapshot, time.time())
         content = kept.verdict, kept.since, {c: (p.since, dict(p.keys)) for c, p in kept.problems.items()}
-        if content != self._kept or now - self._kept_at >= _KEEP_AGAIN:
+        if content != self._kept or now - self._kept_at >= KEPT_EVERY:
             self._kept, self._kept_at = content, now
             self._state.save(kept)
 
