@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import subprocess
 from collections.abc import Iterator
 
@@ -193,15 +195,14 @@ def hanging(inside: Inside, hang: Hang = Hang.KILLABLE) -> Iterator[None]:
 
 @contextlib.contextmanager
 def running(inside: Inside, *command: str) -> Iterator[None]:
-    """A command that runs in the guest until the end of the block."""
+    """A command that runs in the guest until the end of the block, with all that it starts."""
     with subprocess.Popen(
         inside.guest.command(*command), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
     ) as process:
         try:
             yield
         finally:
-            process.kill()
-            inside.guest.run("pkill", "-KILL", "-f", "--", " ".join(command)[:60], check=False)
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 _HOLDER = """
