@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -33,7 +34,8 @@ ELSEWHERE, MISSED = Happened.FAILED_ELSEWHERE, Happened.MISSED
 
 
 def configured(schedule: str = "daily at 22:00", **changes: str) -> Config:
-    return configuration(**{"window__schedule": schedule, "window__time_zone": BERLIN, **changes})
+    texts: dict[str, Any] = {"window__schedule": schedule, "window__time_zone": BERLIN, **changes}
+    return configuration(**texts)
 
 
 def run(began: float, happened: Happened = SUCCEEDED, seconds: float = 5 * MINUTE) -> Run:
@@ -289,7 +291,7 @@ def test_nothing_is_predicted_before_everything_was_looked_at() -> None:
     assert said.made == START + 2 * MINUTE
 
 
-@pytest.mark.parametrize("after", [-MINUTE, MINUTE])
+@pytest.mark.parametrize("after", [-3 * MINUTE, MINUTE])
 def test_of_a_backup_that_has_begun_nothing_is_predicted_any_more(after: float) -> None:
     """Nor of one that is over: that would be no prediction."""
     life = Life(at=START + HOUR + after, runs=[run(START + HOUR - 5 * MINUTE)]).until(END + HOUR)
@@ -370,6 +372,16 @@ def test_a_clock_that_is_wrong_for_a_while_neither_loses_a_window_nor_counts_it_
     assert {one.happened for one in life.told} == {None, SUCCEEDED}
     if after < 0:
         assert START - 2 * MINUTE <= life.outlook.predictions[0].made < START
+
+
+def test_a_window_that_is_over_does_not_open_again_for_a_clock_that_is_set_back() -> None:
+    """What came of it stands, although its start comes a second time."""
+    life = Life(runs=[run(START + HOUR)]).until(START + 2 * HOUR)
+    life.clock_is_set(-3 * HOUR).verdicts = BROKEN
+    life.runs = ()
+    life.until(END + HOUR)
+    assert (len(life.predicted()), life.settled()) == (1, [SUCCEEDED])
+    assert [one.verdict for one in life.outlook.predictions] == [Verdict.READY]
 
 
 def test_a_clock_that_was_wrong_is_not_asked_for_the_past() -> None:
