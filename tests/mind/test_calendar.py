@@ -158,6 +158,13 @@ def test_where_a_moment_stands(after: float, phase: Phase, start: float) -> None
     assert outlook.expected_interval == DAY
 
 
+def test_what_was_said_of_a_window_ahead_by_a_clock_that_was_wrong_is_not_shown() -> None:
+    """It has not been."""
+    life = Life().until(START - 2 * HOUR).clock_is_set(3 * HOUR).goes_on(MINUTE)
+    assert [one.start for one in life.outlook.predictions] == [START]
+    assert life.clock_is_set(-3 * HOUR).outlook.predictions == ()
+
+
 @pytest.mark.parametrize(
     ("happened", "phase"),
     [(SUCCEEDED, Phase.IDLE), (CRASH_CONSISTENT, Phase.IDLE), (FAILED, Phase.OPEN), (ELSEWHERE, Phase.OPEN)],
@@ -243,6 +250,8 @@ def test_a_good_outcome_is_told_at_once_and_another_when_it_is_certain() -> None
     """A failed backup may be tried again until the window ends; its record may be late."""
     good = Life(runs=[run(START + HOUR)]).until(START + HOUR + 6 * MINUTE)
     assert good.settled() == [SUCCEEDED]
+    again = Life(runs=[run(START + HOUR, FAILED), run(START + 2 * HOUR)]).until(START + 2 * HOUR + 6 * MINUTE)
+    assert again.settled() == [SUCCEEDED]
     for runs, happened in (([run(START + HOUR, FAILED)], FAILED), ([], MISSED)):
         life = Life(runs=runs).until(END + RECORDED - MINUTE)
         assert life.settled() == []
@@ -334,7 +343,7 @@ def test_what_is_recalled_late_is_counted_once() -> None:
     kept = Prediction(START, START - 5, Verdict.BLOCKED, ("AGENT_STOPPED",))
     life = Life(at=START + MINUTE).goes_on(MINUTE)
     assert len(life.predicted()) == 1
-    newer, older = Run(START + 90, 1, SUCCEEDED, START + 30, "host"), Run(START + 90, 1, SUCCEEDED)
+    newer, older = Run(START + 90, 1, SUCCEEDED, START + 30, "host"), Run(START + 90, 1, CRASH_CONSISTENT)
     life.calendar.read([newer])
     life.calendar.recall(Recalled(runs=(older,), predictions=(kept, replace(kept, start=START - DAY, happened=FAILED))))
     life.runs = (newer,)
@@ -382,6 +391,14 @@ def test_a_window_that_is_over_does_not_open_again_for_a_clock_that_is_set_back(
     life.until(END + HOUR)
     assert (len(life.predicted()), life.settled()) == (1, [SUCCEEDED])
     assert [one.verdict for one in life.outlook.predictions] == [Verdict.READY]
+
+
+def test_a_clock_that_is_set_back_has_its_windows_before_it_again() -> None:
+    """The next one is reckoned anew."""
+    life = Life(at=END + HOUR)
+    assert life.outlook.upcoming[0].start == START + DAY
+    outlook = life.clock_is_set(-5 * HOUR).outlook
+    assert (outlook.upcoming[0].start, outlook.phase) == (START, Phase.LEAD)
 
 
 def test_a_clock_that_was_wrong_is_not_asked_for_the_past() -> None:
@@ -490,6 +507,29 @@ def test_a_learned_schedule_counts_where_none_is_configured() -> None:
     assert (len(life.predicted(said)), life.settled(said)) == (1, [SUCCEEDED])
     life.takes_over(configured("", window__learn="no")).turn()
     assert (life.outlook.upcoming, life.outlook.learned) == ((), (learned,))
+
+
+def test_what_is_learned_anew_counts_from_then_on() -> None:
+    """A second schedule that appears on record has its windows among the next at once."""
+    late = [run(START - day * DAY + 10 * MINUTE) for day in range(20, 0, -1)]
+    early = [run(one.start - 12 * HOUR) for one in late]
+    calendar = Calendar(configured(""), BERLIN)
+    calendar.read(late)
+    once = calendar.outlook(START - 9 * HOUR).upcoming
+    calendar.read(late + early)
+    twice = calendar.outlook(START - 9 * HOUR).upcoming
+    assert {round((later.start - one.start) / HOUR) for one, later in zip(once, once[1:])} == {24}
+    assert {round((later.start - one.start) / HOUR) for one, later in zip(twice, twice[1:])} == {12}
+
+
+def test_what_is_learned_without_confidence_is_shown_and_not_gone_by() -> None:
+    """Few backups, and a week of silence since."""
+    calendar = Calendar(configured(""), BERLIN)
+    calendar.read([run(START - day * DAY + 10 * MINUTE) for day in range(14, 8, -1)])
+    outlook = calendar.outlook(START)
+    (learned,) = outlook.learned
+    assert 0 < learned.confidence < 0.6
+    assert (outlook.upcoming, calendar.plan(START)) == ((), None)
 
 
 def test_what_is_configured_goes_before_what_is_learned() -> None:

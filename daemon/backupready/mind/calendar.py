@@ -188,7 +188,7 @@ class Calendar:
                 passed=passed,
                 # Where the record is gone, so is the extension: no backup is awaited, whatever there once was.
                 runs=tuple(self._runs.values()) if self._on_record else (),
-                loads=tuple(load for _, load in sorted(within.items())),
+                loads=tuple(within.values()),
             )
         if plan is None:
             return told
