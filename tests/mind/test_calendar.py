@@ -346,10 +346,9 @@ def test_what_is_recalled_late_is_counted_once() -> None:
     newer, older = Run(START + 90, 1, SUCCEEDED, START + 30, "host"), Run(START + 90, 1, CRASH_CONSISTENT)
     life.calendar.read([newer])
     life.calendar.recall(Recalled(runs=(older,), predictions=(kept, replace(kept, start=START - DAY, happened=FAILED))))
+    assert life.calendar.outlook(life.wall, loads=Loads()).runs == (newer,)
     life.runs = (newer,)
-    life.goes_on(2 * MINUTE)
-    outlook = life.calendar.outlook(life.wall, loads=Loads())
-    assert outlook.runs == (newer,)
+    outlook = life.goes_on(2 * MINUTE).outlook
     assert {(one.start, one.made, one.happened) for one in outlook.predictions} == {
         (START, START - 5, SUCCEEDED),
         (START - DAY, START - 5, FAILED),
