@@ -513,6 +513,7 @@ class Monitor:
             for load in self._loads:
                 kept.loads.add(load)
             self._loads = kept.loads
+            self._history.release()
 
     def _note_load(self, sample: Sample) -> None:
         load = self._five_minutes.add(sample, time.time())
@@ -523,7 +524,6 @@ class Monitor:
 
     def _foretell(self, before: Snapshot) -> None:
         """Hold what was said against what happened, and begin to look as often as the phase asks for."""
-        outlook = self.snapshot.outlook
         changed = self._calendar.hold(before, self.snapshot, is_running(self.snapshot))
         for prediction in changed:
             if self._history is not None:
@@ -531,7 +531,7 @@ class Monitor:
             LOG.info("%s", report.prediction_line(prediction), extra={"MESSAGE_ID": service.MESSAGE_PREDICTION})
         if changed:
             self.snapshot = self._judged()
-        phase = outlook.phase if outlook is not None else None
+        phase = self.snapshot.outlook.phase if self.snapshot.outlook is not None else None
         if before.outlook is not None and phase is not before.outlook.phase:
             now = time.monotonic()
             self._due.update({name: min(due, now + self._interval(name)) for name, due in self._due.items()})
