@@ -258,7 +258,7 @@ class Judge:
                 # Not confirmed yet. What appears with it is held back as unknown until it is: else a mere consequence
                 # would stand as a reason of its own for that while.
                 first = min(track.first[key] for key in track.sightings)
-                gravest = min(self._here(sighting.effect).rank for sighting in track.sightings.values())
+                gravest = min(sighting.effect.rank for sighting in track.sightings.values())
                 for other in belief.problem.explains:
                     if (
                         other in plain
