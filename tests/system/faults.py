@@ -125,7 +125,7 @@ def written(inside: Inside, path: str, text: str, mode: int = 0o644, owner: str 
     """A file with this content; what was there before is back afterwards."""
     guest = inside.guest
     before = guest.read(path) if guest.exists(path) else None
-    made = []  # directories that were not there
+    made: list[str] = []  # directories that were not there
     while not guest.exists(parent := path.rsplit("/", 1 + len(made))[0]):
         made.append(parent)
     guest.write(path, text, mode)
