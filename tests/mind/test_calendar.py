@@ -220,8 +220,8 @@ def test_what_was_noted_by_a_clock_that_was_ahead_does_not_close_a_window() -> N
     ],
     ids=[
         "succeeded", "crash consistent", "failed, then succeeded", "succeeded, then failed", "failed",
-        "failed elsewhere at last", "missed", "a little early", "under way as it opens", "by hand before it", "after it",
-        "under way at its end",
+        "failed elsewhere at last", "missed", "a little early", "under way as it opens", "by hand before it",
+        "after it", "under way at its end",
     ],
 )  # fmt: skip
 def test_each_window_has_one_prediction_and_one_outcome(runs: list[Run], happened: Happened) -> None:
