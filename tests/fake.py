@@ -29,6 +29,8 @@ from backupready.model import (
     Machine,
     Metric,
     Observation,
+    Outlook,
+    Phase,
     Probe,
     ProbeState,
     Problem,
@@ -43,6 +45,7 @@ from backupready.model import (
     Space,
     Spaces,
     Unreachable,
+    Window,
 )
 
 NOW = 1795393382.0  # 2026-11-23T00:23:02Z
@@ -62,7 +65,7 @@ class FakeMachine:
     `clock` may be set forward between looks. An address that is not in `http` is a mistake of the test. What a command
     line begins with picks its entry in `programs`, the longest first; a program without one is absent. A path without
     an entry in `spaces` has room; None there is a mount that is silent. A file is locked if it is in `locks`, a link if
-    it is in `links`.
+    it is in `links`. Without a `calendar` nothing is known of the backup's windows.
     """
 
     files: dict[str, File] = field(default_factory=dict)
@@ -88,6 +91,7 @@ class FakeMachine:
     web: dict[str, Fetched | Unreachable | CannotTell] = field(default_factory=dict)
     booted: Kernel | CannotTell = field(default_factory=lambda: Kernel("6.1.0-13-amd64", "x86_64"))
     ring: tuple[Sample, ...] | CannotTell = ()
+    calendar: Outlook | CannotTell = field(default_factory=lambda: CannotTell("nothing is known of the windows"))
 
     def now(self) -> float:
         return self.clock
@@ -177,6 +181,9 @@ class FakeMachine:
     def samples(self) -> tuple[Sample, ...]:
         return told(self.ring)
 
+    def outlook(self) -> Outlook:
+        return told(self.calendar)
+
     def fetch(self, url: str, timeout: float, budget: float, proxy: str = "") -> Fetched:
         return told(self.web[f"{url} through {proxy}" if proxy else url])
 
@@ -228,7 +235,7 @@ def answer(body: bytes = b"", status: int = 200, seconds: float = 0.002, attempt
 
 
 def healthy() -> FakeMachine:
-    """An Azure VM with agent 2.15.0.1 whose next backup succeeds."""
+    """An Azure VM with agent 2.15.0.1 whose next backup succeeds; it is configured to start in six hours."""
     library, handler = waagent.LIB_DIR, f"{waagent.LIB_DIR}/{waagent.VMSNAPSHOT}-1.0.9220.0"
     goal = f"{library}/history/2026-01-01T00-00-00__1"
     this = "7f5a3c3e-0000-4000-8000-000000000001"
@@ -309,6 +316,15 @@ def healthy() -> FakeMachine:
             }
         },
         ring=tuple(Sample(10.0 * n, 0.2 * n, 0.0, 20.0 * n, 8 << 30, 6 << 30, 0, 0, 0, 0, 0, 0, 0) for n in range(12)),
+        calendar=Outlook(
+            NOW,
+            Phase.IDLE,
+            Window(NOW + 6 * 3600, NOW + 8.5 * 3600, "daily at 06:23"),
+            lead=4 * 3600.0,
+            expected_interval=86400.0,
+            configured=True,
+            since=NOW - 300,
+        ),
     )
 
 

@@ -28,6 +28,18 @@ dns        "name server" → [rcode, address …], or a word for how the server 
 web        URL (with ` through http://proxy:port` behind it) → [status, issuer], or a word for how it is unreachable
 kernel     [release, machine]
 samples    [[…]] of what a Sample has, in its order; by default an idle machine's
+outlook    what the resident process knows of the windows, null when it cannot be told; else what differs from a daily
+           schedule that is configured for the hour in which the newest run of the record began:
+             windows            [[hours from `at` to the start, hours to the end] …], past and future, oldest first
+             schedule           in words
+             configured         whether it is; otherwise it is learned
+             learned            [[schedule, confidence] …] that the record suggests
+             expected_interval  hours, by default the longest pause between neighbouring windows
+             lead               hours
+             since              for how many hours the machine has been on, null when that cannot be told; by default as
+                                long as the oldest of its processes
+             loads              [[hours from `at`, hours to the end, cpu, memory, steal, io] …], one every five minutes
+           The runs are those that the machine has on record.
 unit       properties that differ from a healthy unit's; null when the service manager cannot be asked
 privileged whether the look is root's
 settings   setting → text
@@ -49,7 +61,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from backupready import catalogue, cli, config, mountinfo, waagent
+from backupready import catalogue, cli, config, mountinfo, vmsnapshot, waagent
 from backupready.eyes.machine import CapturedMachine
 from backupready.model import (
     Absent,
@@ -58,6 +70,10 @@ from backupready.model import (
     Fetched,
     FileStatus,
     Kernel,
+    LearnedSchedule,
+    Load,
+    Outlook,
+    Phase,
     Process,
     Ran,
     Resolved,
@@ -67,6 +83,7 @@ from backupready.model import (
     Space,
     Spaces,
     Unreachable,
+    Window,
 )
 from history import Run, history
 
@@ -152,12 +169,17 @@ class ScenarioMachine(CapturedMachine):
         self.privileged = scenario.get("privileged", True)
 
     def processes(self) -> tuple[Process, ...]:
-        rows = self._scenario.get("processes", _AGENT)
+        rows = self.rows()
         if rows is None:
             raise CannotTell("the process table cannot be told")
         return tuple(
             Process(pid, parent, tuple(argv), state, self._moment - age) for pid, parent, state, age, *argv in rows
         )
+
+    def rows(self) -> list[list[Any]] | None:
+        """The process table as the scenario writes it."""
+        rows: list[list[Any]] | None = self._scenario.get("processes", _AGENT)
+        return rows
 
     def _of(self, key: str, defaults: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
         """The answers that the scenario gives, over the healthy ones."""
@@ -211,6 +233,12 @@ class ScenarioMachine(CapturedMachine):
     def samples(self) -> tuple[Sample, ...]:
         return tuple(Sample(*row) for row in self._scenario.get("samples", _IDLE))
 
+    def outlook(self) -> Outlook:
+        given = self._scenario.get("outlook", {})
+        if given is None:
+            raise CannotTell("nothing is known of the windows")
+        return _outlook(given, self)
+
     def route(self, address: str) -> Route:
         answer = self._of("routes").get(address, ["eth0", "10.0.0.1", "10.0.0.4"])
         if isinstance(answer, str):
@@ -245,6 +273,58 @@ class ScenarioMachine(CapturedMachine):
         if changes is None:
             raise CannotTell("the service manager cannot be asked")
         return {**_UNIT, **changes} if name == "walinuxagent.service" else {"LoadState": "not-found"}
+
+
+def _outlook(given: Mapping[str, Any], machine: ScenarioMachine) -> Outlook:
+    """What the resident process would know of this machine's windows."""
+    at, hour, day = machine.now(), 3600.0, 86400.0
+    unread = ""
+    try:
+        outcomes = vmsnapshot.outcomes(machine)
+    except CannotTell as error:
+        outcomes, unread = (), error.why
+    runs = [run for run in (outcome.run for outcome in reversed(outcomes)) if run is not None]
+    schedule = given.get("schedule", "")
+    spans = [(at + start * hour, at + end * hour) for start, end in given.get("windows", ())]
+    if "windows" not in given:
+        # Midnight of UTC is where the epoch's days begin.
+        time = (runs[-1].start if runs else at + 6 * hour) % day // 1800 * 1800
+        first = min([at - day, *(run.start for run in runs)]) // day
+        starts = [midnight * day + time for midnight in range(int(first), int(at // day) + 3)]
+        spans = [(start, start + 2.5 * hour) for start in starts[-40:]]
+        schedule = schedule or f"daily at {int(time) // 3600:02}:{int(time) // 60 % 60:02}"
+    configured = given.get("configured", bool(spans))
+    windows = tuple(Window(start, end, schedule, not configured) for start, end in spans)
+    ahead = tuple(window for window in windows if window.start > at)
+    now = next((window for window in reversed(windows) if window.start <= at < window.end), None)
+    lead = given.get("lead", 4) * hour
+    left = ahead[0].start - at if ahead else None
+    pauses = [later.start - earlier.start for earlier, later in zip(windows, windows[1:])]
+    expected = given["expected_interval"] * hour if "expected_interval" in given else max(pauses, default=None)
+    ages = [row[3] for row in machine.rows() or ()]
+    since = given.get("since", max(ages) / hour if ages else None)
+    return Outlook(
+        at=at,
+        phase=Phase.OPEN if now else Phase.LEAD if left is not None and left <= lead else Phase.IDLE,
+        window=now or (ahead[0] if ahead else None),
+        upcoming=ahead,
+        passed=tuple(window for window in windows if window.end <= at),
+        lead=lead,
+        expected_interval=expected,
+        configured=configured,
+        learned=tuple(
+            LearnedSchedule(words, confidence, tuple(run.start for run in runs))
+            for words, confidence in given.get("learned", ())
+        ),
+        runs=tuple(runs),
+        loads=tuple(
+            Load(slot * 300.0, *shares)
+            for start, end, *shares in given.get("loads", ())
+            for slot in range(int((at + start * hour) // 300), int((at + end * hour) // 300))
+        ),
+        since=None if since is None else at - since * hour,
+        unread=unread,
+    )
 
 
 @dataclass(frozen=True)

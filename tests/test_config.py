@@ -74,6 +74,45 @@ def test_a_span_that_must_last_cannot_be_zero() -> None:
         config.positive_duration("0s")
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1048576", 1 << 20),
+        ("20M", 20 << 20),
+        (" 20 mb ", 20 << 20),
+        ("1500KiB", 1500 << 10),
+        ("2G", 2 << 30),
+        ("1048576B", 1 << 20),
+    ],
+)
+def test_a_size_is_in_bytes(text: str, expected: int) -> None:
+    """To the base of 1024, as in systemd's files."""
+    assert config.size(text) == expected
+    assert config.history_limit(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "M", "1.5M", "-1M", "20 megabytes", "20T", "1e6", "٢M", "9" * 13, "1M 1M"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    """Rather than read as another one."""
+    with pytest.raises(ValueError, match="is not a size"):
+        config.size(text)
+
+
+def test_a_history_has_room_for_some_days() -> None:
+    """A limit that the empty file would exceed is a mistake."""
+    with pytest.raises(ValueError, match="1M at least"):
+        config.history_limit("1023K")
+
+
+def test_what_the_readme_shows_can_be_set(tmp_path: Path) -> None:
+    """Whoever copies it gets what it says."""
+    (shown,) = re.findall(r"```ini\n(.*?)```", (Path(__file__).parents[1] / "README.md").read_text(), re.DOTALL)
+    (tmp_path / "x.conf").write_text(shown)
+    loaded = config.load(TABLE, tmp_path / "x.conf")
+    assert loaded["window.schedule"] == "daily at 22:00"
+    assert loaded["window.time_zone"] == "Europe/Berlin"
+
+
 def test_a_look_ends_before_its_unit_would_end_it() -> None:
     """A deadline beyond the unit's RuntimeMaxSec would never be kept."""
     unit = (Path(__file__).parents[1] / "systemd/backupready-look@.service").read_text()

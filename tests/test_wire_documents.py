@@ -21,7 +21,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backupready import wire
-from backupready.model import CannotTell, Effect, Finding, Looked, Metric, Probe, ProbeState, Reading, Watch
+from backupready.model import (
+    CannotTell,
+    Effect,
+    Finding,
+    Happened,
+    Looked,
+    Metric,
+    Probe,
+    ProbeState,
+    Reading,
+    Run,
+    Watch,
+)
 from backupready.wire import Exchange, LookRequest, Malformed
 from fake import looked, probe, problem
 
@@ -68,6 +80,16 @@ def _looks_of(one: Probe) -> st.SearchStrategy[Looked]:
         ).map(tuple),
         readings=st.lists(st.one_of(readings)).map(tuple) if readings else st.just(()),
         watches=st.lists(st.builds(Watch, _text, st.integers(1, 2**22))).map(tuple),
+        runs=st.lists(
+            st.builds(
+                Run,
+                _number,
+                st.integers(-(2**63) + 1, 2**63 - 1),
+                st.sampled_from(Happened),
+                st.none() | _number,
+                _text,
+            )
+        ).map(tuple),
         unknown=st.lists(
             st.builds(CannotTell, _text, st.lists(codes, max_size=2), st.none() | st.sampled_from(Effect))
         ).map(tuple),
@@ -95,7 +117,8 @@ _any_json = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
 )
 _LOOK_KEYS = [
-    "probe", "state", "seconds", "attempts", "why", "traceback", "findings", "readings", "watches", "unknown", "memory"
+    "probe", "state", "seconds", "attempts", "why", "traceback", "findings", "readings", "watches", "runs", "unknown",
+    "memory",
 ]  # fmt: skip
 
 
@@ -177,6 +200,18 @@ WRONG: dict[str, dict[str, Any]] = {
     "a process that is a boolean": {"watches": [["daemon", True]]},
     "a process without a role": {"watches": [[None, 1]]},
     "a process with too many parts": {"watches": [["daemon", 1, 0]]},
+    "a run without a path": {"runs": [[1.0, 1, "succeeded", None]]},
+    "a run of an unknown end": {"runs": [[1.0, 1, "fine", None, ""]]},
+    "a run whose end is no text": {"runs": [[1.0, 1, 1, None, ""]]},
+    "a run that has not ended": {"runs": [[None, 1, "succeeded", None, ""]]},
+    "a run whose moment is no number": {"runs": [["1", 1, "succeeded", None, ""]]},
+    "a run that began at no moment": {"runs": [[1.0, 1, "succeeded", math.nan, ""]]},
+    "a run whose code is no number": {"runs": [[1.0, "1", "succeeded", None, ""]]},
+    "a run whose code is a boolean": {"runs": [[1.0, True, "succeeded", None, ""]]},
+    "a run whose code is beyond any": {"runs": [[1.0, 1 << 63, "succeeded", None, ""]]},
+    "a run whose path is no text": {"runs": [[1.0, 1, "succeeded", None, None]]},
+    "runs that are a table": {"runs": {}},
+    "too many runs": {"runs": [[1.0, 1, "succeeded", None, ""]] * 201},
     "an unknown problem that is not declared": {"unknown": [["why", ["UNIT_MASKED"], None]]},
     "a reason for unknown that is no text": {"unknown": [[None, [], None]]},
     "a memory that is no table": {"memory": 3},

@@ -15,14 +15,17 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from backupready import __version__, catalogue, config, probes, report, vmsnapshot
 from backupready.config import Config, ConfigError
+from backupready.mind.calendar import Calendar, is_running, local_zone
 from backupready.mind.judge import Judge
-from backupready.model import Access, Looked, Probe, Snapshot, Verdict
+from backupready.mind.loads import Loads
+from backupready.model import Access, Looked, Probe, ProbeState, Snapshot, Verdict
 from backupready.observe import observe
 
 if TYPE_CHECKING:
@@ -63,6 +66,9 @@ def command_line() -> argparse.ArgumentParser:
 
     status = verbs.add_parser("status", help="what the running daemon believes")
     status.add_argument("--json", action="store_true", help="one JSON document")
+
+    window = verbs.add_parser("window", help="the next backup windows, and where they are from")
+    window.add_argument("--json", action="store_true", help="one JSON document")
 
     explain = verbs.add_parser("explain", help="meaning, diagnosis, documented fix and source of a problem")
     explain.add_argument(
@@ -110,6 +116,7 @@ def _load(path: str | None) -> Config:
 
 def _run(options: argparse.Namespace) -> int:
     from backupready.mind import service
+    from backupready.mind.history import History
     from backupready.mind.monitor import Monitor, look_command
     from backupready.mind.state import StateFile
 
@@ -125,6 +132,7 @@ def _run(options: argparse.Namespace) -> int:
             probes.METRICS,
             look_command(),
             StateFile(settings["state.directory"]),
+            History(settings["state.directory"], settings["history.keep"], settings["history.limit"]),
         )
     except OSError as error:
         print(f"backupready: {error.strerror or error}", file=sys.stderr)
@@ -202,12 +210,15 @@ def check(settings: Config, machine_for: MachineFor, facts: Mapping[str, str], c
     be confirmed. A machine that does not change (a captured tree) is not waited for between them."""
     enabled = [probe for probe in probes.PROBES if settings[f"{probe.name}.enabled"]]
     intervals = {probe.name: settings[f"{probe.name}.interval"].total_seconds() for probe in enabled}
-    judge = Judge(enabled, intervals, settings["look.deadline"].total_seconds())
+    needed = settings["window.consistency"] == "application"
+    judge = Judge(enabled, intervals, settings["look.deadline"].total_seconds(), needed=needed)
+    calendar = Calendar(settings, local_zone(settings["machine.root"]))
+    calendar.tick(time.time(), time.monotonic())
     started, skipped = time.monotonic(), 0.0
     due: Sequence[Probe] = [probe for probe in enabled if probe.voids]
     later = [probe for probe in enabled if not probe.voids]
     while True:
-        for looked in _look_once(due, machine_for, settings, changes):
+        for looked in _look_once(due, machine_for, settings, calendar, changes):
             now = time.monotonic() - started + skipped
             judge.saw(looked, now, time.time())
             if looked.traceback:
@@ -229,44 +240,70 @@ def check(settings: Config, machine_for: MachineFor, facts: Mapping[str, str], c
             skipped += wait
     if switched_off := [probe.name for probe in probes.PROBES if probe not in enabled]:
         facts = {**facts, "switched_off": " ".join(switched_off)}
-    return judge.snapshot(now, time.time(), facts, {})
+    snapshot = judge.snapshot(now, time.time(), facts, {})
+    return replace(snapshot, outlook=calendar.outlook(time.time(), is_running(snapshot))) if changes else snapshot
 
 
-def _look_once(due: Sequence[Probe], machine_for: MachineFor, settings: Config, changes: bool) -> Iterator[Looked]:
+def _look_once(
+    due: Sequence[Probe], machine_for: MachineFor, settings: Config, calendar: Calendar, changes: bool
+) -> Iterator[Looked]:
     """Everything that is due, each as it is looked at where there is a daemon. A machine that changes is sampled
-    before, since a look keeps a small one busy by itself."""
+    before, since a look keeps a small one busy by itself; its record is read before it is held against the windows."""
     from backupready.eyes import look
     from backupready.mind import sampler
 
     here = [probe for probe in due if probe.access is Access.MIND and changes]
     sampled = sampler.burst() if here else ()
-    yield from look.look([probe for probe in due if probe not in here], machine_for, settings)
+    for looked in look.look([probe for probe in due if probe not in here], machine_for, settings):
+        if looked.probe == "past" and looked.state is ProbeState.OK:
+            calendar.read(looked.runs)
+        elif looked.probe == "past":
+            calendar.unread(looked.why)
+        yield looked
     for probe in here:
-        yield observe(probe, sampler.Sampled(lambda: sampled), settings)
+        machine = sampler.Sampled(lambda: sampled, outlook=lambda: calendar.outlook(time.time(), loads=Loads()))
+        yield observe(probe, machine, settings)
 
 
 # ------------------------------------------------------------------------------------------------------ status
 
 
 def _status(options: argparse.Namespace) -> int:
-    settings = _load(options.config)
+    document = _asked(_load(options.config))
+    if document is None:
+        return Verdict.UNKNOWN.exit_code
+    print(json.dumps(document, indent=2, ensure_ascii=False) if options.json else report.told(document))
+    return Verdict(document["verdict"]).exit_code
+
+
+def _window(options: argparse.Namespace) -> int:
+    document = _asked(_load(options.config))
+    if document is None:
+        return Verdict.UNKNOWN.exit_code
+    whole = json.dumps(document.get("window"), indent=2, ensure_ascii=False)
+    print(whole if options.json else report.windows(document))
+    return 0
+
+
+def _asked(settings: Config) -> dict[str, Any] | None:
+    """The running daemon's document; None, and why on standard error, where there is none that can be read."""
     host, port = settings["web.listen_address"][0]
     host = {"::": "::1", "0.0.0.0": "127.0.0.1"}.get(host, host)
     connection = http.client.HTTPConnection(host, port, timeout=_STATUS_TIMEOUT)
     try:
         connection.request("GET", "/api/v1/status")
-        document = json.loads(connection.getresponse().read())
-        verdict, told = Verdict(document["verdict"]), report.told(document)
+        document: dict[str, Any] = json.loads(connection.getresponse().read())
+        Verdict(document["verdict"])
+        report.told(document)
+        report.windows(document)
+        return document
     except (OSError, http.client.HTTPException) as error:
         print(f"backupready: cannot ask the daemon at {host}:{port}: {error}; does it run?", file=sys.stderr)
-        return Verdict.UNKNOWN.exit_code
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         print(f"backupready: what answers at {host}:{port} is not the daemon: {error!r}", file=sys.stderr)
-        return Verdict.UNKNOWN.exit_code
     finally:
         connection.close()
-    print(json.dumps(document, indent=2, ensure_ascii=False) if options.json else told)
-    return verdict.exit_code
+    return None
 
 
 # ----------------------------------------------------------------------------------------------------- the rest
@@ -311,6 +348,7 @@ _VERBS = {
     "run": _run,
     "check": _check,
     "status": _status,
+    "window": _window,
     "explain": _explain,
     "config": _config,
     "look": _look,

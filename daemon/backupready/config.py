@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -31,6 +32,25 @@ def positive_duration(text: str) -> timedelta:
     if span <= timedelta(0):
         raise ValueError("must be longer than 0")
     return span
+
+
+_SIZE_UNITS = {"": 0, "K": 10, "M": 20, "G": 30}  # as powers of 2
+
+
+def size(text: str) -> int:
+    """A number of bytes in systemd's manner, to the base of 1024: `1000000`, `500K`, `20M`, `20 MB`."""
+    match = re.fullmatch(r"(\d{1,12})\s*([KMG]?)(?:i?B)?", text.strip(), re.ASCII | re.IGNORECASE)
+    if not match:
+        raise ValueError(f"{text!r} is not a size")
+    return int(match.group(1)) << _SIZE_UNITS[match.group(2).upper()]
+
+
+def history_limit(text: str) -> int:
+    """A size in which the empty file and some days of records have room."""
+    found = size(text)
+    if found < 1 << 20:
+        raise ValueError("must be 1M at least")
+    return found
 
 
 def look_deadline(text: str) -> timedelta:
@@ -126,6 +146,14 @@ CORE: tuple[Setting, ...] = (
         "a time span",
     ),
     Setting(
+        "look",
+        "lead_interval",
+        "1min",
+        "How often every probe looks at least in the lead time of a backup window.",
+        positive_duration,
+        "a time span",
+    ),
+    Setting(
         "state",
         "directory",
         "/var/lib/backupready",
@@ -133,6 +161,24 @@ CORE: tuple[Setting, ...] = (
         " ReadWritePaths=; it is taken over at the next start.",
         absolute_path,
         "a path",
+    ),
+    Setting(
+        "history",
+        "keep",
+        "90d",
+        "How long past verdicts, problems, backups and loads are kept. A forecast of a busy window of a weekly schedule"
+        " needs five weeks.",
+        positive_duration,
+        "a time span",
+    ),
+    Setting(
+        "history",
+        "limit",
+        "20M",
+        "How large the file of the history may become, in state.directory; the oldest records make room for the"
+        " newest.",
+        history_limit,
+        "a size of at least 1M",
     ),
     Setting(
         "web",

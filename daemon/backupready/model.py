@@ -520,12 +520,13 @@ class Load:
 @dataclass(frozen=True)
 class Window:
     """A time in which a backup may run: from its scheduled `start` to the latest `end` of a job that starts late.
-    Seconds since the epoch. `schedule` is the schedule in words."""
+    Seconds since the epoch. `schedule` is the schedule in words, `zone` the time zone whose clock it goes by."""
 
     start: float
     end: float
     schedule: str
     learned: bool = False
+    zone: str = "UTC"
 
 
 @dataclass(frozen=True)
@@ -539,13 +540,28 @@ class LearnedSchedule:
 
 
 @dataclass(frozen=True)
+class Prediction:
+    """What was said of the window that begins at `start`: `made` when, with which reasons; and what happened then, None
+    as long as that is not known, and when that was told. Seconds since the epoch."""
+
+    start: float
+    made: float
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    happened: Happened | None = None
+    told: float | None = None
+
+
+@dataclass(frozen=True)
 class Outlook:
     """What is known of the backup's windows at one moment. Times are seconds since the epoch, spans seconds.
 
     `window` is the one that the verdict speaks of: the open one, until its backup has ended, or else the next;
     None where neither is known. `passed` are windows that are over, oldest first, as far back as there is anything to
     hold against them; `runs` the backups on record, oldest first, and `loads` how busy the machine was. `since` is from
-    when on the machine has been up without a break, None where that is not known.
+    when on the machine has been up without a break, and its clock has not been set; None where that is not known.
+    `unread` says why the newest of the record cannot be told; empty where it can. `predictions` are the newest, oldest
+    first, and `scores` how often which verdict met with what.
     """
 
     at: float
@@ -560,6 +576,9 @@ class Outlook:
     runs: tuple[Run, ...] = ()
     loads: tuple[Load, ...] = ()
     since: float | None = None
+    unread: str = ""
+    predictions: tuple[Prediction, ...] = ()
+    scores: tuple[tuple[Verdict, Happened, int], ...] = ()
 
 
 class Machine(Protocol):

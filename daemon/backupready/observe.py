@@ -10,6 +10,7 @@ import re
 import time
 import traceback
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Callable, TypeVar, cast
 
 from backupready.config import Config
@@ -25,6 +26,7 @@ from backupready.model import (
     ProbeState,
     Reading,
     Remember,
+    Run,
     Scalar,
     Unreachable,
     Watch,
@@ -53,6 +55,7 @@ def observe(probe: Probe, machine: Machine, config: Config) -> Looked:
     findings: list[Finding] = []
     readings: list[Reading] = []
     watches: list[Watch] = []
+    runs: list[Run] = []
     unknown: list[CannotTell] = []
     memory: Mapping[str, Any] = {}
     state, why, trace = ProbeState.OK, "", ""
@@ -64,6 +67,8 @@ def observe(probe: Probe, machine: Machine, config: Config) -> Looked:
                 readings.append(Reading(seen.metric, seen.value, {k: clean(v) for k, v in seen.labels.items()}))
             elif isinstance(seen, Watch):
                 watches.append(seen)
+            elif isinstance(seen, Run):
+                runs.append(replace(seen, path=clean(seen.path)))
             elif isinstance(seen, Remember):
                 memory = _clean_memory(seen.memory)
             else:
@@ -85,6 +90,7 @@ def observe(probe: Probe, machine: Machine, config: Config) -> Looked:
         findings=tuple(findings),
         readings=tuple(readings),
         watches=tuple(watches),
+        runs=tuple(runs),
         unknown=tuple(unknown),
         memory=memory,
     )

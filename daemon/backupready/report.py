@@ -1,24 +1,46 @@
-"""How is a snapshot told? As one JSON document for programs, and as text for people."""
+"""How is a snapshot told? As one JSON document for programs, and as text for people.
+
+People read times by the clock of the time zone that the backup's schedule goes by; programs read UTC.
+"""
 
 from __future__ import annotations
 
 import textwrap
+import zoneinfo
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timezone
 from typing import Any
 
-from backupready.model import BeliefState, Effect, Evidence, ProbeState, Problem, Reason, Snapshot, Verdict
+from backupready.model import (
+    BeliefState,
+    Effect,
+    Evidence,
+    Happened,
+    Outlook,
+    Phase,
+    Prediction,
+    ProbeState,
+    Problem,
+    Reason,
+    Snapshot,
+    Verdict,
+    Window,
+)
 from backupready.vmsnapshot import CODES, CODES_SOURCE, PORTAL_SOURCE, Code, PortalError
 
 SCHEMA = 1
 _WIDTH = 110  # columns
 Document = Mapping[str, Any]
 
+_PREDICATES = {
+    Verdict.READY: "should succeed",
+    Verdict.AT_RISK: "may fail",
+    Verdict.DEGRADED: "will be late or only crash-consistent",
+    Verdict.BLOCKED: "will fail",
+    Verdict.UNKNOWN: "cannot be foretold",
+}
 SENTENCES = {
-    Verdict.READY: "the next backup should succeed",
-    Verdict.AT_RISK: "the next backup may fail",
-    Verdict.DEGRADED: "the next backup will be late or only crash-consistent",
-    Verdict.BLOCKED: "the next backup will fail",
+    **{verdict: f"the next backup {predicate}" for verdict, predicate in _PREDICATES.items()},
     Verdict.UNKNOWN: "whether the next backup will succeed cannot be told",
 }
 
@@ -36,10 +58,11 @@ def document(snapshot: Snapshot) -> dict[str, Any]:
         "since": iso(snapshot.since),
         "checked_at": iso(snapshot.checked_at),
         "machine": dict(snapshot.machine),
-        "window": None,
+        "window": _outlook(snapshot.outlook),
         "reasons": [_reason(reason) for reason in snapshot.reasons],
         "notices": [_reason(notice) for notice in snapshot.notices],
         "unknown": unknown(snapshot),
+        "becomes": becomes(snapshot),
         "probes": [
             {
                 "name": run.name,
@@ -65,6 +88,82 @@ def _reason(reason: Reason) -> dict[str, Any]:
         "fix": reason.problem.remedy,
         "explain": explanation(reason.problem),
     }
+
+
+def _outlook(outlook: Outlook | None) -> dict[str, Any] | None:
+    """`next` is the window that the verdict speaks of: the open one, or else the next."""
+    if outlook is None:
+        return None
+    return {
+        "phase": outlook.phase.value,
+        "source": "configured" if outlook.configured else "learned" if outlook.window else None,
+        "next": _window(outlook.window, outlook.at) if outlook.window else None,
+        "upcoming": [_window(window, outlook.at) for window in outlook.upcoming],
+        "lead_seconds": outlook.lead,
+        "expected_interval_seconds": outlook.expected_interval,
+        "learned": [
+            {"schedule": one.schedule, "confidence": round(one.confidence, 2), "runs": [iso(run) for run in one.runs]}
+            for one in outlook.learned
+        ],
+        "predictions": [_prediction(one) for one in outlook.predictions],
+    }
+
+
+def _prediction(one: Prediction) -> dict[str, Any]:
+    return {
+        "window": iso(one.start),
+        "made": iso(one.made),
+        "predicted": one.verdict.value,
+        "reasons": list(one.reasons),
+        "happened": one.happened.value if one.happened else None,
+    }
+
+
+def _window(window: Window, at: float) -> dict[str, Any]:
+    return {
+        "start": iso(window.start),
+        "end": iso(window.end),
+        "local": local(window.start, window.zone, at),
+        "in_seconds": round(window.start - at),
+        "schedule": window.schedule,
+        "zone": window.zone,
+    }
+
+
+def local(moment: float, zone: str, at: float) -> str:
+    """A moment by the clock of a time zone, such as `Mon 22:00 CET`; with its date where it is not within six days."""
+    try:
+        told = datetime.fromtimestamp(moment, zoneinfo.ZoneInfo(zone))
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        told = datetime.fromtimestamp(moment, timezone.utc)
+    return told.strftime("%a %H:%M %Z" if abs(moment - at) < 6 * 86400 else "%a %d %b %Y %H:%M %Z")
+
+
+def span(seconds: float) -> str:
+    """A time span for people: `3 h 12 min`."""
+    minutes = max(0, round(seconds / 60))
+    days, hours = divmod(minutes // 60, 24)
+    words = [(days, "d"), (hours, "h"), (minutes % 60 if not days else 0, "min")]
+    return " ".join(f"{number} {unit}" for number, unit in words if number) or "less than a minute"
+
+
+def becomes(snapshot: Snapshot) -> list[dict[str, Any]]:
+    """What would change the verdict, step by step: which problems must be over for it to become which. What is unknown
+    and could be grave leaves it unknown; of what is void there is nothing to say."""
+    doubtful = any(b.unknown and b.effect.rank <= Effect.DEGRADES.rank for b in snapshot.beliefs)
+    steps: list[dict[str, Any]] = []
+    left = () if snapshot.void else snapshot.reasons
+    while left:
+        effect = left[0].effect  # they are ranked
+        codes = dict.fromkeys(reason.problem.code for reason in left if reason.effect is effect)
+        left = tuple(reason for reason in left if reason.effect is not effect)
+        better = _VERDICTS[left[0].effect] if left else Verdict.READY
+        steps.append({"verdict": (Verdict.UNKNOWN if doubtful else better).value, "once_over": list(codes)})
+    reached = [snapshot.verdict.value, *(step["verdict"] for step in steps)]
+    return [step for step, from_here in zip(steps, reached) if step["verdict"] != from_here]
+
+
+_VERDICTS = {Effect.BLOCKS: Verdict.BLOCKED, Effect.DEGRADES: Verdict.DEGRADED, Effect.RISKS: Verdict.AT_RISK}
 
 
 def explanation(problem: Problem) -> str:
@@ -95,16 +194,95 @@ def headline(snapshot: Snapshot) -> str:
 
 def _headline(told_of: Document) -> str:
     verdict = Verdict(told_of["verdict"])
-    words = [verdict.value.upper().replace("_", " "), SENTENCES[verdict]]
+    words = [verdict.value.upper().replace("_", " "), _sentence(verdict, told_of.get("window"))]
     if void := _void(told_of):
         words[1:] = filter(None, (f"{void['problem']}: {void['title']}", evidence_line(void["evidence"])))
     elif told_of["reasons"]:
         first = told_of["reasons"][0]
-        words.append(f"{first['problem']} since {first['since']}")
+        words.append(f"{first['problem']} since {_since(first['since'], told_of.get('window'))}")
         words.append(f"fix: {first['fix'] or 'advise'}")
     elif verdict is Verdict.UNKNOWN:
         words += [entry["why"] for entry in told_of["unknown"][:1]]
     return " · ".join(words)
+
+
+def _sentence(verdict: Verdict, window: Document | None) -> str:
+    """What the verdict says of which backup."""
+    coming = (window or {}).get("next")
+    if window is None or coming is None:
+        return SENTENCES[verdict]
+    if coming["in_seconds"] > 0:
+        which = f"next backup {coming['local']} (in {span(coming['in_seconds'])})"
+    else:
+        which = f"the backup of {coming['local']}, now open,"
+    if verdict is Verdict.UNKNOWN:
+        return f"{which.rstrip(',')}: whether it will succeed cannot be told"
+    return f"{which} {_PREDICATES[verdict]}"
+
+
+def _since(told: str, window: Document | None) -> str:
+    """A moment of the document, in UTC where there is no window whose time zone it could be told in."""
+    coming = (window or {}).get("next")
+    if coming is None:
+        return told
+    zone, start = coming["zone"], _seconds(coming["start"])
+    moment, at = _seconds(told), start - coming["in_seconds"]
+    by_day, today = local(moment, zone, at), local(at, zone, at)
+    return by_day.split()[1] if by_day.split()[0] == today.split()[0] and at - moment < 86400 else by_day
+
+
+def _seconds(told: str) -> float:
+    return datetime.strptime(told, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc).timestamp()
+
+
+def windows(told_of: Document) -> str:
+    """The next windows, each in its own time and in UTC, where they are from, and the phase, from the document."""
+    window = told_of.get("window")
+    if window is None:
+        return "The next windows are not known."
+    lines = []
+    for coming in window["upcoming"]:
+        lines.append(f"{coming['local']}  {coming['start']}  in {span(coming['in_seconds'])}  {coming['schedule']}")
+    if not lines:
+        lines.append("The next windows are not known: neither configured in [window], nor learned from past backups.")
+    else:
+        lines.append(f"These are {window['source']}. A backup may start up to the end of its window.")
+    lines.append(f"Phase now: {window['phase']} ({PHASES[Phase(window['phase'])]}).")
+    for learned in window["learned"]:
+        lines.append(
+            f"Past backups suggest: {learned['schedule']}"
+            f" (confidence {learned['confidence']:.2f}, from {len(learned['runs'])} backups)"
+        )
+    lines += map(_prediction_line, window["predictions"])
+    return "\n".join(lines)
+
+
+def prediction_line(prediction: Prediction) -> str:
+    """What was said of a window, and what happened."""
+    return _prediction_line(_prediction(prediction))
+
+
+def _prediction_line(told_of: Document) -> str:
+    reasons = f" ({', '.join(told_of['reasons'])})" if told_of["reasons"] else ""
+    happened = f"it {_HAPPENED[Happened(told_of['happened'])]}" if told_of["happened"] else "not known yet"
+    return f"Window of {told_of['window']}: predicted {told_of['predicted'].replace('_', ' ')}{reasons}; {happened}"
+
+
+_HAPPENED = {
+    Happened.SUCCEEDED: "succeeded",
+    Happened.CRASH_CONSISTENT: "succeeded, but only crash-consistent",
+    Happened.FAILED: "failed",
+    Happened.FAILED_ELSEWHERE: "failed through nothing on this machine",
+    Happened.MISSED: "passed without a backup",
+}
+
+
+PHASES = {
+    Phase.IDLE: "nothing is near",
+    Phase.LEAD: "the time before a window in which something can still be done",
+    Phase.HOLD: "too close to a window for a change",
+    Phase.OPEN: "a backup may be running",
+}
 
 
 def _void(told_of: Document) -> Document | None:
@@ -116,7 +294,9 @@ def nagios(snapshot: Snapshot) -> str:
     """One line in the Nagios plugins' manner, without the separator that they reserve."""
     words = ("OK", "WARNING", "CRITICAL", "UNKNOWN")[snapshot.verdict.exit_code]
     codes = ", ".join(f"{r.problem.code}{f'({r.key})' if r.key else ''}" for r in snapshot.reasons)
-    sentence = snapshot.reasons[0].problem.title if snapshot.void else SENTENCES[snapshot.verdict]
+    sentence = (
+        snapshot.reasons[0].problem.title if snapshot.void else _sentence(snapshot.verdict, _outlook(snapshot.outlook))
+    )
     return f"BACKUPREADY {words} - {sentence}{f': {codes}' if codes else ''}".replace("|", "/")
 
 
@@ -135,6 +315,11 @@ def told(told_of: Document) -> str:
             lines += ["", title]
         for reason in reasons:
             lines += ["", *_reason_lines(reason)]
+    if steps := told_of.get("becomes"):
+        lines += ["", "What would change it:"]
+        lines += [
+            f"  {step['verdict'].upper().replace('_', ' ')} once over: {', '.join(step['once_over'])}" for step in steps
+        ]
     if told_of["unknown"]:
         lines += ["", "Could not be told:"]
         lines += [f"  {entry.get('probe') or entry.get('problem')}: {entry['why']}" for entry in told_of["unknown"]]

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from backupready import waagent
-from backupready.model import Absent, CannotTell, Machine, Process
+from backupready.model import Absent, CannotTell, Happened, Machine, Process, Run
 
 LOG = f"{waagent.EXTENSION_LOGS}/{waagent.VMSNAPSHOT}/extension.log"
 
@@ -476,7 +476,25 @@ class Outcome:
             return None
         return self.time - begin
 
+    @property
+    def run(self) -> Run | None:
+        """What the record keeps of it; None of a run that has not ended, or had nothing to do."""
+        happened = _HAPPENED[self.kind]
+        if happened is None:
+            return None
+        if happened is Happened.SUCCEEDED and self.consistency == "crash":
+            happened = Happened.CRASH_CONSISTENT
+        duration = self.duration
+        return Run(self.time, self.code, happened, None if duration is None else self.time - duration, self.path)
 
+
+_HAPPENED = {
+    Kind.SUCCESS: Happened.SUCCEEDED,
+    Kind.FAILURE: Happened.FAILED,
+    Kind.ELSEWHERE: Happened.FAILED_ELSEWHERE,
+    Kind.UNDERWAY: None,
+    Kind.SKIPPED: None,
+}
 _LONGEST_RUN = 86400.0  # s; what is longer is a clock that was wrong
 _TICKS_PER_SECOND = 10_000_000
 _TICKS_OF_EPOCH = 621_355_968_000_000_000  # .NET counts from the year 1

@@ -22,10 +22,12 @@ from backupready.model import (
     CannotTell,
     Effect,
     Finding,
+    Happened,
     Looked,
     Probe,
     ProbeState,
     Reading,
+    Run,
     Watch,
 )
 
@@ -34,6 +36,7 @@ REQUEST_LIMIT = 256 << 10  # bytes: a few names, and what the probes remember
 ANSWER_LIMIT = 1 << 20  # bytes
 _LONGEST_TEXT = 10_000  # characters; a traceback is the longest
 _MOST_ITEMS = 2000  # findings, readings or watches of one probe
+_MOST_RUNS = 200  # twice what the record is read for
 
 
 class Malformed(Exception):
@@ -117,6 +120,7 @@ def _look_document(look: Looked) -> dict[str, Any]:
         "findings": [[f.problem, f.key, dict(f.evidence), _effect_name(f.effect)] for f in look.findings],
         "readings": [[r.metric, r.value, dict(r.labels)] for r in look.readings],
         "watches": [[w.role, w.pid] for w in look.watches],
+        "runs": [[r.ended, r.code, r.happened.value, r.began, r.path] for r in look.runs],
         "unknown": [[u.why, list(u.problems), _effect_name(u.effect)] for u in look.unknown],
         "memory": dict(look.memory),
     }
@@ -142,6 +146,10 @@ def _look(document: Mapping[str, Any], asked: Mapping[str, Probe]) -> Looked:
             for name, value, labels in _list(document["readings"])
         ),
         watches=tuple(Watch(_text(role), _pid(pid)) for role, pid in _list(document["watches"])),
+        runs=tuple(
+            Run(_number(ended), _code(code), Happened(_text(how)), None if began is None else _number(began), _text(by))
+            for ended, code, how, began, by in _list(document["runs"], _MOST_RUNS)
+        ),
         unknown=tuple(
             CannotTell(_text(why), [_in(code, effects) for code in _list(codes)], _effect(effect, set(Effect)))
             for why, codes, effect in _list(document["unknown"])
@@ -164,11 +172,11 @@ def _effect(value: Any, allowed: set[Effect]) -> Effect | None:
     return effect
 
 
-def _list(value: Any) -> list[Any]:
+def _list(value: Any, most: int = _MOST_ITEMS) -> list[Any]:
     if not isinstance(value, list):
         raise TypeError(f"{value!r} is no list")
-    if len(value) > _MOST_ITEMS:
-        raise ValueError(f"a list of more than {_MOST_ITEMS}")
+    if len(value) > most:
+        raise ValueError(f"a list of more than {most}")
     return value
 
 
@@ -181,6 +189,13 @@ def _table(value: Any) -> dict[str, Any]:
 def _whole(value: Any) -> int:
     if type(value) is not int or not 0 <= value < 1 << 31:
         raise ValueError("no count")
+    return value
+
+
+def _code(value: Any) -> int:
+    """A code of the extension's, which may be any number that a file holds."""
+    if type(value) is not int or abs(value) >= 1 << 63:
+        raise ValueError("no code")
     return value
 
 

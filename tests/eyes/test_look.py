@@ -23,6 +23,7 @@ from backupready.eyes.machine import CapturedMachine, LiveMachine
 from backupready.model import (
     CannotTell,
     Finding,
+    Happened,
     Looked,
     Machine,
     Metric,
@@ -31,6 +32,7 @@ from backupready.model import (
     ProbeState,
     Reading,
     Remember,
+    Run,
     Settings,
     Unreachable,
     Watch,
@@ -64,11 +66,13 @@ def test_everything_that_a_probe_sees_is_told() -> None:
         Watch("daemon", 7),
         CannotTell("dark", ("B",)),
         Remember({"offset": 3}),
+        Run(1.0, 121, Happened.FAILED, None, "host\x1b"),
     )
     (looked,) = see(probe("thing", [problem("A"), problem("B")], sees(*seen)))
     assert (looked.probe, looked.state, looked.why, looked.traceback) == ("thing", ProbeState.OK, "", "")
     assert (looked.findings, looked.readings, looked.watches) == (seen[:1], seen[1:2], seen[2:3])
     assert (looked.unknown, looked.memory) == (seen[3:4], {"offset": 3})
+    assert looked.runs == (Run(1.0, 121, Happened.FAILED, None, "host "),)
 
 
 def test_the_newest_memory_is_kept() -> None:
@@ -351,7 +355,7 @@ def test_a_look_process_answers_a_good_request(guest: Path) -> None:
 
 
 BAD_REQUESTS = {
-    "unknown probe": (wire.encode_request(wire.LookRequest(("window",), {})), "there is no probe 'window'"),
+    "unknown probe": (wire.encode_request(wire.LookRequest(("weather",), {})), "there is no probe 'weather'"),
     "path": (wire.encode_request(wire.LookRequest(("../../etc/passwd",), {})), "there is no probe '../../etc/passwd'"),
     "garbage": (b"\x00\xff{}", "not JSON"),
     "nothing": (b"", "there was no answer"),

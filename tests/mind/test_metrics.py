@@ -17,7 +17,19 @@ from backupready import probes
 from backupready.eyes import look
 from backupready.mind import metrics
 from backupready.mind.metrics import Exposition
-from backupready.model import CannotTell, Effect, Finding, Metric, ProbeState, Reading, Snapshot, Verdict
+from backupready.model import (
+    CannotTell,
+    Effect,
+    Finding,
+    Happened,
+    Metric,
+    Outlook,
+    Phase,
+    ProbeState,
+    Reading,
+    Snapshot,
+    Verdict,
+)
 from fake import NOW, configuration, healthy, looked, probe, problem, snapshot
 
 parse_openmetrics: Callable[[str], Iterable[Family]] = openmetrics.text_string_to_metric_families
@@ -115,11 +127,30 @@ def test_exactly_one_verdict_is_1(verdict: Verdict) -> None:
     assert shown == {(other.value,): float(other is verdict) for other in Verdict}
 
 
+@pytest.mark.parametrize("phase", Phase)
+def test_exactly_one_phase_is_1(phase: Phase) -> None:
+    """Whichever it is."""
+    told = samples(render(replace(stopped(), outlook=Outlook(NOW, phase))), "backupready_phase")
+    assert told == {(one.value,): float(one is phase) for one in Phase}
+
+
+def test_predictions_are_counted_by_what_was_said_and_what_came() -> None:
+    """A series for what has occurred, and none before anything has."""
+    scores = ((Verdict.READY, Happened.SUCCEEDED, 12), (Verdict.BLOCKED, Happened.MISSED, 1))
+    told = render(replace(stopped(), outlook=Outlook(NOW, scores=scores)))
+    counted = {("succeeded", "ready"): 12.0, ("missed", "blocked"): 1.0}
+    assert samples(told, "backupready_predictions_total") == counted
+    before = render(replace(stopped(), outlook=Outlook(NOW)))
+    assert samples(before, "backupready_predictions_total") == {}
+    assert "# TYPE backupready_predictions_total counter" in before
+
+
 def test_every_declared_problem_has_its_series_from_the_first_scrape() -> None:
-    """Before any look: none is active, all are unknown."""
+    """Before any look: none is active, all are unknown. What is a mere notice has one only while it is active."""
     text = render(snapshot())
     declared = {(problem.effect.value, problem.code) for problem in probes.PROBLEMS}
-    assert samples(text, "backupready_problem_active") == dict.fromkeys(declared, 0.0)
+    reasons = {(effect, code) for effect, code in declared if effect != "notice"}
+    assert samples(text, "backupready_problem_active") == dict.fromkeys(reasons, 0.0)
     assert samples(text, "backupready_problem_unknown") == dict.fromkeys(declared, 1.0)
     assert samples(text, "backupready_probe_success") == {(one.name,): 0.0 for one in probes.PROBES}
     assert samples(text, "backupready_probe_last_run_timestamp_seconds") == {}
@@ -130,6 +161,8 @@ def test_the_series_of_the_problems_are_the_same_after_every_look() -> None:
     before, after = render(snapshot()), render(stopped())
     name = "backupready_problem_active"
     assert samples(before, name).keys() == samples(after, name).keys()
+    noticed = render(snapshot(looked("thing", Finding("ODD")), known=[probe("thing", [problem("ODD", Effect.NOTICE)])]))
+    assert samples(noticed, name) == {("notice", "ODD"): 1.0}
     active = [code for (_, code), on in samples(after, "backupready_problem_active").items() if on]
     assert active == ["AGENT_STOPPED"]
     assert set(samples(before, "backupready_problem_unknown").values()) == {1.0}
@@ -159,9 +192,9 @@ def test_a_consequence_is_exposed_as_neither_active_nor_unknown() -> None:
 def test_counters_are_counters_and_zero_before_anything_is_counted() -> None:
     """So that a rate sees the first one; the reload counts as good until one was refused."""
     text = render(snapshot())
-    for name, kind, _, _ in metrics.OWN:
+    for name, kind, _, labels in metrics.OWN:
         if kind == "counter":
-            assert samples(text, name) == {(): 0.0}
+            assert samples(text, name) == ({} if labels else {(): 0.0})
     assert samples(text, "backupready_config_last_reload_successful") == {(): 1.0}
     assert samples(render(stopped()), "backupready_looks_total") == {(): 7.0}
     assert samples(render(stopped()), "backupready_config_last_reload_successful") == {(): 0.0}

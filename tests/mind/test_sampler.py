@@ -12,7 +12,7 @@ import pytest
 
 from backupready.mind import sampler
 from backupready.mind.sampler import FIRST_INTERVAL, INTERVAL, KEPT, Sampled, Sampler
-from backupready.model import CannotTell, Machine, Sample
+from backupready.model import CannotTell, Machine, Outlook, Sample
 
 SAMPLE = Sample(0.0, 1.0, 0.0, 2.0, 1 << 30, 1 << 29, 0, 0, 0, 0)
 STAT = """\
@@ -163,3 +163,12 @@ def test_the_resident_process_looks_at_nothing_but_samples() -> None:
     for ask in (lambda: machine.read("/etc/passwd"), machine.processes, machine.kernel):
         with pytest.raises(CannotTell, match="the resident process does not look for itself"):
             ask()
+
+
+def test_the_windows_are_known_to_who_is_given_them() -> None:
+    """Asked for at each look anew; without them it cannot be told."""
+    moments = iter([1.0, 2.0])
+    machine: Machine = Sampled(list, outlook=lambda: Outlook(at=next(moments)))
+    assert [machine.outlook().at, machine.outlook().at] == [1.0, 2.0]
+    with pytest.raises(CannotTell, match="nothing is known of the backup's windows"):
+        Sampled(list).outlook()

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from backupready import vmsnapshot, waagent
-from backupready.model import CannotTell, Effect, Finding, Observation, Process, Reading
+from backupready.model import CannotTell, Effect, Finding, Happened, Observation, Process, Reading
+from backupready.model import Run as PastRun
 from backupready.probes import past
 from backupready.vmsnapshot import CODES, Kind
 from fake import NOW, FakeMachine, configuration, healthy
@@ -47,6 +48,60 @@ def test_the_last_runs_are_read() -> None:
         "last_result_info": {"name": "success", "consistency": "file_system", "path": "guest"},
         "duration_seconds": 42,
     }
+
+
+def record(made: FakeMachine) -> list[PastRun]:
+    return [seen for seen in look(made) if isinstance(seen, PastRun)]
+
+
+def test_the_record_is_told_as_data() -> None:
+    """Newest first: when each began and ended, what came of it, and who took the snapshot. One that has not ended is
+    no run, and neither is a request that had been served already."""
+    made = machine(
+        Run(NOW - 6 * DAY, 121),
+        Run(NOW - 5 * DAY, 1, seconds=42, path="guest"),
+        Run(NOW - 4 * DAY, 0),
+        Run(NOW - 3 * DAY, 1, consistency=3),
+        Run(NOW - 2 * DAY, 3),
+        Run(NOW - DAY, 557),
+        Run(NOW - 60, 4),
+    )
+    assert [(run.ended, run.code, run.happened, run.path) for run in record(made)] == [
+        (NOW - DAY, 557, Happened.FAILED_ELSEWHERE, "host"),
+        (NOW - 3 * DAY, 1, Happened.CRASH_CONSISTENT, "host"),
+        (NOW - 4 * DAY, 0, Happened.SUCCEEDED, "host"),
+        (NOW - 5 * DAY, 1, Happened.SUCCEEDED, "guest"),
+        (NOW - 6 * DAY, 121, Happened.FAILED, "host"),
+    ]
+    assert record(made)[3].began == NOW - 5 * DAY - 42
+
+
+def test_a_run_is_told_of_what_is_on_record() -> None:
+    """Its request where the log does not say when it began, nothing where neither does or the clock was wrong, and
+    what lies ahead of the clock as it stands there."""
+    (run,) = record(machine(Run(NOW - DAY, 1, logged=False)))
+    assert run.began == NOW - DAY - 60
+    (run,) = record(machine(Run(NOW - DAY, 1, seconds=-300, logged=False)))
+    assert (run.began, run.start) == (None, NOW - DAY)
+    (run,) = record(machine(Run(NOW + DAY, 1)))
+    assert run.ended == NOW + DAY
+
+
+def test_the_record_has_a_bound() -> None:
+    """The newest hundred."""
+    found = record(machine(*(Run(NOW - n * 3600, 1) for n in range(130, 0, -1))))
+    assert [run.ended for run in found] == [NOW - n * 3600 for n in range(1, 101)]
+
+
+@pytest.mark.parametrize("code", sorted(CODES))
+def test_every_code_is_a_run_or_is_not(code: int) -> None:
+    """As its kind says."""
+    expected = {
+        Kind.SUCCESS: [Happened.SUCCEEDED],
+        Kind.FAILURE: [Happened.FAILED],
+        Kind.ELSEWHERE: [Happened.FAILED_ELSEWHERE],
+    }
+    assert [run.happened for run in record(machine(Run(NOW - DAY, code)))] == expected.get(CODES[code].kind, [])
 
 
 def test_without_a_record_nothing_is_read() -> None:

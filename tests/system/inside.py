@@ -17,8 +17,8 @@ BACKUPREADY = "/usr/bin/backupready"
 _RESTART_DROP_IN = f"/etc/systemd/system/{AGENT_UNIT}.d/50-restart.conf"
 _AGENT_CONFIG = "/etc/waagent.conf"
 # True of Debian 12's agent on its Python and of its configuration, healthy or not, and of a guest whose root is an
-# overlay.
-ALWAYS = frozenset({"AGENT_DEFECT_ON_PYTHON", "AUTO_UPDATE_OFF", "FREEZE_NOT_CONSISTENT"})
+# overlay and for which no schedule is set.
+ALWAYS = frozenset({"AGENT_DEFECT_ON_PYTHON", "AUTO_UPDATE_OFF", "FREEZE_NOT_CONSISTENT", "WINDOW_UNKNOWN"})
 # How often the daemon looks in the tests. Looks that come one by one for each probe would keep the machine busy by
 # themselves, so that only what most tests are about is looked at as often as that.
 _OFTEN, _LESS_OFTEN = "3s", "8s"

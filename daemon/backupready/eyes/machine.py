@@ -37,6 +37,7 @@ from backupready.model import (
     Fetched,
     FileStatus,
     Kernel,
+    Outlook,
     Process,
     Ran,
     Resolved,
@@ -380,6 +381,9 @@ class LiveMachine(_Tree):
     def samples(self) -> tuple[Sample, ...]:
         raise CannotTell("only the resident process has samples")
 
+    def outlook(self) -> Outlook:
+        raise CannotTell("only the resident process knows of the backup's windows")
+
     def lock_holder(self, path: str) -> int | None:
         asked = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
         with self._open(path) as file:
@@ -577,6 +581,9 @@ class CapturedMachine(_Tree):
 
     def samples(self) -> tuple[Sample, ...]:
         raise CannotTell("a captured tree cannot say how busy the machine was")
+
+    def outlook(self) -> Outlook:
+        raise CannotTell("a captured tree cannot say when its backups are due")
 
     def _missing(self, path: str) -> Exception:
         # Missing is only what stands in a directory that was captured; the rest nobody has looked at.

@@ -29,6 +29,8 @@ from backupready.model import (
 
 # A look is too old when this many of its intervals, and its deadline, have gone by without a newer one.
 _STALE_INTERVALS = 3
+# So often what is kept for another run is written, although nothing has changed; what changes is written at once.
+KEPT_EVERY = 300.0  # s
 _NOT_YET = "not looked at yet"
 # Looks that may come to nothing before it is given up to learn first whether the question arises.
 _LOOKS_WAITED_FOR = 3
@@ -89,11 +91,14 @@ class Judge:
         intervals: Mapping[str, float],
         deadline: float,
         before: Judge | None = None,
+        needed: bool = True,
     ) -> None:
-        """With a judge from `before`, what it believes is taken over."""
+        """With a judge from `before`, what it believes is taken over. Where the backup does without anything in this
+        machine (not `needed`), whatever is wrong here is no more than worth knowing."""
         self._probes = {probe.name: probe for probe in probes}
         self._intervals = dict(intervals)
         self._deadline = deadline
+        self._needed = needed
         self._tracks = {problem.code: _Track(problem, probe.name) for probe in probes for problem in probe.problems}
         self._newest = {p.name: _Newest(ProbeRun(p.name, None, 0.0, 0, None, _NOT_YET)) for p in probes}
         self._waited_for = {probe.name: _LOOKS_WAITED_FOR for probe in probes if probe.voids}
@@ -164,7 +169,8 @@ class Judge:
         track.sightings = kept
         # What was seen counts, although not everything could be (one mount of several, say).
         track.cannot = reasons[0][0] if reasons and not found else ""
-        track.possible = min((e or track.problem.effect for _, e in reasons), key=_rank, default=track.problem.effect)
+        possible = (e or track.problem.effect for _, e in reasons)
+        track.possible = min(possible, key=_rank, default=track.problem.effect)
         if track.cannot:
             return
         if any(sighting.count >= track.problem.sightings for sighting in kept.values()):
@@ -172,11 +178,15 @@ class Judge:
         elif not kept:
             _settle(track, BeliefState.CLEAR, wall, monotonic)
 
+    def _here(self, effect: Effect) -> Effect:
+        return effect if self._needed or effect is Effect.VOIDS else Effect.NOTICE
+
     def _since(self, track: _Track, wall: float, key: str | None = None) -> float:
         """Since when a problem that is seen now is there. What an earlier run kept counts until this one has made up
         its own mind about the problem."""
         kept = self._kept.problems.get(track.problem.code)
-        if kept is None or track.since is not None or not 0 <= wall - kept.at <= self._stale(track.probe):
+        longest = self._stale(track.probe) + KEPT_EVERY
+        if kept is None or track.since is not None or not 0 <= wall - kept.at <= longest:
             return wall
         return min(wall, kept.since if key is None else kept.keys.get(key, wall))
 
@@ -274,16 +284,19 @@ class Judge:
         told = self._newest[track.probe].told
         stale = self._stale(track.probe)
         seen = tuple(track.sightings.values())
+        if not self._needed:
+            seen = tuple(replace(sighting, effect=self._here(sighting.effect)) for sighting in seen)
         # While it is active, what is seen of it with another key needs no confirmation of its own.
         sightings = tuple(s for s in seen if s.count >= track.problem.sightings) or seen
-        gravest = min((s.effect for s in sightings), key=_rank, default=track.problem.effect)
+        declared = self._here(track.problem.effect)
+        gravest = min((s.effect for s in sightings), key=_rank, default=declared)
         state, why, effect = track.settled, "", gravest
         if told is not None and monotonic - told > stale and not _voids(track):
             state, why = BeliefState.UNKNOWN, f"the newest look is older than {stale:.0f} s"
-            effect = track.problem.effect
+            effect = declared
         elif track.cannot:
             state, why = BeliefState.UNKNOWN, track.cannot
-            effect = track.possible or track.problem.effect
+            effect = self._here(track.possible) if track.possible else declared
         elif state is BeliefState.UNKNOWN:
             why = "seen, and not confirmed yet"
         if state is BeliefState.UNKNOWN and track.settled is not BeliefState.UNKNOWN:
@@ -316,7 +329,7 @@ class Judge:
 
     def _verdict_since(self, verdict: Verdict, wall: float) -> float:
         """Since when a verdict that is new to this run holds: its first one may go on from an earlier run's."""
-        longest = max((self._stale(name) for name in self._probes), default=0.0)
+        longest = max((self._stale(name) for name in self._probes), default=0.0) + KEPT_EVERY
         goes_on = not self._sure and verdict is self._kept.verdict is not Verdict.UNKNOWN
         return min(self._kept.since, wall) if goes_on and 0 <= wall - self._kept.at <= longest else wall
 

@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.process_collector import ProcessCollector
 
 from backupready import __version__
-from backupready.model import Metric, ProbeState, Snapshot, Verdict
+from backupready.model import Effect, Metric, Outlook, Phase, ProbeState, Snapshot, Verdict
 
 # Name, kind, help and labels of everything that does not come from a probe: the metric list is rendered from this.
 OWN: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
@@ -31,7 +31,7 @@ OWN: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     (
         "backupready_problem_active",
         "gauge",
-        "1 while a problem is active and no mere consequence of another.",
+        "1 while a problem is active and no mere consequence of another; of a notice no series else.",
         ("problem", "effect"),
     ),
     (
@@ -39,6 +39,18 @@ OWN: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
         "gauge",
         "1 while it cannot be told whether a problem is there; no series for what is known.",
         ("problem", "effect"),
+    ),
+    (
+        "backupready_phase",
+        "gauge",
+        "Where this moment stands between two windows: 1 for the phase that holds.",
+        ("phase",),
+    ),
+    (
+        "backupready_predictions_total",
+        "counter",
+        "Windows that were predicted, by what was predicted and what happened; a series for what has occurred.",
+        ("predicted", "happened"),
     ),
     ("backupready_probe_success", "gauge", "1 if the probe's newest look could tell.", ("probe",)),
     ("backupready_probe_duration_seconds", "gauge", "How long the probe's newest look took.", ("probe",)),
@@ -70,6 +82,8 @@ OWN: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
         "Writes to the state directory that failed.",
         (),
     ),
+    ("backupready_history_records_dropped_total", "counter", "Records that the history has not kept.", ()),
+    ("backupready_history_writes_failed_total", "counter", "Attempts to write the history that failed.", ()),
     (
         "backupready_config_last_reload_successful",
         "gauge",
@@ -84,6 +98,8 @@ _COUNTERS = {
     "backupready_process_deaths_total": "process_deaths",
     "backupready_log_records_dropped_total": "log_records_dropped",
     "backupready_state_writes_failed_total": "state_writes_failed",
+    "backupready_history_records_dropped_total": "history_records_dropped",
+    "backupready_history_writes_failed_total": "history_writes_failed",
 }
 _HELP = {name: help_ for name, _, help_, _ in OWN}
 
@@ -105,18 +121,28 @@ class SnapshotCollector:
         yield self._labelled("backupready_verdict", [((name,), float(on)) for name, on in states.items()])
         yield self._plain("backupready_verdict_since_timestamp_seconds", snapshot.since)
         beliefs = sorted(snapshot.beliefs, key=lambda belief: belief.problem.code)
-        # Every problem has its series with what it declares; one that is milder here has another beside it meanwhile.
+        # Every problem that can be a reason has its series with what it declares, and one that is milder here another
+        # beside it meanwhile; a notice, which nobody is woken for, has one only while it is active.
         active = [
             ((belief.problem.code, effect.value), float(belief.active and belief.effect is effect))
             for belief in beliefs
             for effect in dict.fromkeys(
                 (belief.problem.effect, belief.effect if belief.active else belief.problem.effect)
             )
+            if belief.active or effect is not Effect.NOTICE
         ]
         yield self._labelled("backupready_problem_active", active)
         # Only those that are, since on a healthy machine none is: as many series again would say nothing.
         unknown = [((belief.problem.code, belief.effect.value), 1.0) for belief in beliefs if belief.unknown]
         yield self._labelled("backupready_problem_unknown", unknown)
+        outlook = snapshot.outlook or Outlook(at=snapshot.checked_at)
+        phases = [((phase.value,), float(outlook.phase is phase)) for phase in Phase]
+        yield self._labelled("backupready_phase", phases)
+        name = "backupready_predictions_total"
+        scores = CounterMetricFamily(name[: -len("_total")], _HELP[name], labels=["predicted", "happened"])
+        for predicted, happened, times in outlook.scores:
+            scores.add_metric([predicted.value, happened.value], times)
+        yield scores
         runs = [run for run in snapshot.probes if run.last_run is not None]
         success = [((run.name,), float(run.state is ProbeState.OK)) for run in snapshot.probes]
         yield self._labelled("backupready_probe_success", success)

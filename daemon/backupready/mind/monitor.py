@@ -1,9 +1,9 @@
 """When is the machine looked at, and who learns of it? The resident loop.
 
 One thread, one selector, the monotonic clock. A look runs in another process and is waited for without blocking; its
-deadline is kept here. Probes are due by their own intervals, at once when one of the agent's processes dies, and again
-soon while something that was seen is not believed yet. After every change one frozen snapshot is published by one
-assignment.
+deadline is kept here. Probes are due by their own intervals, more often before a backup window, at once when one of the
+agent's processes dies, and again soon while something that was seen is not believed yet. After every change one frozen
+snapshot is published by one assignment.
 """
 
 from __future__ import annotations
@@ -19,19 +19,37 @@ import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Callable
 
 from backupready import report, wire
 from backupready.config import Config, ConfigError
 from backupready.mind import service
-from backupready.mind.judge import Judge
+from backupready.mind.calendar import Calendar, is_running, local_zone
+from backupready.mind.history import History, Judged, Transition
+from backupready.mind.judge import KEPT_EVERY, Judge
+from backupready.mind.loads import FiveMinutes, Loads
 from backupready.mind.metrics import Exposition
 from backupready.mind.sampler import Sampled, Sampler
 from backupready.mind.service import LOG
 from backupready.mind.state import StateFile
 from backupready.mind.web import Site, WebServer
-from backupready.model import Access, BeliefState, Looked, Metric, Probe, ProbeState, Snapshot
+from backupready.model import (
+    Access,
+    BeliefState,
+    Effect,
+    Looked,
+    Metric,
+    Outlook,
+    Phase,
+    Probe,
+    ProbeState,
+    Sample,
+    Snapshot,
+    Verdict,
+)
 from backupready.observe import observe
 
 # Looks of one burst: the first, and then at 1, 2, 4 … times `look.confirm_after`.
@@ -50,7 +68,10 @@ _SLACK = 0.2  # of an interval: a probe that is due within it joins the look
 _ON_DEATH = ("agent", "unit")
 _FOLLOW_DEATH = 30.0  # s
 _FOLLOW_LOOP = 2.0  # s
-_KEEP_AGAIN = 300.0  # s; so often what is kept is written although nothing has changed, to tell that it still holds
+# What the record of past backups and the windows are judged by. While a backup may be running the record alone is read
+# more often, so that its end is seen soon, and the machine is left alone otherwise.
+_RECORD, _WINDOW = "past", "window"
+_RECALL_TIMEOUT = 2.0  # s; a frozen disk does not keep the daemon from starting
 
 
 def machine_facts(root: str) -> dict[str, str]:
@@ -68,8 +89,8 @@ def jitter() -> float:
 
 
 class Monitor:
-    """The mind's loop. `load` reads the configuration anew for a reload; `state` is what outlives a restart, None where
-    nothing does."""
+    """The mind's loop. `load` reads the configuration anew for a reload; `state` and `history` are what outlives a
+    restart, None where nothing does."""
 
     def __init__(
         self,
@@ -79,6 +100,7 @@ class Monitor:
         metrics: Sequence[Metric],
         look_command: Sequence[str],
         state: StateFile | None = None,
+        history: History | None = None,
     ) -> None:
         self._config = config
         self._load = load
@@ -105,14 +127,23 @@ class Monitor:
         self._held: set[str] = set()  # the probes that need not be asked as long as the question does not arise
         self._again: float | None = None  # when the next look of a burst is due
         self._sampler = Sampler()
-        self._state = state
+        self._five_minutes, self._loads = FiveMinutes(), Loads()
+        self._state, self._history = state, history
+        self._recalling = history is not None
+        # What the history has of each key of a problem.
+        self._noted: dict[tuple[str, str], tuple[BeliefState, Effect]] = {}
+        self._noted_verdict: tuple[Verdict, tuple[str, ...]] | None = None
+        self._calendar = Calendar(config)
+        self._told = ""  # the line that the service manager has
         self._kept: object = None  # what was handed over last, without the moment
         self._kept_at = 0.0  # monotonic: and when
         self._judge = Judge((), {}, 0.0)
         self._take(config)
         if state is not None and (kept := state.load()) is not None:
             self._judge.recall(kept)
-        self.snapshot: Snapshot = self._judge.snapshot(time.monotonic(), time.time(), self._machine, self._counters)
+        self._recall(_RECALL_TIMEOUT)
+        self._calendar.tick(time.time(), time.monotonic())
+        self.snapshot: Snapshot = self._judged()
         exposition = Exposition(lambda: self.snapshot, metrics)
         site = Site(lambda: self.snapshot, exposition, lambda: time.monotonic() - self._turned)
         self.web = WebServer(config["web.listen_address"], site)
@@ -124,7 +155,9 @@ class Monitor:
         self._probes = tuple(p for p in self._all_probes if config[f"{p.name}.enabled"])
         self._intervals = {p.name: config[f"{p.name}.interval"].total_seconds() for p in self._probes}
         deadline = config["look.deadline"].total_seconds()
-        self._judge = Judge(self._probes, self._intervals, deadline, self._judge)
+        needed = config["window.consistency"] == "application"
+        self._judge = Judge(self._probes, self._intervals, deadline, self._judge, needed)
+        self._calendar = Calendar(config, local_zone(config["machine.root"]), self._calendar)
         self._machine = machine_facts(config["machine.root"])
         switched_off = [p.name for p in self._all_probes if p not in self._probes]
         if switched_off:
@@ -157,6 +190,8 @@ class Monitor:
         if self._state is not None:
             self._state.save(self._judge.keep(self.snapshot, time.time()))
             self._state.close()
+        if self._history is not None:
+            self._history.close()
         self.web.close()
         self._selector.close()
 
@@ -167,7 +202,12 @@ class Monitor:
     def turn(self) -> None:
         now = time.monotonic()
         self._turned = now
-        self._sampler.sample_if_due(now)
+        if self._calendar.tick(time.time(), now):
+            # Whatever has been seen before says little after it.
+            self._due.update(dict.fromkeys(self._due, now))
+        if (sample := self._sampler.sample_if_due(now)) is not None:
+            self._note_load(sample)
+        self._recall()
         if service.watchdog_seconds() is not None:
             service.notify("WATCHDOG=1")
         if self._reload_wanted:
@@ -213,7 +253,7 @@ class Monitor:
         due = [
             p
             for p in self._probes
-            if p.name in free and self._due[p.name] <= now + (0.0 if self._urgent else _SLACK * self._intervals[p.name])
+            if p.name in free and self._due[p.name] <= now + (0.0 if self._urgent else _SLACK * self._interval(p.name))
         ]
         self._urgent = False
         self._look_here([probe for probe in due if probe.access is Access.MIND], now)
@@ -228,7 +268,9 @@ class Monitor:
     def _look_here(self, probes: Sequence[Probe], now: float) -> None:
         """What needs no look of its own: it is judged by what was sampled, and nothing in it can hang."""
         for probe in probes:
-            looked = observe(probe, Sampled(self._sampler.samples, self._memory.get(probe.name, {})), self._config)
+            memory = self._memory.get(probe.name, {})
+            machine = Sampled(self._sampler.samples, memory, self._whole_outlook)
+            looked = observe(probe, machine, self._config)
             self._judge.saw(looked, time.monotonic(), time.time())
             # What too few samples cannot tell the next one may.
             waits = looked.unknown or looked.state is ProbeState.CANNOT_TELL
@@ -280,8 +322,17 @@ class Monitor:
 
     def _pause(self, probe: str) -> float:
         """How long from one look of a probe to the next, in seconds."""
-        interval = self._intervals[probe]
+        interval = self._interval(probe)
         return float(min(interval * 2 ** self._given_up.get(probe, 0), max(interval, _AGAIN_LONGEST)))
+
+    def _interval(self, probe: str) -> float:
+        """How often a probe looks now, in seconds."""
+        outlook = self.snapshot.outlook
+        phase = outlook.phase if outlook is not None else Phase.IDLE
+        often = phase in (Phase.LEAD, Phase.HOLD) or (phase is Phase.OPEN and probe == _RECORD)
+        closely: timedelta = self._config["look.lead_interval"]
+        own: float = self._intervals[probe]
+        return min(own, closely.total_seconds()) if often else own
 
     def _hanging(self) -> int:
         """How many looks have processes although nobody waits for them any more."""
@@ -333,6 +384,8 @@ class Monitor:
                 continue
             self._seen_at[look.probe] = exchange.started
             self._missed.pop(look.probe, None)
+            if look.probe == _RECORD:
+                self._read(look)
             self._judge.saw(look, time.monotonic(), time.time())
             if look.state is ProbeState.GIVEN_UP:
                 self._given_up[look.probe] = self._given_up.get(look.probe, 0) + 1
@@ -358,6 +411,8 @@ class Monitor:
             LOG.warning("cannot look: %s (%s)", why, " ".join(names), extra=extra)
         self._missed.update(dict.fromkeys(names, why))
         self._judge.missed(names, why, time.monotonic(), time.time(), seconds)
+        if _RECORD in names:
+            self._calendar.unread(why)
 
     def _note_defect(self, look: Looked) -> None:
         """One traceback for each distinct defect."""
@@ -427,14 +482,97 @@ class Monitor:
 
     # ---- publishing
 
+    def _judged(self) -> Snapshot:
+        """All that is believed now, of the windows too."""
+        wall = time.time()
+        believed = self._judge.snapshot(time.monotonic(), wall, self._machine, self._counters)
+        return replace(believed, outlook=self._calendar.outlook(wall, is_running(believed)))
+
+    def _whole_outlook(self) -> Outlook:
+        """The same, with all that windows are judged by."""
+        return self._calendar.outlook(time.time(), is_running(self.snapshot), self._loads)
+
+    def _read(self, look: Looked) -> None:
+        """What the record of past backups says now; what is new in it is judged at once."""
+        if look.state is not ProbeState.OK:
+            self._calendar.unread(look.why)
+            return
+        new = self._calendar.read(look.runs)
+        if self._history is not None:
+            for run in new:
+                self._history.note_run(run)
+        if new and _WINDOW in self._due:
+            self._due[_WINDOW] = time.monotonic()
+
+    def _recall(self, timeout: float = 0.0) -> None:
+        """What earlier runs of this program kept, as soon as it has been read."""
+        if self._recalling and self._history is not None and (kept := self._history.recall(timeout)) is not None:
+            self._recalling = False
+            self._calendar.recall(kept)
+            for load in self._loads:
+                kept.loads.add(load)
+            self._loads = kept.loads
+            self._history.release()
+
+    def _note_load(self, sample: Sample) -> None:
+        load = self._five_minutes.add(sample, time.time())
+        if load is not None:
+            self._loads.add(load)
+            if self._history is not None:
+                self._history.note_load(load)
+
+    def _foretell(self, before: Snapshot) -> None:
+        """Hold what was said against what happened, and begin to look as often as the phase asks for."""
+        changed = self._calendar.hold(before, self.snapshot, is_running(self.snapshot))
+        for prediction in changed:
+            if self._history is not None:
+                self._history.note_prediction(prediction)
+            LOG.info("%s", report.prediction_line(prediction), extra={"MESSAGE_ID": service.MESSAGE_PREDICTION})
+        if changed:
+            self.snapshot = self._judged()
+        phase = self.snapshot.outlook.phase if self.snapshot.outlook is not None else None
+        if before.outlook is not None and phase is not before.outlook.phase:
+            now = time.monotonic()
+            self._due.update({name: min(due, now + self._interval(name)) for name, due in self._due.items()})
+
+    def _note_history(self) -> None:
+        """What has changed since it was noted last."""
+        if self._history is None:
+            return
+        now, told = time.time(), self.snapshot
+        reasons = tuple(dict.fromkeys(reason.problem.code for reason in told.reasons))
+        if self._noted_verdict != (told.verdict, reasons):
+            self._noted_verdict = told.verdict, reasons
+            self._history.note_verdict(Judged(now, told.verdict, reasons))
+        current: dict[tuple[str, str], tuple[BeliefState, Effect]] = {
+            (belief.problem.code, sighting.key): (belief.state, sighting.effect)
+            for belief in told.beliefs
+            if belief.state is not BeliefState.CLEAR
+            for sighting in belief.sightings
+        }
+        for (code, key), (state, effect) in current.items():
+            if self._noted.get((code, key)) != (state, effect):
+                self._history.note_problem(Transition(now, code, key, state, effect))
+        known = {belief.problem.code: belief for belief in told.beliefs}
+        for code, key in self._noted.keys() - current.keys():
+            if code in known:
+                self._history.note_problem(Transition(now, code, key, BeliefState.CLEAR, known[code].problem.effect))
+        self._noted = current
+
     def _publish(self) -> None:
         before = self.snapshot
         self._counters["log_records_dropped"] = float(service.dropped_records())
         if self._state is not None:
             self._counters["state_writes_failed"] = float(self._state.failures)
-        self.snapshot = self._judge.snapshot(time.monotonic(), time.time(), self._machine, self._counters)
+        if self._history is not None:
+            self._counters["history_records_dropped"] = float(self._history.dropped)
+            self._counters["history_writes_failed"] = float(self._history.failures)
+        self.snapshot = self._judged()
+        self._foretell(before)
+        self._note_history()
         line = report.headline(self.snapshot)
-        if line != report.headline(before):
+        if line != self._told:
+            self._told = line
             service.notify(f"STATUS={' '.join(line.split())}")
         if before.verdict is not self.snapshot.verdict:
             LOG.log(
@@ -465,7 +603,7 @@ class Monitor:
         now = time.monotonic()
         kept = self._judge.keep(self.snapshot, time.time())
         content = kept.verdict, kept.since, {c: (p.since, dict(p.keys)) for c, p in kept.problems.items()}
-        if content != self._kept or now - self._kept_at >= _KEEP_AGAIN:
+        if content != self._kept or now - self._kept_at >= KEPT_EVERY:
             self._kept, self._kept_at = content, now
             self._state.save(kept)
 
@@ -503,7 +641,7 @@ class Monitor:
             LOG.error("the configuration is refused and the old one kept:\n%s", error, extra=extra)
         else:
             self._counters["config_last_reload_successful"] = 1.0
-            for name in ("web.listen_address", "state.directory"):
+            for name in ("web.listen_address", "state.directory", "history.keep", "history.limit"):
                 if config[name] != self._config[name]:
                     LOG.warning("%s is taken over at the next start only", name)
             for exchange in self._asked:

@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from backupready.model import CannotTell, Sample
+from backupready.model import CannotTell, Outlook, Sample
 
 INTERVAL = 10.0  # s
 FIRST_INTERVAL = 1.0  # s; the first pair of samples stands soon, so that an idle machine is known as one
@@ -87,15 +87,17 @@ class Sampler:
         self._trouble: CannotTell | None = None
         self.due = 0.0
 
-    def sample_if_due(self, now: float) -> None:
+    def sample_if_due(self, now: float) -> Sample | None:
+        """The new sample, if one was taken."""
         if now < self.due:
-            return
+            return None
         try:
             self._ring.append(self._take())
             self._trouble = None
         except CannotTell as error:
             self._trouble = error
         self.due = now + (FIRST_INTERVAL if len(self._ring) == 1 and self._trouble is None else INTERVAL)
+        return self._ring[-1] if self._trouble is None else None
 
     def samples(self) -> tuple[Sample, ...]:
         """Oldest first. Raises CannotTell where the newest could not be taken."""
@@ -118,17 +120,28 @@ def burst() -> tuple[Sample, ...]:
 
 
 class Sampled:
-    """A machine of which nothing is known but samples."""
+    """A machine of which nothing is known but samples, and what is known of the backup's windows."""
 
     privileged = False
     wire_server = host_plugin = ""
 
-    def __init__(self, samples: Callable[[], Sequence[Sample]], memory: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        samples: Callable[[], Sequence[Sample]],
+        memory: Mapping[str, Any] | None = None,
+        outlook: Callable[[], Outlook] | None = None,
+    ) -> None:
         self._samples = samples
+        self._outlook = outlook
         self.memory: Mapping[str, Any] = memory or MappingProxyType({})
 
     def samples(self) -> tuple[Sample, ...]:
         return tuple(self._samples())
+
+    def outlook(self) -> Outlook:
+        if self._outlook is None:
+            raise CannotTell("nothing is known of the backup's windows here")
+        return self._outlook()
 
     def now(self) -> float:
         return time.time()

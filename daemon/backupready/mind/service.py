@@ -26,6 +26,8 @@ MESSAGE_PROBLEM_CLEAR = "8f4b9d3e2a6148b7a0c5e9d41b7f3a31"
 MESSAGE_LOOK_FAILED = "b3a1c6e87d0f4e52bd9c2f60a4e8d741"
 MESSAGE_CONFIG_REFUSED = "e7d5f0a93c1b4286a9f8b6d2c0e4a151"
 MESSAGE_STATE_SET_ASIDE = "ae1d40bee1b69788cbd056413b419fc9"
+MESSAGE_PREDICTION = "3f6c2c1f5a2e4b0c9d7be8a4415f02d6"
+MESSAGE_HISTORY_SET_ASIDE = "59cb02106d7446ecb5cc5c71193e92f6"
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,14 @@ MESSAGES: tuple[Message, ...] = (
         "Mend the lines that are named, try `backupready config check`, and then `systemctl reload backupready`.",
     ),
     Message(
+        MESSAGE_PREDICTION,
+        "What was said of a backup window",
+        "When a backup window opens, what is believed at that moment is kept as the prediction for it; when its backup"
+        " has ended, or the window has passed without one, that is held against the prediction.\n\n"
+        "`backupready window` lists the newest predictions with what happened, and the metric"
+        " backupready_predictions_total counts them.",
+    ),
+    Message(
         MESSAGE_STATE_SET_ASIDE,
         "The daemon's memory could not be used",
         "The file in which the daemon keeps what outlives a restart is damaged, or a newer version wrote it. It is not"
@@ -96,6 +106,17 @@ MESSAGES: tuple[Message, ...] = (
         " before.\n\n"
         "Nothing needs to be done. After a downgrade this is to be expected. Where it happens again without one, see"
         " whether the file system below /var/lib/backupready is in order.",
+    ),
+    Message(
+        MESSAGE_HISTORY_SET_ASIDE,
+        "The history could not be used",
+        "The file in which the daemon keeps past verdicts, backups and loads is damaged, or a newer version wrote it."
+        " It is not used; the entry says why, and under which name in the same directory it lies now. A new one is"
+        " begun. Until that has seen five windows, nobody says that the next will meet a busy machine, and what was"
+        " predicted before is not known. In all else the verdict on the next backup is as good as before.\n\n"
+        "Nothing needs to be done, and the file that was set aside may be removed. After a downgrade this is to be"
+        " expected. Where it happens again without one, see whether the file system below /var/lib/backupready is in"
+        " order.",
     ),
 )
 

@@ -29,7 +29,6 @@ from backupready.model import (
     Scalar,
     Setting,
     Settings,
-    duration,
     yes_or_no,
 )
 from backupready.vmsnapshot import CODES, Kind, Outcome
@@ -38,12 +37,8 @@ _TROUBLESHOOTING = "https://learn.microsoft.com/azure/backup/backup-azure-vms-tr
 
 # The extension gives up on a request that is older than 140 minutes.
 _FRESH = timedelta(minutes=140 + 10).total_seconds()
-_RUNS_TO_LEARN = 3  # two gaps: from one alone nothing is learned
-_SPAN_TO_LEARN = timedelta(days=8).total_seconds()  # with a weekend in it
-_FAILURE_FADES = timedelta(days=30).total_seconds()  # where it is not known how far apart backups are
-_RETRIES = timedelta(hours=1).total_seconds()  # tries of one backup follow each other within minutes
-_AT_LEAST = timedelta(hours=26).total_seconds()  # a day, and two hours for a start that is late
-_MARGIN = timedelta(hours=2).total_seconds()
+_FAILURE_FADES = timedelta(days=30).total_seconds()  # whatever the policy, another backup should have run since
+_MOST_RUNS = 100  # three months of a daily policy
 # Codes that the extension also gives to what went wrong elsewhere.
 _VAGUE = (2, 15, vmsnapshot.NO_NETWORK, vmsnapshot.RESTRICTED_NETWORK)
 
@@ -75,19 +70,6 @@ PROBLEMS = (
         source=_TROUBLESHOOTING,
         milder=(Effect.NOTICE,),
     ),
-    Problem(
-        "BACKUP_OVERDUE",
-        "No backup has run for longer than ever before",
-        Effect.RISKS,
-        Cause.PAST,
-        meaning="The last run is longer ago than past.expected_interval allows, or, where that is not set, more than"
-        " twice as long as the longest pause in a week or more of past runs. Time in which the"
-        " machine was off does not count.",
-        diagnosis="The backup item and its jobs in the portal; `backupready status` for what else is wrong.",
-        fix="Look whether the machine is still protected and its jobs are started. If it is not protected any more,"
-        " uninstall the extension.",
-        source="https://learn.microsoft.com/azure/backup/backup-azure-arm-vms-prepare",
-    ),
 )
 
 METRICS = (
@@ -105,14 +87,6 @@ METRICS = (
 
 
 SETTINGS = (
-    Setting(
-        "past",
-        "expected_interval",
-        "0",
-        "How far apart backups are; one that is more than two hours later is overdue. With 0 it is learned.",
-        duration,
-        "a time span",
-    ),
     Setting(
         "past",
         "accept_crash_consistent",
@@ -136,16 +110,13 @@ def look(machine: Machine, settings: Settings) -> Iterator[Observation]:
             return  # it is not installed: others tell whether it should be
     except Absent:
         return
-    schedule = _Schedule.of(runs, machine.now(), settings["expected_interval"].total_seconds())
-    if ended:
-        if ended[0].kind is not Kind.SUCCESS:
-            yield _failed(ended[0], machine.now() - ended[0].time > (schedule.limit or _FAILURE_FADES))
-        if not settings["accept_crash_consistent"]:
-            yield from _crash_consistent([run for run in ended if run.kind is Kind.SUCCESS])
-    try:
-        yield from _overdue(machine, schedule)
-    except CannotTell as error:
-        yield CannotTell(error.why, ("BACKUP_OVERDUE",))
+    yield from (run for outcome in ended[:_MOST_RUNS] if (run := outcome.run) is not None)
+    if not ended:
+        return
+    if ended[0].kind is not Kind.SUCCESS:
+        yield _failed(ended[0], machine.now() - ended[0].time > _FAILURE_FADES)
+    if not settings["accept_crash_consistent"]:
+        yield from _crash_consistent([run for run in ended if run.kind is Kind.SUCCESS])
 
 
 def _running(machine: Machine, runs: Sequence[Outcome]) -> Iterator[Observation]:
@@ -264,54 +235,6 @@ def _leading(successes: Sequence[Outcome]) -> Iterator[Outcome]:
         if run.consistency != "crash":
             return
         yield run
-
-
-# ------------------------------------------------------------------------------------------------- when the next is due
-
-
-@dataclass(frozen=True)
-class _Schedule:
-    """When backups have run, each with its tries as one, and how long after the last the next is overdue; None where
-    that is not known."""
-
-    times: tuple[float, ...]
-    limit: float | None
-    learned: bool
-
-    @classmethod
-    def of(cls, runs: Sequence[Outcome], now: float, expected: float) -> _Schedule:
-        times: list[float] = []
-        for time in sorted(run.time for run in runs if run.kind is not Kind.SKIPPED and run.time <= now):
-            if times and time - times[-1] < _RETRIES:
-                times[-1] = time
-            else:
-                times.append(time)
-        if expected:
-            return cls(tuple(times), expected + _MARGIN, learned=False)
-        if len(times) < _RUNS_TO_LEARN or times[-1] - times[0] < _SPAN_TO_LEARN:
-            return cls(tuple(times), None, learned=False)
-        longest = max(later - earlier for earlier, later in zip(times, times[1:]))
-        return cls(tuple(times), max(2 * longest, _AT_LEAST), learned=True)
-
-
-def _overdue(machine: Machine, schedule: _Schedule) -> Iterator[Observation]:
-    """Measured from the last run, whatever came of it, and only over time in which the machine was on: of one that is
-    off the platform takes the disks without asking anybody inside."""
-    now, times, limit = machine.now(), schedule.times, schedule.limit
-    if not times or limit is None or now - times[-1] <= limit:
-        return
-    booted = min((process.started for process in machine.processes()), default=None)
-    if booted is None:
-        raise CannotTell("it is not known since when this machine is on")
-    if now - max(booted, times[-1]) <= limit:
-        return
-    evidence: dict[str, Scalar] = {
-        "last_run": _moment(times[-1]),
-        "hours_since": round((now - times[-1]) / 3600, 1),
-        "limit_hours": round(limit / 3600, 1),
-        "learned_from_runs": len(times) if schedule.learned else None,
-    }
-    yield Finding("BACKUP_OVERDUE", evidence=evidence)
 
 
 def _name(code: int) -> str:
