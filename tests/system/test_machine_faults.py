@@ -338,7 +338,7 @@ def test_only_crash_consistent(steady: Inside) -> None:
     """Two backups in a row of file systems that were not frozen."""
     now = time.time()
     with contextlib.ExitStack() as stack:
-        runs = [Run(moment, health=121, consistency=3) for moment in (now - 30, now - 5)]
+        runs = [Run(moment, health=121, consistency=3) for moment in (now - 2, now - 1)]
         for path, text in history(runs, first=100).items():
             if "/config/" not in path:
                 stack.enter_context(faults.written(steady, f"/{path}", text))
