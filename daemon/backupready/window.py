@@ -139,6 +139,12 @@ def zone_name(text: str) -> str:
     raise ValueError(f"{name!r} is no time zone that this machine's tzdata or Windows has; {hint}")
 
 
+def read_zones_anew() -> None:
+    """From now on schedules go by the zone data as they are now. Without it a zone is what it was when it was first read,
+    also after an update of tzdata."""
+    zoneinfo.ZoneInfo.clear_cache()
+
+
 @dataclass(frozen=True)
 class Plan:
     """The schedules of a machine, and what there is around a start. Spans are seconds.

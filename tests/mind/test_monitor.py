@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import zoneinfo
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -497,6 +498,16 @@ def test_a_reload_keeps_what_is_believed(mind: Callable[..., Mind]) -> None:
         assert it.state("AGENT_STOPPED") is BeliefState.CLEAR
         assert "configuration" not in {run.name for run in it.monitor.snapshot.probes}
         assert it.monitor.snapshot.machine["switched_off"] == "configuration pressure storage unit"
+
+
+def test_a_reload_reads_time_zones_anew(mind: Callable[..., Mind], tmp_path: Path) -> None:
+    """Also one whose configuration is refused: tzdata may have been updated."""
+    it = mind(HANGS, "deadline = 100ms\n")
+    known = zoneinfo.ZoneInfo("UTC")
+    (tmp_path / "backupready.conf").write_text("[look]\ndoor = window\n")
+    it.monitor.request_reload()
+    it.until(lambda: it.monitor.snapshot.counters["config_last_reload_successful"] == 0.0)
+    assert zoneinfo.ZoneInfo("UTC") is not known
 
 
 def test_a_refused_reload_keeps_the_old_configuration(mind: Callable[..., Mind], tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ from backupready.model import (
     Verdict,
 )
 from backupready.observe import observe
+from backupready.window import read_zones_anew
 
 # Looks of one burst: the first, and then at 1, 2, 4 … times `look.confirm_after`.
 _BURST_DOUBLINGS = 6
@@ -633,6 +634,7 @@ class Monitor:
         """Take a new configuration over, or keep the old one and say why. Addresses of the web server stay."""
         self._reload_wanted = False
         service.notify(service.reloading())
+        read_zones_anew()
         try:
             config = self._load()
         except ConfigError as error:
