@@ -140,8 +140,8 @@ def zone_name(text: str) -> str:
 
 
 def read_zones_anew() -> None:
-    """From now on schedules go by the zone data as they are now. Without it a zone is what it was when it was first read,
-    also after an update of tzdata."""
+    """From now on schedules go by the zone data as they are now; a zone that was read before is otherwise kept, whatever
+    became of tzdata."""
     zoneinfo.ZoneInfo.clear_cache()
 
 
