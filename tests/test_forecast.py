@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime, timezone
 from random import Random
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from backupready.forecast import FEWEST_WINDOWS, NEWEST_WINDOWS, Busy, Limits, forecast
 from backupready.model import Load, Window
+from backupready.window import Plan, parse
 
 SLOT = 300.0
 DAY = 86400.0
@@ -31,15 +33,15 @@ def spread(it: Window, load: Load, count: int | None = None) -> list[Load]:
     return [replace(load, start=it.start + slot * SLOT) for slot in slots]
 
 
-def past(busy: str, load: Load = FULL, every: float = DAY) -> tuple[list[Load], list[Window], float]:
-    """Windows oldest first: B busy, - idle, ? nothing recorded. And the moment, some hours before the next."""
+def past(busy: str, load: Load = FULL, every: float = DAY) -> tuple[list[Load], list[Window], Window, float]:
+    """Windows oldest first: B busy, - idle, ? nothing recorded. And the next, and a moment some hours before it."""
     windows = [window(number, every=every) for number in range(len(busy))]
     loads = [
         each
         for word, it in zip(busy, windows)
         for each in ([] if word == "?" else spread(it, load if word == "B" else IDLE))
     ]
-    return loads, windows, FIRST + len(busy) * every - 6 * 3600
+    return loads, windows, window(len(busy), every=every), FIRST + len(busy) * every - 6 * 3600
 
 
 @pytest.mark.parametrize(
@@ -105,25 +107,25 @@ def test_limits_can_be_set() -> None:
 @pytest.mark.parametrize(("slots", "busy"), [(5, False), (6, True), (24, True)])
 def test_a_window_is_busy_if_the_machine_is_for_a_quarter_of_it(slots: int, busy: bool) -> None:
     """Half an hour of two; a burst is no obstacle."""
-    loads, windows, at = past("-----")
+    loads, windows, coming, at = past("-----")
     busy_at = {load.start for it in windows for load in spread(it, FULL, slots)}
     loads = [replace(FULL, start=load.start) if load.start in busy_at else load for load in loads]
-    assert bool(forecast(loads, windows, at)) is busy
+    assert bool(forecast(loads, windows, coming, at)) is busy
 
 
 @pytest.mark.parametrize(("slots", "counts"), [(11, False), (12, True)])
 def test_a_window_that_was_hardly_recorded_does_not_count(slots: int, counts: bool) -> None:
     """Half of it is enough; four others are too few."""
-    loads, windows, at = past("BBBB")
+    loads, windows, coming, at = past("BBBB")
     last = window(4)
-    assert bool(forecast([*loads, *spread(last, FULL, slots)], [*windows, last], at + DAY)) is counts
+    assert bool(forecast([*loads, *spread(last, FULL, slots)], [*windows, last], coming, at + DAY)) is counts
 
 
 def test_a_window_counts_when_it_is_over() -> None:
     """The one that is open may become anything yet."""
-    loads, windows, _ = past("BBBBB")
-    assert forecast(loads, windows, windows[-1].end - 1) == ()
-    assert forecast(loads, windows, windows[-1].end) != ()
+    loads, windows, coming, _ = past("BBBBB")
+    assert forecast(loads, windows, coming, windows[-1].end - 1) == ()
+    assert forecast(loads, windows, coming, windows[-1].end) != ()
 
 
 def test_the_typical_level_is_that_of_the_middle_window() -> None:
@@ -131,7 +133,49 @@ def test_the_typical_level_is_that_of_the_middle_window() -> None:
     windows = [window(number) for number in range(5)]
     levels = (0.2, 0.91, 1.0, 0.93, 0.92)
     loads = [load for level, it in zip(levels, windows) for load in spread(it, replace(IDLE, cpu=level))]
-    assert forecast(loads, windows, FIRST + 5 * DAY) == (Busy("cpu", 5, 4, 0.92, 0.9),)
+    assert forecast(loads, windows, window(5), FIRST + 5 * DAY) == (Busy("cpu", 5, 4, 0.92, 0.9),)
+
+
+# -------------------------------------------------------------------------------- which windows are like the next
+
+
+def busy_within(windows: Sequence[Window], busy: Sequence[Window]) -> list[Load]:
+    return [load for it in windows for load in spread(it, FULL if it in busy else IDLE)]
+
+
+def test_windows_at_another_time_of_day_do_not_count() -> None:
+    """Of six a day, of which those by day are busy."""
+    *windows, last = Plan(parse("hourly every 4 hours from 00:00 for 20 hours", "UTC")).between(FIRST, FIRST + 8 * DAY)
+    by_day = [it for it in windows if it.start % DAY in (8 * 3600, 12 * 3600, 16 * 3600)]
+    loads = busy_within(windows, by_day)
+    for coming in windows[-6:]:
+        found = forecast(loads, windows, coming, last.start)
+        assert found == ((Busy("cpu", 7, 7, 0.97, 0.9),) if coming in by_day else ())
+
+
+def test_the_time_of_day_is_that_of_the_zone() -> None:
+    """The week in which summer time ends has the same windows on the wall; of another schedule's some may be alike."""
+    zone = "Europe/Berlin"
+    first = datetime(2026, 10, 22, tzinfo=timezone.utc).timestamp()
+    *windows, last = Plan(parse("daily at 20:00", zone)).between(first, first + 7 * DAY)
+    assert len({it.start % DAY for it in windows}) == 2
+    assert forecast(busy_within(windows, windows), windows, last, last.start) == (Busy("cpu", 6, 6, 0.97, 0.9),)
+    as_utc = replace(last, zone="UTC")
+    assert forecast(busy_within(windows, windows), windows, as_utc, last.start) == ()
+
+
+def test_of_a_weekly_schedule_the_day_of_the_week_counts() -> None:
+    """The busy Sundays say nothing of the Wednesdays; of a daily schedule all days count."""
+    windows = Plan(parse("weekly on Wednesday, Sunday at 20:00", "UTC")).between(FIRST, FIRST + 42 * DAY)
+    sundays = [it for it in windows if datetime.fromtimestamp(it.start, timezone.utc).weekday() == 6]
+    loads = busy_within(windows, sundays)
+    sunday, wednesday = (max(it.start for it in windows if (it in sundays) is on) for on in (True, False))
+    for start, expected in ((sunday, (Busy("cpu", 6, 6, 0.97, 0.9),)), (wednesday, ())):
+        coming = next(replace(it, start=start + 7 * DAY, end=it.end + 7 * DAY) for it in windows if it.start == start)
+        assert forecast(loads, windows, coming, FIRST + 43 * DAY) == expected
+    nightly = Plan(parse("daily at 20:00", "UTC")).between(FIRST, FIRST + 8 * DAY)
+    *days, last = nightly
+    assert forecast(busy_within(days, days[-4:]), days, last, last.start) == (Busy("cpu", 7, 4, 0.97, 0.9),)
 
 
 # ------------------------------------------------------------------------------------------ whatever the past was
@@ -140,6 +184,7 @@ SHARES = st.sampled_from([0.0, 0.5, 0.89, 0.9, 0.95, 1.0])
 LOADS = st.builds(Load, st.just(0.0), cpu=SHARES, memory=SHARES, steal=SHARES, io=st.none() | SHARES)
 PAST = st.lists(st.lists(st.none() | LOADS, min_size=4, max_size=4), max_size=10)
 LIMITS = Limits(steal=0.5)
+NEXT = window(101)
 
 
 def windows_and_loads(recorded: Sequence[Sequence[Load | None]]) -> tuple[list[Load], list[Window]]:
@@ -158,12 +203,12 @@ def windows_and_loads(recorded: Sequence[Sequence[Load | None]]) -> tuple[list[L
 def test_there_is_never_a_forecast_out_of_few_windows(recorded: list[list[Load | None]]) -> None:
     """And what it says of itself is so."""
     loads, windows = windows_and_loads(recorded)
-    found = forecast(loads, windows, FIRST + 100 * DAY, LIMITS)
+    found = forecast(loads, windows, NEXT, FIRST + 100 * DAY, LIMITS)
     for it in found:
         assert FEWEST_WINDOWS <= it.windows <= min(NEWEST_WINDOWS, len(windows))
         assert it.windows / 2 <= it.busy <= it.windows
         assert it.typical >= it.limit
-    assert forecast(loads, windows[: FEWEST_WINDOWS - 1], FIRST + 100 * DAY, LIMITS) == ()
+    assert forecast(loads, windows[: FEWEST_WINDOWS - 1], NEXT, FIRST + 100 * DAY, LIMITS) == ()
 
 
 @given(PAST, st.data())
@@ -180,8 +225,8 @@ def test_a_busier_machine_is_never_forecast_less(recorded: list[list[Load | None
         )
         for load in loads
     ]
-    before = {it.resource: it for it in forecast(loads, windows, FIRST + 100 * DAY, LIMITS)}
-    after = {it.resource: it for it in forecast(busier, windows, FIRST + 100 * DAY, LIMITS)}
+    before = {it.resource: it for it in forecast(loads, windows, NEXT, FIRST + 100 * DAY, LIMITS)}
+    after = {it.resource: it for it in forecast(busier, windows, NEXT, FIRST + 100 * DAY, LIMITS)}
     assert set(before) <= set(after)
     for resource, it in before.items():
         assert it.busy <= after[resource].busy
@@ -195,7 +240,7 @@ def test_only_what_was_in_the_windows_matters(
     """In whatever order it is given; nor do windows that are to come."""
     loads, windows = windows_and_loads(recorded)
     at = FIRST + 100 * DAY
-    expected = forecast(loads, windows, at, LIMITS)
+    expected = forecast(loads, windows, NEXT, at, LIMITS)
     outside = [replace(load, start=FIRST + slot * SLOT) for slot, load in others]
     outside = [
         load for load in outside if not any(load.start < it.end and load.start + SLOT > it.start for it in windows)
@@ -204,7 +249,7 @@ def test_only_what_was_in_the_windows_matters(
     random.shuffle(mixed)
     shuffled = [*windows, *windows, *(window(number) for number in range(100, 110))]
     random.shuffle(shuffled)
-    assert forecast(mixed, shuffled, at, LIMITS) == expected
+    assert forecast(mixed, shuffled, NEXT, at, LIMITS) == expected
 
 
 @given(PAST)
@@ -212,4 +257,4 @@ def test_four_quiet_windows_end_it(recorded: list[list[Load | None]]) -> None:
     """However busy the machine was before."""
     quiet = [[replace(IDLE)] * 4] * 4
     loads, windows = windows_and_loads([*recorded, *quiet])
-    assert forecast(loads, windows, FIRST + 100 * DAY, LIMITS) == ()
+    assert forecast(loads, windows, NEXT, FIRST + 100 * DAY, LIMITS) == ()

@@ -332,8 +332,8 @@ def test_windows_that_were_busy_are_told_with_their_numbers() -> None:
     )  # fmt: skip
     seen = outlook(runs=runs_at(*NIGHTLY), loads=loads)
     assert [(finding.key, dict(finding.evidence)) for finding in look(seen).findings] == [
-        ("cpu", {"windows": 7, "busy": 7, "typical_percent": 95.0, "limit_percent": 90.0}),
-        ("io", {"windows": 7, "busy": 7, "typical_percent": 70.0, "limit_percent": 60.0}),
+        ("cpu", {"windows": 7, "busy": 7, "percentile_75_of_the_middle_window": 95.0, "limit_percent": 90.0}),
+        ("io", {"windows": 7, "busy": 7, "percentile_75_of_the_middle_window": 70.0, "limit_percent": 60.0}),
     ]
     keys = [finding.key for finding in look(seen, cpu_percent="96", memory_percent="49", stalled_percent="80").findings]
     assert keys == ["memory"]

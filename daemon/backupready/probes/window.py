@@ -418,12 +418,14 @@ def _overdue(outlook: Outlook, record: _Record, settings: Settings) -> Iterator[
 
 
 def _busy(outlook: Outlook, settings: Settings) -> Iterator[Observation]:
+    if outlook.window is None:
+        return
     limits = Limits(settings["cpu_percent"], settings["memory_percent"], io=settings["stalled_percent"])
-    for busy in forecast(outlook.loads, outlook.passed, outlook.at, limits):
+    for busy in forecast(outlook.loads, outlook.passed, outlook.window, outlook.at, limits):
         evidence: dict[str, Scalar] = {
             "windows": busy.windows,
             "busy": busy.busy,
-            "typical_percent": round(busy.typical * 100, 1),
+            "percentile_75_of_the_middle_window": round(busy.typical * 100, 1),
             "limit_percent": round(busy.limit * 100, 1),
         }
         yield Finding("BUSY_WINDOW_FORECAST", key=busy.resource, evidence=evidence)
