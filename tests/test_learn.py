@@ -105,10 +105,34 @@ def test_missed_nights_leave_it_what_it_is() -> None:
     assert 0.7 < record.confidence < 0.9
 
 
-def test_an_outage_of_the_last_week_does_not_hide_the_schedule() -> None:
-    ((schedule, record),) = learn(ran("daily at 22:00", 30, until=7), NOW, ["UTC"])
-    assert str(schedule) == "daily at 22:00 in UTC"
-    assert record.confidence == pytest.approx(23 / 30, abs=0.02)
+@pytest.mark.parametrize(
+    ("text", "silent", "confidence"),
+    [
+        ("daily at 22:00", 2, 28 / 30),
+        ("daily at 22:00", 3, 4 / 7),
+        ("daily at 22:00", 5, 2 / 7),
+        ("daily at 22:00", 7, 0.0),
+        ("hourly every 4 hours from 08:00 for 8 hours", 2, 28 / 30),
+        ("hourly every 4 hours from 08:00 for 8 hours", 3, 4 / 7),
+        ("weekly on Sunday at 02:30", 20, 7 / 10),
+    ],
+)
+def test_what_has_been_silent_for_three_days_is_known_but_hardly_believed(
+    text: str, silent: float, confidence: float
+) -> None:
+    """By its newest week, whatever there was before; a weekly one by all its windows."""
+    now = NOW + (7 * HOUR if text.startswith("hourly") else 0)  # its windows of the day are over
+    days = 70 if text.startswith("weekly") else 30
+    ((schedule, record),) = learn(ran(text, days, until=silent, now=now), now, ["UTC"])
+    assert str(schedule) == f"{text} in UTC"
+    assert record.confidence == pytest.approx(confidence, abs=0.02)
+
+
+def test_one_run_ends_the_silence() -> None:
+    """It was an outage."""
+    nightly = ran("daily at 22:00", 30)
+    ((_, record),) = learn([*nightly[:-4], nightly[-1]], NOW, ["UTC"])
+    assert record.confidence == 27 / 30
 
 
 @pytest.mark.parametrize(
@@ -207,6 +231,55 @@ def test_a_policy_of_another_kind_takes_over() -> None:
     assert learned(ran("daily at 22:00", 30, until=5, late=900) + ran(hourly, 5, late=900)) == [f"{hourly} in UTC"]
     weekly = "weekly on Sunday at 02:30"
     assert learned(ran("daily at 22:00", 70, until=26) + ran(weekly, 26)) == [f"{weekly} in UTC"]
+
+
+@pytest.mark.parametrize(("nights", "by_day"), [(5, 3), (7, 3), (8, 4), (31, 3), (31, 4)])
+@pytest.mark.parametrize("hour", [10, 12, 14, 18])
+def test_runs_by_hand_on_a_few_days_are_no_second_time_of_a_schedule(nights: int, by_day: int, hour: int) -> None:
+    """Twelve, ten or eight hours beside the nightly ones, where an hourly schedule would have them: not on the day of
+    the last of them, nor when the nights have gone on since."""
+    first = NOW - (nights + 14) * DAY
+    for gone_on in (0, 1, 2, 3, 5, 14):
+        now = first + (nights + gone_on) * DAY
+        nightly = ran("daily at 22:00", nights + gone_on, late=900, now=now)
+        others = ran(f"daily at {hour}:00", by_day + gone_on, until=gone_on, late=900, now=now)
+        assert (len(nightly), len(others)) == (nights + gone_on, by_day)
+        ((schedule, record),) = learn(nightly + others, now, ["UTC"])
+        assert (str(schedule), record.confidence) == ("daily at 22:00 in UTC", 1.0), f"after {gone_on} days"
+
+
+def test_times_of_which_one_is_no_longer_kept_are_no_hourly_schedule() -> None:
+    """Two runs were missed at one while the other went on; one missed is nothing, nor is silence of both."""
+    hourly = "hourly every 12 hours from 10:00 for 12 hours in UTC"
+    nights, mornings = ran("daily at 22:00", 20, late=900), ran("daily at 10:00", 20, late=900)
+    assert learned(nights + mornings) == [hourly.replace("for 12", "for 24")]
+    assert learned(nights + mornings[:-1]) == [hourly.replace("for 12", "for 24")]
+    assert learned(nights[:-3] + mornings[:-3]) == [hourly.replace("for 12", "for 24")]
+    found = learn(nights + mornings[:-3], NOW, ["UTC"])
+    assert [str(schedule) for schedule, _ in found] == ["daily at 22:00 in UTC", "daily at 10:00 in UTC"]
+    assert [record.confidence for _, record in found] == pytest.approx([1.0, 4 / 7], abs=0.02)
+
+
+def test_times_that_began_apart_are_schedules_of_their_own() -> None:
+    """Of a morning's that is as regular and runs for a work week; three days of it are no schedule yet."""
+    nights = ran("daily at 22:00", 30, late=900)
+    for days, expected in ((3, []), (4, []), (5, ["daily at 10:00 in UTC"]), (20, ["daily at 10:00 in UTC"])):
+        assert learned(nights + ran("daily at 10:00", days, late=900)) == ["daily at 22:00 in UTC", *expected]
+
+
+def test_an_hourly_schedule_with_missed_runs_is_learned() -> None:
+    """As itself, or as a daily schedule for each of its times: no window is left out, and none is added."""
+    text = "hourly every 4 hours from 08:00 for 12 hours"
+    as_itself = 0
+    for seed in range(20):
+        chance = random.Random(seed)
+        starts = [start for start in ran(text, 30) if chance.random() >= 0.1]
+        found = learn(starts, NOW, ["UTC"])
+        windows = sorted(start for schedule, _ in found for start in schedule.starts(NOW, NOW + DAY))
+        assert windows == list(parse(text, "UTC")[0].starts(NOW, NOW + DAY)), f"seed {seed}"
+        as_itself += [str(schedule) for schedule, _ in found] == [f"{text} in UTC"]
+    measured(f"hourly schedules with a tenth of the runs missed, learned as hourly: {as_itself} of 20")
+    assert as_itself > 10
 
 
 def test_schedules_at_once() -> None:

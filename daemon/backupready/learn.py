@@ -38,6 +38,16 @@ _SILENT_DAILY = 14 * _DAY
 _SILENT_WEEKLY = 28 * _DAY
 # Azure's schedules have four hours between two starts at least; a time is learned half an hour late at times.
 _TOO_NEAR = 3 * 3600
+# What somebody runs by hand on a few days is no schedule beside one that was there before it; five is a work week.
+_FEWEST_BESIDE = 5
+# So much later than another's the first run of a time may be, if both are of one schedule: each begins within a day,
+# and one that is missed is made up for by a record that is as long.
+_BEGIN_WITHIN = _DAY
+_BEGIN_WITHIN_SHARE = 1 / 14
+_MISSED_IN_A_ROW = 2  # while another time of the same schedule has run: it no longer is one of the schedule's
+# A daily schedule that has been silent for so long is believed by its newest week alone: the policy may be another.
+_LATELY = (3 * _DAY, 7 * _DAY)  # silent, and believed
+_FEWEST_SILENT = 3  # windows
 _CLEARER = 0.95  # by less, what is clearer on the walls of another zone is by chance
 _UNLIKELY = 0.005  # a weekday that is left out by chance less often than so is not one of the schedule's
 _MOVED = 1000  # what chance would do once in so many times is no chance: the schedule was moved
@@ -81,6 +91,10 @@ class _Cluster:
     def last(self) -> float:
         return max(self.starts.values())
 
+    def walls(self) -> list[int]:
+        """When its runs began on the wall."""
+        return [number * _DAY + self.slot + delay for number, delay in self.delays.items()]
+
     def only(self, numbers: Iterable[int], days: tuple[int, ...]) -> _Cluster:
         kept = sorted(numbers)
         return _Cluster(self.slot, {n: self.delays[n] for n in kept}, {n: self.starts[n] for n in kept}, days)
@@ -120,7 +134,7 @@ class _Reading:
         rest = [cluster for cluster in clusters if cluster not in members]
         for cluster in sorted(rest, key=lambda each: (-len(each.delays), each.slot)):
             time = cluster.possible()[0]
-            if all(_apart(time, other) >= _TOO_NEAR for other in taken):
+            if all(_apart(time, other) >= _TOO_NEAR for other in taken) and not _is_beside(cluster, clusters):
                 taken.append(time % _DAY)
                 # A time before midnight is one of the day before.
                 days = tuple(sorted((day + time // _DAY) % 7 for day in cluster.days))
@@ -277,16 +291,51 @@ def _settled(cluster: _Cluster) -> _Cluster:
     return cluster
 
 
+def _begin_together(one: _Cluster, other: _Cluster) -> bool:
+    """Whether both may have begun with the same schedule."""
+    span = max(one.last, other.last) - min(one.first, other.first)
+    return abs(one.first - other.first) <= _BEGIN_WITHIN + _BEGIN_WITHIN_SHARE * span
+
+
+def _is_beside(cluster: _Cluster, others: Sequence[_Cluster]) -> bool:
+    """Whether it is a few runs beside what was there before."""
+    few = len(cluster.delays) < _FEWEST_BESIDE
+    return few and any(
+        len(other.delays) > len(cluster.delays) and other.first < cluster.first - _BEGIN_WITHIN for other in others
+    )
+
+
+def _go_together(one: _Cluster, other: _Cluster) -> bool:
+    """Whether they may be two times of one hourly schedule: they began together, and from then on each was regular, and
+    did not fall silent while the other went on. Both are of every day."""
+    if not _begin_together(one, other):
+        return False
+    first = min(min(each.walls()) for each in (one, other))
+    last = max(max(each.walls()) for each in (one, other))
+    for each in (one, other):
+        newest = max(each.delays)
+        # Its windows from the first run of both on, and those that are over by the last.
+        began = min(min(each.delays), -((each.slot - first) // _DAY))
+        over = max(newest, _number(last - _WIDTH, each.slot))
+        if over - newest >= _MISSED_IN_A_ROW or len(each.delays) < _REGULAR * (over - began + 1):
+            return False
+    return True
+
+
 def _hourly(clusters: Sequence[_Cluster]) -> tuple[list[int], int, list[_Cluster]]:
     """The longest chain of times that follow each other at one of Azure's intervals, that interval, and the clusters
     that they are of. Seconds; the times may go past midnight. Nothing if there is none of two."""
     best: tuple[list[int], int, list[_Cluster]] = ([], 0, [])
     at = {time % _DAY: cluster for cluster in clusters for time in cluster.possible()}
+    pairs = {(one.slot, other.slot) for one in clusters for other in clusters if _go_together(one, other)}
     for every in (hours * 3600 for hours in INTERVALS):
         # Of times that fit as well the latest, as for a time of its own.
         for first in (time for cluster in clusters for time in cluster.possible()):
             chain = [first]
-            while len(chain) * every < _DAY and (chain[-1] + every) % _DAY in at:
+            while len(chain) * every < _DAY:
+                following = at.get((chain[-1] + every) % _DAY)
+                if following is None or any((at[t % _DAY].slot, following.slot) not in pairs for t in chain):
+                    break
                 chain.append(chain[-1] + every)
             if len(chain) > max(1, len(best[0])):
                 best = (chain, every, [at[time % _DAY] for time in chain])
@@ -298,11 +347,16 @@ def _apart(one: float, other: float) -> float:
 
 
 def _record(schedule: Schedule, since: float, runs: Sequence[float], now: float) -> LearnedSchedule:
-    """Its windows from its first run on; one that is still open counts once it has a run."""
+    """Its windows from its first run on; one that is still open counts once it has a run. Of one that is not weekly and
+    has lately been silent, the newest week's alone."""
     hits: list[float] = []
-    windows = 0
+    windows: list[tuple[float, bool]] = []
     for start in schedule.starts(since - START_WINDOW, now):
         began = [run for run in runs if max(start, since) <= run < start + START_WINDOW]
         hits += began[:1]
-        windows += bool(began) or (start >= since and start + START_WINDOW <= now)
-    return LearnedSchedule(str(schedule), len(hits) / windows, tuple(hits))
+        if began or (start >= since and start + START_WINDOW <= now):
+            windows.append((start, bool(began)))
+    latest, week = ([ran for start, ran in windows if start > now - START_WINDOW - span] for span in _LATELY)
+    is_silent = not schedule.days and len(latest) >= _FEWEST_SILENT and not any(latest)
+    judged = week if is_silent else [ran for _, ran in windows]
+    return LearnedSchedule(str(schedule), sum(judged) / len(judged), tuple(hits))

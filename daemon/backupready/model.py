@@ -532,7 +532,8 @@ class Window:
 @dataclass(frozen=True)
 class LearnedSchedule:
     """A schedule that the record of past backups suggests, in words; `confidence`, 0 to 1, is the share of its windows
-    in which a backup ran, and `runs` when those began, oldest first."""
+    in which a backup ran, of the newest week's where a daily one has been silent for three days, and `runs` when those
+    began, oldest first."""
 
     schedule: str
     confidence: float

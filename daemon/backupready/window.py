@@ -140,8 +140,7 @@ def zone_name(text: str) -> str:
 
 
 def read_zones_anew() -> None:
-    """From now on schedules go by the zone data as they are now; a zone that was read before is otherwise kept, whatever
-    became of tzdata."""
+    """From now on schedules go by tzdata as it is now; otherwise a zone is kept as it was when it was first read."""
     zoneinfo.ZoneInfo.clear_cache()
 
 
