@@ -260,6 +260,16 @@ def test_times_of_which_one_is_no_longer_kept_are_no_hourly_schedule() -> None:
     assert [record.confidence for _, record in found] == pytest.approx([1.0, 4 / 7], abs=0.02)
 
 
+def test_a_time_that_is_kept_less_often_than_another_is_none_of_its_schedule() -> None:
+    """Of five nights all were kept, of five mornings three; each is judged by itself."""
+    nights, mornings = ran("daily at 22:00", 5, late=900), ran("daily at 10:00", 6, late=900)[:5]
+    found = learn([*nights, *(mornings[n] for n in (0, 2, 3))], NOW, ["UTC"])
+    assert [(str(schedule), record.confidence) for schedule, record in found] == [
+        ("daily at 22:00 in UTC", 1.0),
+        ("daily at 10:00 in UTC", 0.5),  # of six with this day's
+    ]
+
+
 def test_times_that_began_apart_are_schedules_of_their_own() -> None:
     """Of a morning's that is as regular and runs for a work week; three days of it are no schedule yet."""
     nights = ran("daily at 22:00", 30, late=900)

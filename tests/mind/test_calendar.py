@@ -522,9 +522,9 @@ def test_what_is_learned_anew_counts_from_then_on() -> None:
 
 
 def test_what_is_learned_without_confidence_is_shown_and_not_gone_by() -> None:
-    """Few backups, and a week of silence since."""
+    """Few backups, and five days of silence since."""
     calendar = Calendar(configured(""), BERLIN)
-    calendar.read([run(START - day * DAY + 10 * MINUTE) for day in range(14, 8, -1)])
+    calendar.read([run(START - day * DAY + 10 * MINUTE) for day in range(10, 4, -1)])
     outlook = calendar.outlook(START)
     (learned,) = outlook.learned
     assert 0 < learned.confidence < 0.6
