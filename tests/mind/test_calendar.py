@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from backupready.config import Config
 from backupready.mind.calendar import Calendar, local_zone
 from backupready.mind.history import Recalled
+from backupready.mind.judge import Kept
 from backupready.mind.loads import SLOT, Loads
+from backupready.mind.state import decode, encode
 from backupready.model import Finding, Happened, Load, Outlook, Phase, Prediction, Run, Snapshot, Verdict
 from fake import configuration, looked, probe, problem, snapshot
 
@@ -126,7 +128,10 @@ class Life:
     def is_killed(self, off: float = 0.0) -> Life:
         """It knows then what the history has, and has not looked yet."""
         self.wall, self.monotonic = self.wall + off, self.monotonic + off
+        clocks = self.calendar.clocks("this one")
+        assert clocks is not None
         self.calendar = Calendar(self.config, BERLIN)
+        self.calendar.resume(clocks)
         kept_runs = tuple(one for one in self.runs if one.ended <= self.wall - off)
         self.calendar.recall(Recalled(runs=kept_runs, predictions=tuple(self.kept.values())))
         self.before = None
@@ -425,6 +430,40 @@ def test_of_a_machine_that_slept_no_backup_was_missed(asleep: float, awake: floa
     life = Life().until(START + asleep).sleeps(awake - asleep).until(START + 12 * HOUR, 5 * MINUTE)
     assert life.settled() == []
     assert life.until(START + DAY + 4 * HOUR, 5 * MINUTE).settled(START + DAY) == [MISSED]
+
+
+@pytest.mark.parametrize("then", ["sleeps, is killed", "is killed, sleeps", "sleeps while nobody is there"])
+def test_a_restart_does_not_forget_that_the_machine_slept(then: str) -> None:
+    """Over a window, in whichever order: nothing was missed, and it is up since it woke up."""
+    life = Life().until(START - HOUR)
+    if then == "sleeps, is killed":
+        life.sleeps(5 * HOUR).is_killed(5.0)
+    elif then == "is killed, sleeps":
+        life.is_killed(5.0).sleeps(5 * HOUR)
+    else:
+        life.wall += 5 * HOUR
+        life.is_killed(5.0)
+    assert life.outlook.since == pytest.approx(START + 4 * HOUR, abs=10.0)
+    assert life.until(START + 12 * HOUR, 5 * MINUTE).settled() == []
+
+
+def test_of_a_machine_that_was_suspended_nobody_knows_when() -> None:
+    """Where nothing was kept, it counts from now on; by a second that two readings of a clock take it was not."""
+    for suspended, since in ((0.5, START - DAY), (61.0, START)):
+        calendar = Calendar(configured(), BERLIN)
+        calendar.tick(START, DAY, suspended)
+        assert calendar.outlook(START).since == since
+
+
+def test_what_was_kept_by_a_clock_that_was_ahead_can_be_read_again() -> None:
+    """A clock that goes back a little is no jump, and makes no moment later than the present."""
+    calendar = Calendar(configured(), BERLIN)
+    assert calendar.clocks("this one") is None
+    calendar.tick(START, 5.0)
+    calendar.tick(START - 30, 6.0)
+    clocks = calendar.clocks("this one")
+    assert clocks is not None
+    assert decode(encode(Kept(clocks=clocks))).clocks == clocks
 
 
 def test_a_machine_that_was_switched_on_in_a_window_has_missed_nothing() -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from backupready.config import Config
 from backupready.learn import learn
 from backupready.mind.history import Recalled
+from backupready.mind.judge import KeptClocks
 from backupready.mind.loads import Loads
 from backupready.model import (
     Happened,
@@ -137,12 +138,25 @@ class Calendar:
         self._runs = dict(sorted(both.items(), key=lambda item: item[1].ended)[-_MOST_RUNS:])
         self._learned_at = None
 
-    def tick(self, wall: float, monotonic: float) -> bool:
-        """What both clocks say. Gives whether one has not gone as the other: it was set, or the machine was suspended,
-        and nothing is known of the time between."""
+    def resume(self, clocks: KeptClocks) -> None:
+        """What an earlier run of this program knew of the clocks, since the machine was started last."""
+        self._clocks, self._since = (clocks.wall, clocks.monotonic), clocks.since
+
+    def clocks(self, boot: str) -> KeptClocks | None:
+        """What a later run should know of them; None before they were told once."""
+        if self._clocks is None or self._since is None:
+            return None
+        # A clock that went back by less than a jump does not make the machine younger than it is.
+        return KeptClocks(boot, max(0.0, min(self._since, self._clocks[0])), *self._clocks)
+
+    def tick(self, wall: float, monotonic: float, suspended: float = 0.0) -> bool:
+        """What both clocks say, and for how many seconds the machine was suspended since it was started. Gives whether
+        one has not gone as the other: it was set, or the machine was suspended, and nothing is known of the time
+        between."""
         jumped = False
         if self._clocks is None:
-            self._since = wall - monotonic  # at most so long ago it was switched on
+            # At most so long ago it was switched on. When it was suspended nobody knows.
+            self._since = wall - monotonic if suspended <= _JUMP else wall
         elif abs((wall - self._clocks[0]) - (monotonic - self._clocks[1])) > _JUMP:
             self._since = wall
             jumped = True

@@ -29,7 +29,7 @@ from backupready.config import Config, ConfigError
 from backupready.mind import service
 from backupready.mind.calendar import Calendar, is_running, local_zone
 from backupready.mind.history import History, Judged, Transition
-from backupready.mind.judge import KEPT_EVERY, Judge
+from backupready.mind.judge import KEPT_EVERY, Judge, Kept
 from backupready.mind.loads import FiveMinutes, Loads
 from backupready.mind.metrics import Exposition
 from backupready.mind.sampler import Sampled, Sampler
@@ -88,6 +88,19 @@ def jitter() -> float:
     return int.from_bytes(hashlib.sha256(b"backupready" + identity).digest()[:4], "big") / 2**32
 
 
+def boot() -> str:
+    """The kernel's own name for the time since it was started; a number of this process where it does not tell."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return f"{os.getpid()} at {time.time():.6f}"
+
+
+def suspended() -> float:
+    """For how many seconds the machine was suspended since it was started."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
+
+
 class Monitor:
     """The mind's loop. `load` reads the configuration anew for a reload; `state` and `history` are what outlives a
     restart, None where nothing does."""
@@ -137,12 +150,15 @@ class Monitor:
         self._told = ""  # the line that the service manager has
         self._kept: object = None  # what was handed over last, without the moment
         self._kept_at = 0.0  # monotonic: and when
+        self._boot = boot()
         self._judge = Judge((), {}, 0.0)
         self._take(config)
         if state is not None and (kept := state.load()) is not None:
             self._judge.recall(kept)
+            if kept.clocks is not None and kept.clocks.boot == self._boot:
+                self._calendar.resume(kept.clocks)
         self._recall(_RECALL_TIMEOUT)
-        self._calendar.tick(time.time(), time.monotonic())
+        self._calendar.tick(time.time(), time.monotonic(), suspended())
         self.snapshot: Snapshot = self._judged()
         exposition = Exposition(lambda: self.snapshot, metrics)
         site = Site(lambda: self.snapshot, exposition, lambda: time.monotonic() - self._turned)
@@ -188,7 +204,7 @@ class Monitor:
         for pid in list(self._pidfds):
             self._unfollow(pid)
         if self._state is not None:
-            self._state.save(self._judge.keep(self.snapshot, time.time()))
+            self._state.save(self._to_keep())
             self._state.close()
         if self._history is not None:
             self._history.close()
@@ -596,13 +612,19 @@ class Monitor:
                 LOG.info("%s is over", belief.problem.code, extra=fields)
         self._keep()
 
+    def _to_keep(self) -> Kept:
+        return replace(self._judge.keep(self.snapshot, time.time()), clocks=self._calendar.clocks(self._boot))
+
     def _keep(self) -> None:
         """Hand over what outlives a restart: when it changes, and now and then."""
         if self._state is None:
             return
         now = time.monotonic()
-        kept = self._judge.keep(self.snapshot, time.time())
-        content = kept.verdict, kept.since, {c: (p.since, dict(p.keys)) for c, p in kept.problems.items()}
+        kept = self._to_keep()
+        content = (
+            (kept.verdict, kept.since, {c: (p.since, dict(p.keys)) for c, p in kept.problems.items()}),
+            kept.clocks.since if kept.clocks is not None else None,
+        )
         if content != self._kept or now - self._kept_at >= KEPT_EVERY:
             self._kept, self._kept_at = content, now
             self._state.save(kept)
