@@ -27,6 +27,7 @@ KEPT = Kept(
     2000.0,
     {"AGENT_STOPPED": KeptProblem(900.0, 2000.0, {"": 900.0, "b": 950.25})},
     KeptClocks("a boot", 500.0, 1990.0, 77.5),
+    {"window": {"set_to": "daily at 22:00", "seen": 1980.25, "changed": False}},
 )
 
 
@@ -108,9 +109,9 @@ def test_a_file_that_cannot_be_used_is_set_aside(
 
 
 def test_what_an_earlier_version_kept_is_read() -> None:
-    """It knew nothing of the clocks."""
+    """It knew nothing of the clocks, and had no memory."""
     document = json.loads(encode(KEPT))
-    for newer in ("clocks",):
+    for newer in ("clocks", "memory"):
         del document[newer]
     assert decode(json.dumps(document).encode()) == Kept(KEPT.verdict, KEPT.since, KEPT.at, KEPT.problems)
 

@@ -21,6 +21,7 @@ from backupready.model import (
     Problem,
     Reading,
     Reason,
+    Scalar,
     Sighting,
     Snapshot,
     Verdict,
@@ -60,13 +61,14 @@ class KeptClocks:
 class Kept:
     """What outlives a restart: since when things are as they are, and when that was known last. All times are wall
     clock, seconds since the epoch; the verdict is UNKNOWN where none was known. `clocks` are None where nothing was
-    known of them."""
+    known of them; `memory` is that of probes, by name, where it is worth more than their next look."""
 
     verdict: Verdict = Verdict.UNKNOWN
     since: float = 0.0
     at: float = 0.0
     problems: Mapping[str, KeptProblem] = field(default_factory=dict)
     clocks: KeptClocks | None = None
+    memory: Mapping[str, Mapping[str, Scalar]] = field(default_factory=dict)
 
 
 @dataclass

@@ -71,6 +71,7 @@ _FOLLOW_LOOP = 2.0  # s
 # What the record of past backups and the windows are judged by. While a backup may be running the record alone is read
 # more often, so that its end is seen soon, and the machine is left alone otherwise.
 _RECORD, _WINDOW = "past", "window"
+_OUTLIVES = (_WINDOW,)  # whose memory outlives a restart: since when the schedule is set so
 _RECALL_TIMEOUT = 2.0  # s; a frozen disk does not keep the daemon from starting
 
 
@@ -157,6 +158,7 @@ class Monitor:
             self._judge.recall(kept)
             if kept.clocks is not None and kept.clocks.boot == self._boot:
                 self._calendar.resume(kept.clocks)
+            self._memory.update({name: dict(kept.memory[name]) for name in _OUTLIVES if name in kept.memory})
         self._recall(_RECALL_TIMEOUT)
         self._calendar.tick(time.time(), time.monotonic(), suspended())
         self.snapshot: Snapshot = self._judged()
@@ -613,7 +615,9 @@ class Monitor:
         self._keep()
 
     def _to_keep(self) -> Kept:
-        return replace(self._judge.keep(self.snapshot, time.time()), clocks=self._calendar.clocks(self._boot))
+        memory = {name: dict(self._memory[name]) for name in _OUTLIVES if name in self._memory}
+        clocks = self._calendar.clocks(self._boot)
+        return replace(self._judge.keep(self.snapshot, time.time()), clocks=clocks, memory=memory)
 
     def _keep(self) -> None:
         """Hand over what outlives a restart: when it changes, and now and then."""
@@ -624,6 +628,7 @@ class Monitor:
         content = (
             (kept.verdict, kept.since, {c: (p.since, dict(p.keys)) for c, p in kept.problems.items()}),
             kept.clocks.since if kept.clocks is not None else None,
+            kept.memory,
         )
         if content != self._kept or now - self._kept_at >= KEPT_EVERY:
             self._kept, self._kept_at = content, now

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import threading
 import time
@@ -19,7 +20,7 @@ from typing import Any
 from backupready.mind import service
 from backupready.mind.judge import Kept, KeptClocks, KeptProblem
 from backupready.mind.service import LOG
-from backupready.model import Verdict
+from backupready.model import Scalar, Verdict
 
 SCHEMA = 1
 _NAME = "state.json"
@@ -40,6 +41,8 @@ def encode(kept: Kept) -> bytes:
     }
     if kept.clocks is not None:
         document["clocks"] = asdict(kept.clocks)
+    if kept.memory:
+        document["memory"] = {name: dict(memory) for name, memory in kept.memory.items()}
     return json.dumps(document, indent=1).encode() + b"\n"
 
 
@@ -71,6 +74,7 @@ def decode(data: bytes) -> Kept:
             at,
             {str(code): _problem(kept) for code, kept in document["problems"].items()},
             _clocks(document.get("clocks")),
+            {str(name): _memory(memory) for name, memory in document.get("memory", {}).items()},
         )
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         raise Unusable(f"it has a wrong form: {error!r}"[:200], "broken") from None
@@ -88,6 +92,13 @@ def _clocks(document: Any) -> KeptClocks | None:
         return None
     wall = _moment(document["wall"])
     return KeptClocks(str(document["boot"]), _moment(document["since"], wall), wall, _moment(document["monotonic"]))
+
+
+def _memory(document: Any) -> dict[str, Scalar]:
+    for key, value in document.items():
+        if not isinstance(value, (str, int, float, type(None))) or value in (math.inf, -math.inf) or value != value:
+            raise ValueError(f"{key!r} has a value that no probe remembers")
+    return dict(document)
 
 
 def _moment(value: Any, latest: float = _LATEST) -> float:
