@@ -334,8 +334,8 @@ def test_windows_without_a_run_are_counted_since_the_last_good_one() -> None:
 
 def test_after_a_change_of_the_schedule_its_first_backup_is_waited_for() -> None:
     """From weekly to daily: what lies before says nothing of a daily one."""
-    weekly = look(outlook(at=NOW - HOUR, runs=runs_at(82.0), expected_interval=7 * DAY, passed=()), schedule="weekly on"
-                  " Friday at 02:00")  # fmt: skip
+    before = outlook(at=NOW - HOUR, runs=runs_at(82.0), expected_interval=7 * DAY, passed=())
+    weekly = look(before, schedule="weekly on Friday at 02:00")
     daily = outlook(runs=runs_at(82.0))
     first = look(daily, weekly.memory, schedule="daily at 02:00")
     assert found(first) == []
