@@ -197,26 +197,41 @@ def test_a_backup_by_hand_shortly_before_a_window_does_not_close_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("schedule", "spans", "lead", "hold"),
+    ("schedule", "spans", "lead", "hold", "phases"),
     [
-        ("daily at 22:00", {}, 4 * HOUR, 15 * MINUTE),
-        ("daily at 22:00", {"window__lead": "6h"}, 21.5 * HOUR / 4, 15 * MINUTE),
-        ("daily at 22:00", {"window__lead": "10min"}, 10 * MINUTE, 10 * MINUTE),
-        ("hourly every 4 hours from 02:00 for 24 hours", {}, 1.5 * HOUR / 4, 15 * MINUTE),
-        ("hourly every 4 hours from 02:00 for 24 hours", {"window__hold": "1h"}, 1.5 * HOUR / 4, 1.5 * HOUR / 4),
-        ("hourly every 4 hours from 02:00 for 24 hours", {"window__start_window": "5h"}, 0.0, 0.0),
+        ("daily at 22:00", {}, 4 * HOUR, 15 * MINUTE, [Phase.IDLE, Phase.LEAD, Phase.HOLD]),
+        ("daily at 22:00", {"window__lead": "6h"}, 21.5 * HOUR / 4, 15 * MINUTE, [Phase.IDLE, Phase.LEAD, Phase.HOLD]),
+        ("daily at 22:00", {"window__lead": "10min"}, 10 * MINUTE, 10 * MINUTE, [Phase.IDLE, Phase.HOLD, Phase.HOLD]),
+        (
+            "hourly every 4 hours from 02:00 for 24 hours",
+            {},
+            1.5 * HOUR / 4,
+            15 * MINUTE,
+            [Phase.IDLE, Phase.LEAD, Phase.HOLD],
+        ),
+        (
+            "hourly every 4 hours from 02:00 for 24 hours",
+            {"window__hold": "1h"},
+            1.5 * HOUR / 4,
+            1.5 * HOUR / 4,
+            [Phase.IDLE, Phase.HOLD, Phase.HOLD],
+        ),
+        (
+            "hourly every 4 hours from 02:00 for 24 hours",
+            {"window__start_window": "5h"},
+            0.0,
+            0.0,
+            [Phase.OPEN, Phase.OPEN, Phase.OPEN],
+        ),
     ],
 )
-def test_a_lead_leaves_time_that_is_none(schedule: str, spans: dict[str, str], lead: float, hold: float) -> None:
+def test_a_lead_leaves_time_that_is_none(
+    schedule: str, spans: dict[str, str], lead: float, hold: float, phases: list[Phase]
+) -> None:
     """At most a quarter of the time between two windows is lead, and hold no more than that."""
     calendar = Calendar(configured(schedule, **spans), BERLIN)
     assert calendar.outlook(START - 10 * MINUTE).lead == lead
-    for before, phase in ((lead, Phase.LEAD), (lead + 1, Phase.IDLE), (hold, Phase.HOLD), (hold + 1, None)):
-        seen = calendar.outlook(START - before).phase
-        if lead and phase is not None and before != hold:
-            assert seen is phase
-        elif lead and before == hold:
-            assert seen is Phase.HOLD
+    assert [calendar.outlook(START - before).phase for before in (lead + 1, lead, hold)] == phases
 
 
 @pytest.mark.parametrize("schedule", ["daily at 22:00", "hourly every 4 hours from 02:00 for 24 hours", ""])

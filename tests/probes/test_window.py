@@ -297,7 +297,7 @@ def test_when_a_backup_is_overdue(
     """After the interval, the time in which a job may start, and an hour; over time in which the machine was on."""
     # The limit is measured from a run's end, and runs take a minute.
     runs = tuple(run(NOW - ago * HOUR - 60) for ago in hours)
-    looked = look(outlook(passed=(), runs=runs, **changes), **texts)
+    looked = look(outlook(passed=(), runs=runs, **changes), None, **texts)
     told = [f.evidence["limit_hours"] for f in looked.findings if f.problem == "BACKUP_OVERDUE"]
     assert told == ([] if limit is None else [limit])
 
