@@ -38,6 +38,8 @@ outlook    what the resident process knows of the windows, null when it cannot b
              lead               hours
              since              for how many hours the machine has been on, null when that cannot be told; by default as
                                 long as the oldest of its processes
+             seen               for how many hours the schedule has been seen to be set so, null where nobody has looked
+                                before; by default for longer than there is a record
              loads              [[hours from `at`, hours to the end, cpu, memory, steal, io] …], one every five minutes
            The runs are those that the machine has on record.
 unit       properties that differ from a healthy unit's; null when the service manager cannot be asked
@@ -85,6 +87,9 @@ from backupready.model import (
     Unreachable,
     Window,
 )
+from backupready.observe import observe
+from backupready.probes import window
+from fake import FakeMachine
 from history import Run, history
 
 DATA = Path(__file__).parent / "data"
@@ -348,8 +353,15 @@ def believe(scenario: Mapping[str, Any], place: Path) -> Believed:
         )
     )
     settings = config.load(table, place_config)
+    seen = (scenario.get("outlook") or {}).get("seen", 9600)
+    earlier: Mapping[str, Any] = {}
+    if seen is not None:
+        earlier = observe(window.PROBE, FakeMachine(calendar=Outlook(at - seen * 3600.0)), settings).memory
     snapshot = cli.check(
-        settings, lambda memory: ScenarioMachine(place, at, scenario, memory), {"name": "scenario"}, changes=False
+        settings,
+        lambda memory: ScenarioMachine(place, at, scenario, {**earlier, **memory}),
+        {"name": "scenario"},
+        changes=False,
     )
     active = frozenset(
         f"{reason.problem.code}({reason.key})" if reason.key else reason.problem.code

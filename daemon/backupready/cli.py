@@ -213,7 +213,8 @@ def check(settings: Config, machine_for: MachineFor, facts: Mapping[str, str], c
     needed = settings["window.consistency"] == "application"
     judge = Judge(enabled, intervals, settings["look.deadline"].total_seconds(), needed=needed)
     calendar = Calendar(settings, local_zone(settings["machine.root"]))
-    calendar.tick(time.time(), time.monotonic())
+    monotonic = time.monotonic()
+    calendar.tick(time.time(), monotonic, time.clock_gettime(time.CLOCK_BOOTTIME) - monotonic)
     started, skipped = time.monotonic(), 0.0
     due: Sequence[Probe] = [probe for probe in enabled if probe.voids]
     later = [probe for probe in enabled if not probe.voids]

@@ -561,8 +561,8 @@ class Outlook:
     None where neither is known. `passed` are windows that are over, oldest first, as far back as there is anything to
     hold against them; `runs` the backups on record, oldest first, and `loads` how busy the machine was. `since` is from
     when on the machine has been up without a break, and its clock has not been set; None where that is not known.
-    `unread` says why the newest of the record cannot be told; empty where it can. `predictions` are the newest, oldest
-    first, and `scores` how often which verdict met with what.
+    `unread` says why the newest of the record cannot be told, `unplanned` why no windows can; empty where they can.
+    `predictions` are the newest, oldest first, and `scores` how often which verdict met with what.
     """
 
     at: float
@@ -578,6 +578,7 @@ class Outlook:
     loads: tuple[Load, ...] = ()
     since: float | None = None
     unread: str = ""
+    unplanned: str = ""
     predictions: tuple[Prediction, ...] = ()
     scores: tuple[tuple[Verdict, Happened, int], ...] = ()
 

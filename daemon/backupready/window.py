@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
-from backupready.model import Phase, Window
+from backupready.model import Phase, Run, Window
 from backupready.zones import WINDOWS
 
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
@@ -27,6 +27,12 @@ DURATIONS = range(4, 25)  # hours
 # Backup's FAQ on virtual machines.
 START_WINDOW = 7200.0
 EXPECTED_DURATION = 1800.0
+
+# Two clocks differ by so much at most; a greater skew is told elsewhere.
+SKEW = 300.0
+# A backup that begins so long before a window is that window's own all the same. One that was started by hand before it
+# is not: the window's own comes nevertheless.
+_OWN_EARLY = 60.0
 
 # Every schedule has a start in nine days: a week, a day that a zone skips (Samoa's in 2011), an hour of summer time.
 _LONGEST_GAP = 9 * 86400.0
@@ -142,6 +148,19 @@ def zone_name(text: str) -> str:
 def read_zones_anew() -> None:
     """From now on schedules go by tzdata as it is now; otherwise a zone is kept as it was when it was first read."""
     zoneinfo.ZoneInfo.clear_cache()
+
+
+def is_own(run: Run, window: Window, duration: float) -> bool:
+    """Whether a run is the backup that a window is for. Of one whose beginning is not on record it is known that it
+    took up to `duration` seconds."""
+    late = duration if run.began is None else 0.0
+    return window.start - _OWN_EARLY <= run.start <= window.end + late
+
+
+def is_near(run: Run, window: Window, duration: float) -> bool:
+    """Whether it may be, or is as good as that, as far as the clocks of two machines differ."""
+    late = max(SKEW, duration) if run.began is None else SKEW
+    return window.start - SKEW <= run.start <= window.end + late
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,11 @@ from hypothesis import strategies as st
 from backupready.config import Config
 from backupready.mind.calendar import Calendar, local_zone
 from backupready.mind.history import Recalled
+from backupready.mind.judge import Kept
 from backupready.mind.loads import SLOT, Loads
-from backupready.model import Finding, Happened, Load, Outlook, Phase, Prediction, Run, Snapshot, Verdict
+from backupready.mind.state import decode, encode
+from backupready.model import Finding, Happened, Load, Outlook, Phase, Prediction, Run, Snapshot, Verdict, Window
+from backupready.window import Plan
 from fake import configuration, looked, probe, problem, snapshot
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
@@ -126,7 +129,10 @@ class Life:
     def is_killed(self, off: float = 0.0) -> Life:
         """It knows then what the history has, and has not looked yet."""
         self.wall, self.monotonic = self.wall + off, self.monotonic + off
+        clocks = self.calendar.clocks("this one")
+        assert clocks is not None
         self.calendar = Calendar(self.config, BERLIN)
+        self.calendar.resume(clocks)
         kept_runs = tuple(one for one in self.runs if one.ended <= self.wall - off)
         self.calendar.recall(Recalled(runs=kept_runs, predictions=tuple(self.kept.values())))
         self.before = None
@@ -183,6 +189,88 @@ def test_a_backup_under_way_is_open_wherever_it_stands() -> None:
     assert life.until(by_hand.ended + MINUTE).outlook.phase is Phase.IDLE
 
 
+def test_a_backup_by_hand_shortly_before_a_window_does_not_close_it() -> None:
+    """The window's own is still to come."""
+    life = Life(runs=[run(START - 3 * MINUTE, seconds=MINUTE), run(START + HOUR)]).until(START + 30 * MINUTE)
+    assert life.outlook.phase is Phase.OPEN
+    assert life.until(START + HOUR + 10 * MINUTE).outlook.phase is Phase.IDLE
+
+
+@pytest.mark.parametrize(
+    ("schedule", "spans", "lead", "hold", "phases"),
+    [
+        ("daily at 22:00", {}, 4 * HOUR, 15 * MINUTE, [Phase.IDLE, Phase.LEAD, Phase.HOLD]),
+        ("daily at 22:00", {"window__lead": "6h"}, 21.5 * HOUR / 4, 15 * MINUTE, [Phase.IDLE, Phase.LEAD, Phase.HOLD]),
+        ("daily at 22:00", {"window__lead": "10min"}, 10 * MINUTE, 10 * MINUTE, [Phase.IDLE, Phase.HOLD, Phase.HOLD]),
+        (
+            "hourly every 4 hours from 02:00 for 24 hours",
+            {},
+            1.5 * HOUR / 4,
+            15 * MINUTE,
+            [Phase.IDLE, Phase.LEAD, Phase.HOLD],
+        ),
+        (
+            "hourly every 4 hours from 02:00 for 24 hours",
+            {"window__hold": "1h"},
+            1.5 * HOUR / 4,
+            1.5 * HOUR / 4,
+            [Phase.IDLE, Phase.HOLD, Phase.HOLD],
+        ),
+        (
+            "hourly every 4 hours from 02:00 for 24 hours",
+            {"window__start_window": "5h"},
+            0.0,
+            0.0,
+            [Phase.OPEN, Phase.OPEN, Phase.OPEN],
+        ),
+    ],
+)
+def test_a_lead_leaves_time_that_is_none(
+    schedule: str, spans: dict[str, str], lead: float, hold: float, phases: list[Phase]
+) -> None:
+    """At most a quarter of the time between two windows is lead, and hold no more than that."""
+    calendar = Calendar(configured(schedule, **spans), BERLIN)
+    assert calendar.outlook(START - 10 * MINUTE).lead == lead
+    assert [calendar.outlook(START - before).phase for before in (lead + 1, lead, hold)] == phases
+
+
+@pytest.mark.parametrize("schedule", ["daily at 22:00", "hourly every 4 hours from 02:00 for 24 hours", ""])
+def test_at_the_end_of_all_dates_it_has_no_plan_and_says_so(schedule: str) -> None:
+    """A clock may show anything."""
+    calendar = Calendar(configured(schedule), BERLIN)
+    calendar.read([run(START - day * DAY) for day in range(10)])
+    for end in (datetime(9999, 1, 1, tzinfo=timezone.utc), datetime(9999, 12, 31, 23, 59, 59, tzinfo=timezone.utc)):
+        wall = end.timestamp()
+        calendar.tick(wall, DAY)
+        outlook = calendar.outlook(wall, loads=Loads())
+        assert (outlook.window, outlook.phase, outlook.passed) == (None, Phase.IDLE, ())
+        assert "end of all dates" in outlook.unplanned
+        now = replace(WELL, outlook=outlook)
+        assert calendar.hold(now, now, running=False) == ()
+    assert calendar.outlook(end.timestamp() - 366 * DAY).unplanned == ""
+
+
+def test_what_nobody_can_tell_any_more_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For windows that are given up no plan is reckoned, and of dense ones no more than some weeks are looked back."""
+    config = configured("hourly every 4 hours from 02:00 for 24 hours")
+    asked: list[float] = []
+    between = Plan.between
+
+    def counted(plan: Plan, after: float, before: float) -> tuple[Window, ...]:
+        asked.append(after)
+        return between(plan, after, before)
+
+    monkeypatch.setattr(Plan, "between", counted)
+    for given_up in (0, 50):
+        life = Life(config).goes_on(HOUR)
+        old = tuple(Prediction(START - n * 4 * HOUR, START, Verdict.READY, ()) for n in range(20, 20 + given_up))
+        life.calendar.recall(Recalled(predictions=old))
+        asked.clear()
+        life.turn()
+        assert len(asked) < 6
+    assert 50 < len(life.calendar.outlook(START, loads=Loads()).passed) <= 100
+
+
 def test_without_a_schedule_nothing_is_said_of_windows() -> None:
     """And nothing is predicted, missed or wrong."""
     life = Life(configured("")).until(END + HOUR, 5 * MINUTE)
@@ -214,14 +302,23 @@ def test_what_was_noted_by_a_clock_that_was_ahead_does_not_close_a_window() -> N
         ([], MISSED),
         ([run(START - 45, seconds=30)], SUCCEEDED),
         ([run(START - 45, seconds=10 * MINUTE)], SUCCEEDED),
-        ([run(START - 5 * MINUTE, seconds=MINUTE)], MISSED),
-        ([run(END + MINUTE)], MISSED),
+        ([run(START - 6 * MINUTE, seconds=MINUTE)], MISSED),
+        ([run(START - 5 * MINUTE, seconds=MINUTE)], SUCCEEDED),
+        ([run(START - 5 * MINUTE, seconds=MINUTE), run(START + HOUR, FAILED)], FAILED),
+        ([run(START - 5 * MINUTE, FAILED, seconds=MINUTE)], MISSED),
+        ([run(END + 6 * MINUTE)], MISSED),
+        ([run(END + 5 * MINUTE)], SUCCEEDED),
+        ([Run(END + 30 * MINUTE, 1, SUCCEEDED)], MISSED),
+        ([Run(END + 15 * MINUTE, 1, SUCCEEDED)], SUCCEEDED),
+        ([Run(END + 10 * MINUTE, 41, FAILED)], FAILED),
         ([run(END - 5 * MINUTE, seconds=HOUR)], SUCCEEDED),
     ],
     ids=[
         "succeeded", "crash consistent", "failed, then succeeded", "succeeded, then failed", "failed",
         "failed elsewhere at last", "missed", "a little early", "under way as it opens", "by hand before it",
-        "after it", "under way at its end",
+        "by another clock or by hand", "by hand, and then its own", "failed before it", "after it",
+        "after it by another clock", "unknown beginning, on record too late", "unknown beginning",
+        "failed, unknown beginning", "under way at its end",
     ],
 )  # fmt: skip
 def test_each_window_has_one_prediction_and_one_outcome(runs: list[Run], happened: Happened) -> None:
@@ -425,6 +522,40 @@ def test_of_a_machine_that_slept_no_backup_was_missed(asleep: float, awake: floa
     life = Life().until(START + asleep).sleeps(awake - asleep).until(START + 12 * HOUR, 5 * MINUTE)
     assert life.settled() == []
     assert life.until(START + DAY + 4 * HOUR, 5 * MINUTE).settled(START + DAY) == [MISSED]
+
+
+@pytest.mark.parametrize("then", ["sleeps, is killed", "is killed, sleeps", "sleeps while nobody is there"])
+def test_a_restart_does_not_forget_that_the_machine_slept(then: str) -> None:
+    """Over a window, in whichever order: nothing was missed, and it is up since it woke up."""
+    life = Life().until(START - HOUR)
+    if then == "sleeps, is killed":
+        life.sleeps(5 * HOUR).is_killed(5.0)
+    elif then == "is killed, sleeps":
+        life.is_killed(5.0).sleeps(5 * HOUR)
+    else:
+        life.wall += 5 * HOUR
+        life.is_killed(5.0)
+    assert life.outlook.since == pytest.approx(START + 4 * HOUR, abs=10.0)
+    assert life.until(START + 12 * HOUR, 5 * MINUTE).settled() == []
+
+
+def test_of_a_machine_that_was_suspended_nobody_knows_when() -> None:
+    """Where nothing was kept, it counts from now on; by a second that two readings of a clock take it was not."""
+    for suspended, since in ((0.5, START - DAY), (61.0, START)):
+        calendar = Calendar(configured(), BERLIN)
+        calendar.tick(START, DAY, suspended)
+        assert calendar.outlook(START).since == since
+
+
+def test_what_was_kept_by_a_clock_that_was_ahead_can_be_read_again() -> None:
+    """A clock that goes back a little is no jump, and makes no moment later than the present."""
+    calendar = Calendar(configured(), BERLIN)
+    assert calendar.clocks("this one") is None
+    calendar.tick(START, 5.0)
+    calendar.tick(START - 30, 6.0)
+    clocks = calendar.clocks("this one")
+    assert clocks is not None
+    assert decode(encode(Kept(clocks=clocks))).clocks == clocks
 
 
 def test_a_machine_that_was_switched_on_in_a_window_has_missed_nothing() -> None:

@@ -27,9 +27,9 @@ from backupready import catalogue, config, probes, report, wire
 from backupready.demo import EmulatedGuest
 from backupready.mind import service
 from backupready.mind.history import History, Recalled
-from backupready.mind.judge import Kept
+from backupready.mind.judge import Kept, KeptClocks
 from backupready.mind.metrics import Exposition
-from backupready.mind.monitor import Monitor, jitter, look_command
+from backupready.mind.monitor import Monitor, boot, jitter, look_command
 from backupready.model import (
     Access,
     BeliefState,
@@ -309,11 +309,12 @@ class KeepsCount:
 
     failures = 0
 
-    def __init__(self) -> None:
+    def __init__(self, kept: Kept | None = None) -> None:
+        self.kept = kept
         self.saved: list[Kept] = []
 
-    def load(self) -> None:
-        return None
+    def load(self) -> Kept | None:
+        return self.kept
 
     def save(self, kept: Kept) -> None:
         self.saved.append(kept)
@@ -337,6 +338,35 @@ def test_what_outlives_a_restart_is_written_when_it_changes(tmp_path: Path) -> N
     finally:
         monitor.close()
     assert len(state.saved) == 2  # the last, at the end
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["same boot", "another"])
+def test_what_was_known_of_the_clocks_is_so_as_long_as_the_machine_was_not_started_anew(
+    same: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And since when the schedule is set so, in any case; both are handed over again."""
+    monkeypatch.setattr("backupready.mind.monitor.suspended", lambda: 0.0)
+    file = tmp_path / "x.conf"
+    file.write_text("[web]\nlisten_address = 127.0.0.1:0\n")
+    loaded = config.load(catalogue.SETTINGS, file)
+    chosen = [one for one in probes.PROBES if one.name == "window"]
+    wall, monotonic = time.time(), time.monotonic()
+    clocks = KeptClocks(boot() if same else "another", wall - 100, wall, monotonic)
+    state: Any = KeepsCount(Kept(clocks=clocks, memory={"window": {"set_to": "another way", "seen": 5.0}}))
+    monitor = Monitor(loaded, lambda: loaded, chosen, probes.METRICS, [sys.executable, "-c", EXITS], state)
+    try:
+        assert monitor.snapshot.outlook is not None
+        since = wall - 100 if same else wall - monotonic
+        assert monitor.snapshot.outlook.since == pytest.approx(since, abs=30.0)
+        while not state.saved or not state.saved[-1].memory:
+            monitor.turn()
+    finally:
+        monitor.close()
+    kept = state.saved[-1]
+    assert kept.clocks is not None
+    assert (kept.clocks.boot, kept.clocks.since) == (boot(), monitor.snapshot.outlook.since)
+    assert kept.memory["window"]["changed"] is True
+    assert kept.memory["window"]["seen"] == pytest.approx(time.time(), abs=600.0)
 
 
 def test_looks_that_cannot_be_ended_are_not_joined(mind: Callable[..., Mind], monkeypatch: pytest.MonkeyPatch) -> None:

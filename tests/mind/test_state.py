@@ -17,11 +17,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backupready.mind import service, state
-from backupready.mind.judge import Kept, KeptProblem
+from backupready.mind.judge import Kept, KeptClocks, KeptProblem
 from backupready.mind.state import StateFile, Unusable, decode, encode
 from backupready.model import Verdict
 
-KEPT = Kept(Verdict.BLOCKED, 1000.5, 2000.0, {"AGENT_STOPPED": KeptProblem(900.0, 2000.0, {"": 900.0, "b": 950.25})})
+KEPT = Kept(
+    Verdict.BLOCKED,
+    1000.5,
+    2000.0,
+    {"AGENT_STOPPED": KeptProblem(900.0, 2000.0, {"": 900.0, "b": 950.25})},
+    KeptClocks("a boot", 500.0, 1990.0, 77.5),
+    {"window": {"set_to": "daily at 22:00", "seen": 1980.25, "changed": False}},
+)
 
 
 @pytest.fixture
@@ -99,6 +106,14 @@ def test_a_file_that_cannot_be_used_is_set_aside(
     it.close()
     assert file().load() == KEPT
     assert kept.read_text() == text
+
+
+def test_what_an_earlier_version_kept_is_read() -> None:
+    """It knew nothing of the clocks, and had no memory."""
+    document = json.loads(encode(KEPT))
+    for newer in ("clocks", "memory"):
+        del document[newer]
+    assert decode(json.dumps(document).encode()) == Kept(KEPT.verdict, KEPT.since, KEPT.at, KEPT.problems)
 
 
 VALUES: st.SearchStrategy[object] = (

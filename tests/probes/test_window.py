@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
-from types import MappingProxyType
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -13,6 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backupready.mind.judge import Kept
+from backupready.mind.state import decode, encode
 from backupready.model import (
     CannotTell,
     Finding,
@@ -61,8 +62,11 @@ def runs_at(*hours: float) -> tuple[Run, ...]:
     return tuple(run(NOW - ago * HOUR) for ago in hours)
 
 
-def look(seen: Outlook, memory: Mapping[str, Any] = MappingProxyType({}), **texts: str) -> Looked:
+def look(seen: Outlook, memory: Mapping[str, Any] | None = None, **texts: str) -> Looked:
+    """By what it remembers of earlier looks; else these have seen it set so for longer than there is a record."""
     config = configuration([window.PROBE], **{f"window__{key}": text for key, text in texts.items()})
+    if memory is None:
+        memory = observe(window.PROBE, FakeMachine(calendar=outlook(at=0.0)), config).memory
     looked = observe(window.PROBE, FakeMachine(calendar=seen, memory=memory), config)
     assert looked.state is ProbeState.OK, looked.traceback
     return looked
@@ -131,11 +135,64 @@ def test_a_schedule_that_was_set_anew_starts_anew() -> None:
     whole = outlook(runs=runs_at(*MIDDAY))
     first = look(whole, schedule="daily at 22:00")
     assert found(first) == ["WINDOW_CONTRADICTED"]
+    assert found(look(whole, first.memory, schedule="daily at 22:00")) == ["WINDOW_CONTRADICTED"]
+    assert found(look(whole, first.memory, schedule="daily at 22:00", duration="1h")) == []
     changed = look(whole, first.memory, schedule="daily at 13:30")
     assert found(changed) == []
     assert found(look(whole, changed.memory, schedule="daily at 13:30")) == []
     later = replace(whole, at=NOW + 4 * DAY, passed=tuple(_later(PASSED, 4)), runs=runs_at(*MIDDAY, -12, -36, -60, -84))
     assert found(look(later, changed.memory, schedule="daily at 13:30")) == ["WINDOW_CONTRADICTED"]
+
+
+def test_a_schedule_of_which_nothing_is_remembered_is_new() -> None:
+    """Nothing from before the first look is held against it, and what is remembered is so in a state file too."""
+    whole = outlook(runs=runs_at(*MIDDAY))
+    first = look(whole, {})
+    assert found(first) == []
+    kept = decode(encode(Kept(memory={"window": dict(first.memory)}))).memory["window"]
+    later = replace(whole, at=NOW + 4 * DAY, passed=tuple(_later(PASSED, 4)), runs=runs_at(*MIDDAY, -12, -36, -60, -84))
+    assert found(look(later, kept)) == ["WINDOW_CONTRADICTED"]
+    assert found(look(later, {})) == []
+
+
+def test_a_long_schedule_is_remembered_as_well() -> None:
+    """What is remembered is cut where it is long."""
+    schedule = "; ".join(f"daily at {hour:02}:{minute:02}" for hour in range(24) for minute in (0, 30))
+    first = look(outlook(), {}, schedule=schedule)
+    assert look(outlook(at=NOW + DAY), first.memory, schedule=schedule).memory == first.memory
+
+
+@pytest.mark.parametrize(
+    ("days", "confidence", "changes", "contradicted"),
+    [
+        (7, 0.95, {}, True),
+        (7, 0.85, {}, False),  # not sure enough
+        (5, 0.95, {}, False),  # four of them besides
+        (7, 0.95, {"configured": False}, False),
+    ],
+)
+def test_what_runs_besides_the_windows_contradicts_them_too(
+    days: int, confidence: float, changes: dict[str, Any], contradicted: bool
+) -> None:
+    """A weekly schedule is configured, and it is kept to; but backups run every night."""
+    runs = runs_at(*NIGHTLY[-days:])
+    learned = (LearnedSchedule("daily at 02:00", confidence, tuple(one.start for one in runs)),)
+    seen = outlook(
+        passed=tuple(replace(one, schedule="weekly") for one in (PASSED[-1],) if days != 7)
+        or (replace(PASSED[0], schedule="weekly"), replace(PASSED[-1], schedule="weekly")),
+        runs=runs,
+        learned=learned,
+        expected_interval=7 * DAY,
+        **changes,
+    )
+    if days == 5:
+        seen = replace(seen, passed=(PASSED[2], PASSED[-1]))
+    looked = look(seen)
+    assert found(looked) == (["WINDOW_CONTRADICTED"] if contradicted else [])
+    for finding in looked.findings:
+        assert finding.evidence["learned"] == "daily at 02:00"
+        assert (finding.evidence["configured"], finding.evidence["runs_elsewhere"]) == ("weekly", 5)
+    assert found(look(seen, {})) == []
 
 
 def _later(windows: Sequence[Window], days: int) -> list[Window]:
@@ -219,15 +276,17 @@ def test_a_schedule_that_is_kept_to_is_never_contradicted(late: list[float], by_
 @pytest.mark.parametrize(
     ("hours", "changes", "texts", "limit"),
     [
-        ((50.0, 27.1), {}, {}, 27.0),
-        ((50.0, 26.9), {}, {}, None),
-        ((50.0, 27.1), {"expected_interval": 25 * HOUR}, {}, None),  # the night on which the clocks go back
-        ((50.0, 27.1), {}, {"start_window": "4h"}, None),
-        ((50.0, 29.1), {}, {"start_window": "4h"}, 29.0),
-        ((50.0, 27.1), {}, {"expected_interval": "7d"}, None),  # the setting has the last word
-        ((50.0, 13.1), {}, {"expected_interval": "10h"}, 13.0),
-        ((50.0, 27.1), {"since": NOW - 26 * HOUR}, {}, None),  # it was off
-        ((50.0, 27.1), {"window": None, "expected_interval": None}, {}, None),  # too few to learn from
+        ((50.0, 27.6), {}, {}, 27.5),
+        ((50.0, 27.4), {}, {}, None),
+        ((50.0, 27.6), {"expected_interval": 25 * HOUR}, {}, None),  # the night on which the clocks go back
+        ((50.0, 27.6), {}, {"start_window": "4h"}, None),
+        ((50.0, 29.6), {}, {"start_window": "4h"}, 29.5),
+        ((50.0, 29.6), {}, {"duration": "3h"}, None),
+        ((50.0, 30.1), {}, {"duration": "3h"}, 30.0),
+        ((50.0, 27.6), {}, {"expected_interval": "7d"}, None),  # the setting has the last word
+        ((50.0, 13.6), {}, {"expected_interval": "10h"}, 13.5),
+        ((50.0, 27.6), {"since": NOW - 26 * HOUR}, {}, None),  # it was off
+        ((50.0, 27.6), {"window": None, "expected_interval": None}, {}, None),  # too few to learn from
         ((), {}, {}, None),  # never backed up: there is nothing that it would be late after
         ((-30.0,), {}, {}, None),  # ahead of the clock
     ],
@@ -238,7 +297,7 @@ def test_when_a_backup_is_overdue(
     """After the interval, the time in which a job may start, and an hour; over time in which the machine was on."""
     # The limit is measured from a run's end, and runs take a minute.
     runs = tuple(run(NOW - ago * HOUR - 60) for ago in hours)
-    looked = look(outlook(passed=(), runs=runs, **changes), {}, **texts)
+    looked = look(outlook(passed=(), runs=runs, **changes), None, **texts)
     told = [f.evidence["limit_hours"] for f in looked.findings if f.problem == "BACKUP_OVERDUE"]
     assert told == ([] if limit is None else [limit])
 
@@ -254,7 +313,7 @@ def test_a_failed_run_is_no_backup() -> None:
             "last_run": "2026-11-22T14:24:02Z",
             "last_good": "2026-11-19T14:24:02Z",
             "hours_since": 82.0,
-            "limit_hours": 27.0,
+            "limit_hours": 27.5,
             "learned_from_runs": None,
             "windows_without_a_run": 0,
         },
@@ -271,6 +330,49 @@ def test_windows_without_a_run_are_counted_since_the_last_good_one() -> None:
     """Those that are over."""
     (finding,) = look(outlook(runs=runs_at(*NIGHTLY[:4]))).findings
     assert finding.evidence["windows_without_a_run"] == 3
+
+
+def test_after_a_change_of_the_schedule_its_first_backup_is_waited_for() -> None:
+    """From weekly to daily: what lies before says nothing of a daily one."""
+    before = outlook(at=NOW - HOUR, runs=runs_at(82.0), expected_interval=7 * DAY, passed=())
+    weekly = look(before, schedule="weekly on Friday at 02:00")
+    daily = outlook(runs=runs_at(82.0))
+    first = look(daily, weekly.memory, schedule="daily at 02:00")
+    assert found(first) == []
+    for hours, overdue in ((27, False), (28, True)):
+        later = replace(daily, at=NOW + hours * HOUR, window=None, passed=tuple(_later(PASSED, 1)))
+        looked = look(later, first.memory, schedule="daily at 02:00")
+        assert (found(looked) == ["BACKUP_OVERDUE"]) is overdue
+    assert found(look(daily, {}, schedule="daily at 02:00")) == ["BACKUP_OVERDUE"]
+
+
+def test_a_restart_does_not_make_a_backup_less_late() -> None:
+    """As long as it is known of a window that the machine was on: by its load, or by a run that failed."""
+    late = outlook(runs=runs_at(*NIGHTLY[:4]), since=NOW - HOUR)
+    loads = tuple(Load(one.start + n * 300.0, 0.1, 0.1) for one in PASSED for n in range(30))
+    assert found(look(late)) == []
+    assert found(look(replace(late, loads=loads))) == ["BACKUP_OVERDUE"]
+    assert found(look(replace(late, loads=loads[:-30]))) == []  # it was off in the last one
+    failed = (*late.runs, *(run(NOW - ago * HOUR, Happened.FAILED) for ago in NIGHTLY[4:]))
+    assert found(look(replace(late, runs=failed))) == ["BACKUP_OVERDUE"]
+
+
+def test_while_its_window_is_open_a_backup_is_not_late_yet() -> None:
+    """What was late when it opened stays so."""
+    now = Window(NOW - 3 * HOUR, NOW + 9 * HOUR, "daily")
+    for hours, overdue in ((28.0, False), (31.0, True)):
+        seen = outlook(runs=runs_at(hours), passed=(), window=now)
+        assert (found(look(seen)) == ["BACKUP_OVERDUE"]) is overdue
+        assert found(look(replace(seen, window=NEXT))) == ["BACKUP_OVERDUE"]
+
+
+def test_by_what_is_learned_one_window_without_a_backup_is_not_late() -> None:
+    """It may have been moved."""
+    learned = tuple(replace(one, learned=True) for one in PASSED)
+    for hours, overdue in ((NIGHTLY[:-1], False), (NIGHTLY[:-2], True)):
+        seen = outlook(runs=runs_at(*hours), passed=learned, configured=False)
+        assert (found(look(seen)) == ["BACKUP_OVERDUE"]) is overdue
+        assert found(look(replace(seen, passed=PASSED, configured=True))) == ["BACKUP_OVERDUE"]
 
 
 def test_overdue_cannot_be_told_without_up_time_or_the_newest_run() -> None:
@@ -320,6 +422,10 @@ def test_the_next_start_is_told() -> None:
     assert told(outlook()) == (NEXT.start, 4 * HOUR, DAY)
     now = Window(NOW - HOUR, NOW + HOUR, "daily")
     assert told(outlook(window=now, upcoming=(NEXT,))) == (NEXT.start, 4 * HOUR, DAY)
+    (interval,) = [
+        one.value for one in look(outlook(), expected_interval="7d").readings if one.metric.endswith("interval_seconds")
+    ]
+    assert interval == 7 * DAY
     assert told(outlook(window=None, expected_interval=None, configured=False)) == (None, None, None)
     assert {metric.name for metric in window.METRICS} == {f"backupready_window_{name}" for name in names}
 
@@ -339,6 +445,22 @@ def test_windows_that_were_busy_are_told_with_their_numbers() -> None:
     assert keys == ["memory"]
 
 
+def test_a_window_without_length_tells_of_no_machine_that_was_on() -> None:
+    """Nor one in which nothing was noted."""
+    passed = tuple(replace(one, end=one.start) for one in PASSED)
+    whole = outlook(runs=runs_at(*MIDDAY), passed=passed, since=NOW - HOUR)
+    assert found(look(whole)) == []
+    noted = tuple(Load(one.start // 300 * 300, 0.1, 0.1) for one in passed)
+    assert "WINDOW_CONTRADICTED" in found(look(replace(whole, loads=noted)))
+
+
+def test_at_the_end_of_all_dates_nothing_can_be_told() -> None:
+    """It says why."""
+    looked = look(outlook(window=None, configured=False, unplanned="the clock shows the end of all dates"))
+    assert found(looked) == []
+    assert [one.why for one in looked.unknown] == ["the clock shows the end of all dates"]
+
+
 def test_without_an_outlook_nothing_can_be_told() -> None:
     """Neither is anything healthy."""
     looked = observe(window.PROBE, FakeMachine(), configuration([window.PROBE]))
@@ -350,6 +472,12 @@ def test_without_an_outlook_nothing_can_be_told() -> None:
     [
         ("consistency", "file", "neither application nor crash"),
         ("start_window", "soon", "no time span|not a time span"),
+        ("start_window", "9s", "not from 10s to 12h"),
+        ("start_window", "800000d", "not from 10s to 12h"),
+        ("duration", "0", "not from 1s to 1d"),
+        ("duration", "25h", "not from 1s to 1d"),
+        ("lead", "8d", "not from 0s to 7d"),
+        ("hold", "8d", "not from 0s to 7d"),
         ("cpu_percent", "100", "no number from 1 to 99"),
         ("learn", "perhaps", "neither yes nor no"),
     ],

@@ -8,15 +8,19 @@ caller says when, by both clocks.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Callable
 
 from backupready.config import Config
 from backupready.learn import learn
 from backupready.mind.history import Recalled
+from backupready.mind.judge import KeptClocks
 from backupready.mind.loads import Loads
 from backupready.model import (
     Happened,
@@ -29,14 +33,13 @@ from backupready.model import (
     Verdict,
     Window,
 )
-from backupready.window import Plan, Schedule, parse, zone_name
+from backupready.window import SKEW, Plan, Schedule, is_near, is_own, parse, zone_name
 
 GOOD = (Happened.SUCCEEDED, Happened.CRASH_CONSISTENT)
-# A backup that begins so long before its window belongs to it all the same: the clocks of two machines. One that was
-# started by hand shortly before does not: the window's own comes all the same.
-_EARLY = 60.0  # s
 # The clocks do not agree by so much: the wall clock was set, or the machine was suspended.
 _JUMP = 60.0  # s
+# A run that ends so long from now was noted by a clock that is not quite ours; later ones by one that was wrong.
+_AHEAD_OF_US = 60.0  # s
 # What was believed at most so long before a window opened is the prediction for it.
 _FRESH = 900.0  # s
 # So often after a window's end its backup has been looked for when it is given up.
@@ -46,6 +49,10 @@ _GIVEN_UP = 86400.0  # s
 _MOST_RUNS = 400
 _MOST_PREDICTIONS = 100  # that are remembered; of those before there is the score
 _LOOK_BACK = 35 * 86400.0  # s
+_MOST_WINDOWS = 100  # that are looked back over: two weeks of one in four hours, and five of a nightly one
+# At most such a part of the time between two windows is the lead: what is before every window is before none.
+_MOST_LEAD = 0.25
+_LAST_PLANNED = 253370764800.0  # the year 9999 begins; dates end with it, and a schedule looks ahead
 _LEARN_AGAIN = 3600.0  # s
 # Less regular backups may be planned by the hour of somebody's free time.
 _CONFIDENT = 0.6
@@ -79,6 +86,7 @@ class Calendar:
         self._may_learn: bool = config["window.learn"]
         self._zones = tuple(dict.fromkeys((zone, config["window.time_zone"], "UTC")))
         self._runs: dict[tuple[int, int], Run] = {}
+        self._by_start: tuple[list[float], list[Run]] = [], []
         self._on_record = True  # whether the machine itself still has a record of any
         self._unread = "the record of past backups has not been read yet"
         # Agentless backups leave no record: that there is none says nothing.
@@ -89,13 +97,14 @@ class Calendar:
         self._since: float | None = None
         if before is not None:
             self._runs, self._unread, self._on_record = before._runs, before._unread, before._on_record
+            self._by_start = before._by_start
             self._predictions, self._settled = before._predictions, before._settled
             self._clocks, self._since = before._clocks, before._since
         if not config["past.enabled"]:
             self._unread = "the record of past backups is not read, since the probe past is switched off"
         self._learned: tuple[tuple[Schedule, LearnedSchedule], ...] = ()
         self._learned_at: float | None = None
-        self._ahead: tuple[Plan, float, tuple[Window, ...], float | None] | None = None
+        self._ahead: tuple[Plan, float, tuple[Window, ...], float | None, float] | None = None
 
     # ---- what it is told
 
@@ -135,14 +144,29 @@ class Calendar:
     def _take(self, older: dict[tuple[int, int], Run], newer: dict[tuple[int, int], Run]) -> None:
         both = {**older, **{i: _both(older[i], run) if i in older else run for i, run in newer.items()}}
         self._runs = dict(sorted(both.items(), key=lambda item: item[1].ended)[-_MOST_RUNS:])
+        ordered = sorted(self._runs.values(), key=lambda run: run.start)
+        self._by_start = [run.start for run in ordered], ordered
         self._learned_at = None
 
-    def tick(self, wall: float, monotonic: float) -> bool:
-        """What both clocks say. Gives whether one has not gone as the other: it was set, or the machine was suspended,
-        and nothing is known of the time between."""
+    def resume(self, clocks: KeptClocks) -> None:
+        """What an earlier run of this program knew of the clocks, since the machine was started last."""
+        self._clocks, self._since = (clocks.wall, clocks.monotonic), clocks.since
+
+    def clocks(self, boot: str) -> KeptClocks | None:
+        """What a later run should know of them; None before they were told once."""
+        if self._clocks is None or self._since is None:
+            return None
+        # A clock that went back by less than a jump does not make the machine younger than it is.
+        return KeptClocks(boot, max(0.0, min(self._since, self._clocks[0])), *self._clocks)
+
+    def tick(self, wall: float, monotonic: float, suspended: float = 0.0) -> bool:
+        """What both clocks say, and for how many seconds the machine was suspended since it was started. Gives whether
+        one has not gone as the other: it was set, or the machine was suspended, and nothing is known of the time
+        between."""
         jumped = False
         if self._clocks is None:
-            self._since = wall - monotonic  # at most so long ago it was switched on
+            # At most so long ago it was switched on. When it was suspended nobody knows.
+            self._since = wall - monotonic if suspended <= _JUMP else wall
         elif abs((wall - self._clocks[0]) - (monotonic - self._clocks[1])) > _JUMP:
             self._since = wall
             jumped = True
@@ -153,12 +177,16 @@ class Calendar:
 
     def plan(self, wall: float) -> Plan | None:
         """The schedules that count: the configured ones, else those that are learned with confidence."""
+        if wall >= _LAST_PLANNED:
+            return None
         if self._configured is not None:
             return self._configured
         learned = tuple(s for s, told in self._learn(wall) if told.confidence >= _CONFIDENT)
         return Plan(learned, **self._spans, learned=True) if learned and self._may_learn else None
 
     def _learn(self, wall: float) -> tuple[tuple[Schedule, LearnedSchedule], ...]:
+        if wall >= _LAST_PLANNED:
+            return ()
         if self._learned_at is None or not 0 <= wall - self._learned_at < _LEARN_AGAIN:
             self._learned = learn([run.start for run in self._runs.values()], wall, self._zones)
             self._learned_at = wall
@@ -176,6 +204,7 @@ class Calendar:
             learned=tuple(learned for _, learned in self._learn(wall)),
             since=self._since,
             unread=self._unread,
+            unplanned="the clock shows the end of all dates" if wall >= _LAST_PLANNED else "",
             predictions=tuple(told for _, told in sorted(self._predictions.items()) if told.start <= wall)[
                 -_SHOWN_PREDICTIONS:
             ],
@@ -183,7 +212,7 @@ class Calendar:
         )
         if loads is not None:
             begun = plan.between(wall - _LOOK_BACK, wall) if plan is not None else ()
-            passed = tuple(window for window in begun if window.end <= wall)
+            passed = tuple(window for window in begun if window.end <= wall)[-_MOST_WINDOWS:]
             within = {load.start: load for window in passed for load in loads.overlapping(window.start, window.end)}
             told = replace(
                 told,
@@ -194,7 +223,8 @@ class Calendar:
             )
         if plan is None:
             return told
-        upcoming, interval = self._coming(plan, wall)
+        upcoming, interval, most_lead = self._coming(plan, wall)
+        lead = min(self._spans["lead"], most_lead)
         current, following = plan.current(wall), upcoming[0] if upcoming else None
         is_open = running or (current is not None and not any(r.happened in GOOD for r in self._within(current, wall)))
         away = following.start - wall if following else float("inf")
@@ -203,32 +233,36 @@ class Calendar:
             phase=Phase.OPEN
             if is_open
             else Phase.HOLD
-            if away <= self._spans["hold"]
+            if away <= min(self._spans["hold"], lead)
             else Phase.LEAD
-            if away <= self._spans["lead"]
+            if away <= lead
             else Phase.IDLE,
             window=current if is_open and current is not None else following,
             upcoming=upcoming,
+            lead=lead,
             expected_interval=interval,
         )
 
-    def _coming(self, plan: Plan, wall: float) -> tuple[tuple[Window, ...], float | None]:
-        """The next windows, and the longest time between two; reckoned anew when one of them has begun."""
+    def _coming(self, plan: Plan, wall: float) -> tuple[tuple[Window, ...], float | None, float]:
+        """The next windows, the longest time between two, and how long a lead before the first can be at most; reckoned
+        anew when one of them has begun."""
         known = self._ahead
         if known is None or known[0] != plan or not known[1] <= wall < known[2][0].start:
-            windows = [window for window in plan.between(wall, wall + _AHEAD) if window.start > wall]
-            if not windows:
-                return (), None
-            known = self._ahead = plan, wall, tuple(windows[:_SHOWN_WINDOWS]), plan.expected_interval(wall)
-        return known[2], known[3]
+            windows = [window for window in plan.between(wall - _AHEAD, wall + _AHEAD) if window.start > wall - _AHEAD]
+            coming = [window for window in windows if window.start > wall]
+            if not coming:
+                return (), None, 0.0
+            before = max((window.end for window in windows if window.start <= wall), default=-math.inf)
+            most_lead = max(0.0, (coming[0].start - before) * _MOST_LEAD)
+            known = self._ahead = plan, wall, tuple(coming[:_SHOWN_WINDOWS]), plan.expected_interval(wall), most_lead
+        return known[2:]
 
-    def _within(self, window: Window, wall: float) -> list[Run]:
+    def _within(self, window: Window, wall: float, belongs: Callable[[Run, Window, float], bool] = is_own) -> list[Run]:
         """The backups of a window that have ended. What lies ahead of the clock was noted by another one."""
-        return [
-            run
-            for run in self._runs.values()
-            if window.start - _EARLY <= run.start <= window.end and run.ended <= wall + _EARLY
-        ]
+        starts, runs = self._by_start
+        length = self._spans["duration"]
+        first, last = bisect_left(starts, window.start - SKEW), bisect_right(starts, window.end + max(SKEW, length))
+        return [run for run in runs[first:last] if belongs(run, window, length) and run.ended <= wall + _AHEAD_OF_US]
 
     # ---- predictions
 
@@ -286,12 +320,15 @@ class Calendar:
             return None
         if ended:
             return ended[-1].happened
+        for run in self._within(window, wall, is_near):
+            if run.happened in GOOD:
+                return run.happened
         # Nothing ran; but was it expected to? Of a machine that was off the platform takes the disks, and nothing is on
         # record; and what is no window any more, by a schedule that has changed since, never may have been one.
         lived = self._since is not None and self._since <= window.start
-        planned = plan is not None and bool(plan.between(window.start, window.start + 1))
-        awaited = self._expects_runs and lived and planned and wall <= window.end + _GIVEN_UP
-        return Happened.MISSED if awaited else None
+        if not (self._expects_runs and lived and plan is not None and wall <= window.end + _GIVEN_UP):
+            return None
+        return Happened.MISSED if plan.between(window.start, window.start + 1) else None
 
     def _keep(self, prediction: Prediction) -> None:
         """Newer ones behind older, and the oldest are let go."""

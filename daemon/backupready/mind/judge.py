@@ -21,6 +21,7 @@ from backupready.model import (
     Problem,
     Reading,
     Reason,
+    Scalar,
     Sighting,
     Snapshot,
     Verdict,
@@ -46,14 +47,28 @@ class KeptProblem:
 
 
 @dataclass(frozen=True)
+class KeptClocks:
+    """What both clocks said last, and since when (wall clock) they go alike and the machine is up without a break; all
+    in seconds. `boot` is the kernel's own name for the time since it was started."""
+
+    boot: str
+    since: float
+    wall: float
+    monotonic: float
+
+
+@dataclass(frozen=True)
 class Kept:
     """What outlives a restart: since when things are as they are, and when that was known last. All times are wall
-    clock, seconds since the epoch; the verdict is UNKNOWN where none was known."""
+    clock, seconds since the epoch; the verdict is UNKNOWN where none was known. `clocks` are None where nothing was
+    known of them; `memory` is that of probes, by name, where it is worth more than their next look."""
 
     verdict: Verdict = Verdict.UNKNOWN
     since: float = 0.0
     at: float = 0.0
     problems: Mapping[str, KeptProblem] = field(default_factory=dict)
+    clocks: KeptClocks | None = None
+    memory: Mapping[str, Mapping[str, Scalar]] = field(default_factory=dict)
 
 
 @dataclass

@@ -29,7 +29,7 @@ from backupready.config import Config, ConfigError
 from backupready.mind import service
 from backupready.mind.calendar import Calendar, is_running, local_zone
 from backupready.mind.history import History, Judged, Transition
-from backupready.mind.judge import KEPT_EVERY, Judge
+from backupready.mind.judge import KEPT_EVERY, Judge, Kept
 from backupready.mind.loads import FiveMinutes, Loads
 from backupready.mind.metrics import Exposition
 from backupready.mind.sampler import Sampled, Sampler
@@ -72,6 +72,7 @@ _FOLLOW_LOOP = 2.0  # s
 # What the record of past backups and the windows are judged by. While a backup may be running the record alone is read
 # more often, so that its end is seen soon, and the machine is left alone otherwise.
 _RECORD, _WINDOW = "past", "window"
+_OUTLIVES = (_WINDOW,)  # whose memory outlives a restart: since when the schedule is set so
 _RECALL_TIMEOUT = 2.0  # s; a frozen disk does not keep the daemon from starting
 
 
@@ -87,6 +88,19 @@ def jitter() -> float:
         identity = Path("/etc/machine-id").read_bytes()
     identity = identity or platform.node().encode()
     return int.from_bytes(hashlib.sha256(b"backupready" + identity).digest()[:4], "big") / 2**32
+
+
+def boot() -> str:
+    """The kernel's own name for the time since it was started; a number of this process where it does not tell."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return f"{os.getpid()} at {time.time():.6f}"
+
+
+def suspended() -> float:
+    """For how many seconds the machine was suspended since it was started."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
 
 
 class Monitor:
@@ -138,12 +152,16 @@ class Monitor:
         self._told = ""  # the line that the service manager has
         self._kept: object = None  # what was handed over last, without the moment
         self._kept_at = 0.0  # monotonic: and when
+        self._boot = boot()
         self._judge = Judge((), {}, 0.0)
         self._take(config)
         if state is not None and (kept := state.load()) is not None:
             self._judge.recall(kept)
+            if kept.clocks is not None and kept.clocks.boot == self._boot:
+                self._calendar.resume(kept.clocks)
+            self._memory.update({name: dict(kept.memory[name]) for name in _OUTLIVES if name in kept.memory})
         self._recall(_RECALL_TIMEOUT)
-        self._calendar.tick(time.time(), time.monotonic())
+        self._calendar.tick(time.time(), time.monotonic(), suspended())
         self.snapshot: Snapshot = self._judged()
         exposition = Exposition(lambda: self.snapshot, metrics)
         site = Site(lambda: self.snapshot, exposition, lambda: time.monotonic() - self._turned)
@@ -189,7 +207,7 @@ class Monitor:
         for pid in list(self._pidfds):
             self._unfollow(pid)
         if self._state is not None:
-            self._state.save(self._judge.keep(self.snapshot, time.time()))
+            self._state.save(self._to_keep())
             self._state.close()
         if self._history is not None:
             self._history.close()
@@ -597,13 +615,22 @@ class Monitor:
                 LOG.info("%s is over", belief.problem.code, extra=fields)
         self._keep()
 
+    def _to_keep(self) -> Kept:
+        memory = {name: dict(self._memory[name]) for name in _OUTLIVES if name in self._memory}
+        clocks = self._calendar.clocks(self._boot)
+        return replace(self._judge.keep(self.snapshot, time.time()), clocks=clocks, memory=memory)
+
     def _keep(self) -> None:
         """Hand over what outlives a restart: when it changes, and now and then."""
         if self._state is None:
             return
         now = time.monotonic()
-        kept = self._judge.keep(self.snapshot, time.time())
-        content = kept.verdict, kept.since, {c: (p.since, dict(p.keys)) for c, p in kept.problems.items()}
+        kept = self._to_keep()
+        content = (
+            (kept.verdict, kept.since, {c: (p.since, dict(p.keys)) for c, p in kept.problems.items()}),
+            kept.clocks.since if kept.clocks is not None else None,
+            kept.memory,
+        )
         if content != self._kept or now - self._kept_at >= KEPT_EVERY:
             self._kept, self._kept_at = content, now
             self._state.save(kept)

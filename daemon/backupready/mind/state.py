@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from backupready.mind import service
-from backupready.mind.judge import Kept, KeptProblem
+from backupready.mind.judge import Kept, KeptClocks, KeptProblem
 from backupready.mind.service import LOG
-from backupready.model import Verdict
+from backupready.model import Scalar, Verdict
 
 SCHEMA = 1
 _NAME = "state.json"
@@ -29,7 +31,7 @@ _CLOSE_TIMEOUT = 5.0  # s; nor from stopping
 
 
 def encode(kept: Kept) -> bytes:
-    document = {
+    document: dict[str, Any] = {
         "schema": SCHEMA,
         "verdict": {"verdict": kept.verdict.value, "since": kept.since, "at": kept.at},
         "problems": {
@@ -37,6 +39,10 @@ def encode(kept: Kept) -> bytes:
             for code, problem in kept.problems.items()
         },
     }
+    if kept.clocks is not None:
+        document["clocks"] = asdict(kept.clocks)
+    if kept.memory:
+        document["memory"] = {name: dict(memory) for name, memory in kept.memory.items()}
     return json.dumps(document, indent=1).encode() + b"\n"
 
 
@@ -67,6 +73,8 @@ def decode(data: bytes) -> Kept:
             _moment(verdict["since"], at),
             at,
             {str(code): _problem(kept) for code, kept in document["problems"].items()},
+            _clocks(document.get("clocks")),
+            {str(name): _memory(memory) for name, memory in document.get("memory", {}).items()},
         )
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         raise Unusable(f"it has a wrong form: {error!r}"[:200], "broken") from None
@@ -76,6 +84,21 @@ def _problem(document: Any) -> KeptProblem:
     at = _moment(document["at"])
     keys = {str(key): _moment(since, at) for key, since in document["keys"].items()}
     return KeptProblem(_moment(document["since"], at), at, keys)
+
+
+def _clocks(document: Any) -> KeptClocks | None:
+    """An earlier version kept none."""
+    if document is None:
+        return None
+    wall = _moment(document["wall"])
+    return KeptClocks(str(document["boot"]), _moment(document["since"], wall), wall, _moment(document["monotonic"]))
+
+
+def _memory(document: Any) -> dict[str, Scalar]:
+    for key, value in document.items():
+        if not isinstance(value, (str, int, float, type(None))) or value in (math.inf, -math.inf) or value != value:
+            raise ValueError(f"{key!r} has a value that no probe remembers")
+    return dict(document)
 
 
 def _moment(value: Any, latest: float = _LATEST) -> float:
