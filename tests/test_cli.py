@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -389,6 +390,114 @@ def test_a_daemon_that_does_not_run_is_unknown(tmp_path: Path, capsys: Capture) 
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.endswith("Connection refused; does it run?\n")
+
+
+# ------------------------------------------------------------------------------------------------------ windows
+
+SCHEDULE = "daily at 22:00 in Europe/Berlin; daily at 10:00 in Europe/Berlin"
+
+
+def _document_with_windows() -> dict[str, Any]:
+    """Of a machine whose windows are configured, as a check tells it now."""
+    return report.document(
+        cli.check(configuration(window__schedule=SCHEDULE), lambda memory: healthy(), {"name": "vm1"})
+    )
+
+
+@pytest.fixture
+def sampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is sampled takes no time."""
+    monkeypatch.setattr(sampler, "burst", lambda: told(healthy().ring))
+
+
+@pytest.mark.usefixtures("sampled")
+def test_a_check_tells_of_the_configured_windows() -> None:
+    """In the headline and in the document; of what was captured once nobody knows when the next one is."""
+    whole = cli.check(configuration(window__schedule=SCHEDULE), lambda memory: healthy(), {"name": "vm1"})
+    window = report.document(whole)["window"]
+    assert window["source"] == "configured"
+    assert window["next"]["zone"] == "Europe/Berlin"
+    assert window["next"]["schedule"] in SCHEDULE
+    assert len(window["upcoming"]) == 7
+    assert window["expected_interval_seconds"] == 12 * 3600
+    assert re.match(r"READY · (next|the) backup (of )?\w{3} (22|10):00 CES?T\b", report.text(whole))
+    assert "WINDOW_UNKNOWN" not in report.text(whole)
+    captured = cli.check(configuration(window__schedule=SCHEDULE), lambda memory: healthy(), {}, changes=False)
+    assert report.document(captured)["window"] is None
+
+
+@pytest.mark.usefixtures("sampled")
+def test_a_check_without_a_schedule_says_that_it_knows_no_window() -> None:
+    """A notice; everything else works."""
+    whole = cli.check(configuration(), lambda memory: healthy(), {})
+    assert whole.verdict is Verdict.READY
+    assert [notice.problem.code for notice in whole.notices] == ["WINDOW_UNKNOWN"]
+    assert report.headline(whole) == "READY · the next backup should succeed"
+
+
+@pytest.mark.usefixtures("sampled")
+def test_with_an_agentless_policy_everything_is_a_notice() -> None:
+    """An agent that is stopped is worth knowing, and no reason."""
+    machine = healthy()
+    machine.table = ()
+    agentless = cli.check(configuration(window__consistency="crash"), lambda memory: machine, {})
+    assert (agentless.verdict, agentless.reasons) == (Verdict.READY, ())
+    assert "AGENT_STOPPED" in [notice.problem.code for notice in agentless.notices]
+    assert cli.check(configuration(), lambda memory: machine, {}).verdict is Verdict.BLOCKED
+
+
+@pytest.mark.integration
+@pytest.mark.usefixtures("sampled")
+def test_window_tells_the_daemons_windows(daemon: tuple[Path, dict[str, bytes]], capsys: Capture) -> None:
+    """As text, and as the part of the document; success, whatever the verdict."""
+    path, said = daemon
+    document = _document_with_windows()
+    said["body"] = json.dumps({**document, "verdict": "blocked"}).encode()
+    assert exit_of("--config", str(path), "window") == 0
+    out = capsys.readouterr().out
+    assert out == report.windows(document) + "\n"
+    assert len([line for line in out.splitlines() if SCHEDULE.split("; ")[0] in line]) in (3, 4)
+    assert exit_of("--config", str(path), "window", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == document["window"]
+
+
+@pytest.mark.integration
+def test_a_daemon_that_knows_no_windows_says_so(daemon: tuple[Path, dict[str, bytes]], capsys: Capture) -> None:
+    """Also one of an older version, of which the status is told all the same."""
+    path, said = daemon
+    older = {name: value for name, value in _document().items() if name not in ("window", "becomes")}
+    said["body"] = json.dumps(older).encode()
+    assert exit_of("--config", str(path), "window") == 0
+    assert capsys.readouterr().out == "The next windows are not known.\n"
+    assert exit_of("--config", str(path), "window", "--json") == 0
+    assert capsys.readouterr().out == "null\n"
+    assert exit_of("--config", str(path), "status") == 2
+    assert capsys.readouterr().out.startswith("BLOCKED · ")
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"verdict": "ready"}'])
+def test_windows_of_something_else_are_unknown(
+    daemon: tuple[Path, dict[str, bytes]], body: bytes, capsys: Capture
+) -> None:
+    """As a status is."""
+    path, said = daemon
+    said["body"] = body
+    assert exit_of("--config", str(path), "window") == 3
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "is not the daemon" in captured.err
+
+
+@pytest.mark.integration
+def test_without_a_daemon_the_windows_are_unknown(tmp_path: Path, capsys: Capture) -> None:
+    """With the question whether it runs."""
+    path = tmp_path / "x.conf"
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        path.write_text(f"[web]\nlisten_address = 127.0.0.1:{holder.getsockname()[1]}\n")
+        assert exit_of("--config", str(path), "window") == 3
+    assert capsys.readouterr().err.endswith("does it run?\n")
 
 
 # ------------------------------------------------------------------------------------------------- real processes

@@ -104,6 +104,15 @@ def test_a_history_has_room_for_some_days() -> None:
         config.history_limit("1023K")
 
 
+def test_what_the_readme_shows_can_be_set(tmp_path: Path) -> None:
+    """Whoever copies it gets what it says."""
+    (shown,) = re.findall(r"```ini\n(.*?)```", (Path(__file__).parents[1] / "README.md").read_text(), re.DOTALL)
+    (tmp_path / "x.conf").write_text(shown)
+    loaded = config.load(TABLE, tmp_path / "x.conf")
+    assert loaded["window.schedule"] == "daily at 22:00"
+    assert loaded["window.time_zone"] == "Europe/Berlin"
+
+
 def test_a_look_ends_before_its_unit_would_end_it() -> None:
     """A deadline beyond the unit's RuntimeMaxSec would never be kept."""
     unit = (Path(__file__).parents[1] / "systemd/backupready-look@.service").read_text()

@@ -10,8 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backupready import report
-from backupready.model import CannotTell, Effect, Finding, ProbeState, Snapshot, Verdict
-from fake import looked, probe, problem, snapshot
+from backupready.model import (
+    CannotTell,
+    Effect,
+    Finding,
+    Happened,
+    LearnedSchedule,
+    Outlook,
+    Phase,
+    Prediction,
+    ProbeState,
+    Snapshot,
+    Verdict,
+    Window,
+)
+from fake import NOW, looked, probe, problem, snapshot
 
 KNOWN = [
     probe(
@@ -177,6 +190,256 @@ def test_where_the_question_does_not_arise_there_is_one_line() -> None:
     assert (document["verdict"], document["notices"], document["unknown"]) == ("unknown", [], [])
     (reason,) = document["reasons"]
     assert (reason["problem"], reason["effect"], reason["consequences"]) == ("ELSEWHERE", "voids", [])
+
+
+# ----------------------------------------------------------------------------------------------------- windows
+
+HOUR, DAY = 3600.0, 86400.0
+BERLIN = "Europe/Berlin"
+AT = NOW + 58.0  # Monday 01:24 in Berlin, 00:24 in UTC
+
+
+def window(start: float, zone: str = BERLIN, learned: bool = False) -> Window:
+    return Window(start, start + 2.5 * HOUR, f"daily at some time in {zone}", learned, zone)
+
+
+def forward(coming: Window, phase: Phase = Phase.LEAD, **changes: object) -> Outlook:
+    """What is known while this window is the one that is spoken of."""
+    plain = Outlook(AT, phase, coming, (coming,), lead=4 * HOUR, expected_interval=DAY, configured=True)
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+def with_outlook(outlook: Outlook | None, *seen: Finding | CannotTell, wire: ProbeState = ProbeState.OK) -> Snapshot:
+    return replace(told(*seen, wire=wire), outlook=outlook)
+
+
+def since(whole: Snapshot, moment: float) -> Snapshot:
+    return replace(whole, reasons=tuple(replace(reason, since=moment) for reason in whole.reasons))
+
+
+LATER = window(AT + 3.2 * HOUR)
+OLD = Finding("AGENT_OLD")
+
+
+@pytest.mark.parametrize(
+    ("whole", "line"),
+    [
+        (
+            since(with_outlook(forward(LATER), *STOPPED), AT - HOUR),
+            ("BLOCKED · next backup Mon 04:36 CET (in 3 h 12 min) will fail · AGENT_STOPPED since 00:24"
+            " · fix: restart-agent"),
+        ),
+        (
+            since(with_outlook(forward(LATER), OLD), AT - 2 * HOUR),
+            (
+                "AT RISK · next backup Mon 04:36 CET (in 3 h 12 min) may fail"
+                " · AGENT_OLD since Sun 23:24 CET · fix: advise"
+            ),
+        ),
+        (
+            since(with_outlook(forward(LATER), OLD), AT - 7 * DAY),
+            ("AT RISK · next backup Mon 04:36 CET (in 3 h 12 min) may fail"
+            " · AGENT_OLD since Mon 16 Nov 2026 01:24 CET · fix: advise"),
+        ),
+        (
+            with_outlook(forward(window(AT - 0.4 * HOUR), Phase.OPEN)),
+            "READY · the backup of Mon 01:00 CET, now open, should succeed",
+        ),
+        (
+            with_outlook(forward(window(AT), Phase.OPEN)),
+            "READY · the backup of Mon 01:24 CET, now open, should succeed",
+        ),
+        (
+            with_outlook(forward(LATER), wire=ProbeState.CANNOT_TELL),
+            ("UNKNOWN · next backup Mon 04:36 CET (in 3 h 12 min): whether it will succeed cannot be told"
+            " · the wire probe is late"),
+        ),
+        (
+            with_outlook(forward(window(AT, "UTC"), Phase.OPEN), wire=ProbeState.CANNOT_TELL),
+            ("UNKNOWN · the backup of Mon 00:24 UTC, now open: whether it will succeed cannot be told"
+            " · the wire probe is late"),
+        ),
+        (
+            with_outlook(forward(window(AT + HOUR, "America/St_Johns"))),
+            "READY · next backup Sun 21:54 NST (in 1 h) should succeed",
+        ),
+        (
+            with_outlook(forward(window(AT + HOUR, "Moon/Base"))),
+            "READY · next backup Mon 01:24 UTC (in 1 h) should succeed",
+        ),
+        (
+            with_outlook(forward(window(AT + 6.5 * DAY), Phase.IDLE)),
+            "READY · next backup Sun 29 Nov 2026 13:24 CET (in 6 d 12 h) should succeed",
+        ),
+        (with_outlook(Outlook(AT)), "READY · the next backup should succeed"),
+        (with_outlook(None), "READY · the next backup should succeed"),
+    ],
+    ids=[
+        "today", "yesterday", "a week ago", "open", "opens", "unknown", "unknown and open", "another zone", "no zone",
+        "far away", "no window", "nothing",
+    ],
+)  # fmt: skip
+def test_the_headline_speaks_of_the_window(whole: Snapshot, line: str) -> None:
+    """In the time of its schedule's zone, and for monitoring plugins without what follows."""
+    assert report.headline(whole) == line
+    assert report.told(json.loads(json.dumps(report.document(whole)))).splitlines()[0] == line
+    sentence = line.split(" · ")[1]
+    assert sentence in report.nagios(whole)
+
+
+def test_the_headline_of_a_machine_elsewhere_has_no_window() -> None:
+    """There is no backup to speak of."""
+    where = probe("where", [problem("ELSEWHERE", effect=Effect.VOIDS)])
+    whole = snapshot(looked("where", Finding("ELSEWHERE")), known=[where, *KNOWN])
+    whole = replace(whole, outlook=forward(LATER))
+    assert report.headline(whole) == "UNKNOWN · ELSEWHERE: title of ELSEWHERE"
+    assert report.document(whole)["becomes"] == []
+    assert report.nagios(whole) == "BACKUPREADY UNKNOWN - title of ELSEWHERE: ELSEWHERE"
+
+
+PREDICTIONS = (
+    Prediction(AT - 2 * DAY, AT - 2 * DAY - 5, Verdict.READY, (), Happened.SUCCEEDED, AT - DAY),
+    Prediction(AT - DAY, AT - DAY - 5, Verdict.AT_RISK, ("AGENT_OLD", "X_Y"), Happened.MISSED, AT),
+    Prediction(AT - HOUR, AT - HOUR - 5, Verdict.BLOCKED, ("AGENT_STOPPED",)),
+)
+
+
+def test_the_document_tells_of_the_windows() -> None:
+    """The one that is spoken of, those to come, what was predicted of past ones, and what is learned; in UTC."""
+    learned = LearnedSchedule("daily at 22:00 in UTC", 0.876, (AT - DAY,))
+    outlook = forward(LATER, learned=(learned,), predictions=PREDICTIONS)
+    assert report.document(with_outlook(outlook))["window"] == {
+        "phase": "lead",
+        "source": "configured",
+        "next": {
+            "start": "2026-11-23T03:36:00Z",
+            "end": "2026-11-23T06:06:00Z",
+            "local": "Mon 04:36 CET",
+            "in_seconds": 11520,
+            "schedule": "daily at some time in Europe/Berlin",
+            "zone": "Europe/Berlin",
+        },
+        "upcoming": [report.document(with_outlook(outlook))["window"]["next"]],
+        "lead_seconds": 4 * HOUR,
+        "expected_interval_seconds": DAY,
+        "learned": [
+            {"schedule": "daily at 22:00 in UTC", "confidence": 0.88, "runs": ["2026-11-22T00:24:00Z"]},
+        ],
+        "predictions": [
+            {
+                "window": "2026-11-21T00:24:00Z",
+                "made": "2026-11-21T00:23:55Z",
+                "predicted": "ready",
+                "reasons": [],
+                "happened": "succeeded",
+            },
+            {
+                "window": "2026-11-22T00:24:00Z",
+                "made": "2026-11-22T00:23:55Z",
+                "predicted": "at_risk",
+                "reasons": ["AGENT_OLD", "X_Y"],
+                "happened": "missed",
+            },
+            {
+                "window": "2026-11-22T23:24:00Z",
+                "made": "2026-11-22T23:23:55Z",
+                "predicted": "blocked",
+                "reasons": ["AGENT_STOPPED"],
+                "happened": None,
+            },
+        ],
+    }
+    learned_only = replace(outlook, configured=False)
+    assert report.document(with_outlook(learned_only))["window"]["source"] == "learned"
+    assert report.document(with_outlook(Outlook(AT)))["window"]["source"] is None
+
+
+def test_the_windows_in_words() -> None:
+    """Each in its own time and in UTC, where they are from, the phase, and how the past was predicted."""
+    learned = LearnedSchedule("daily at 22:00 in UTC", 0.876, (AT - 2 * DAY, AT - DAY))
+    coming = (LATER, replace(LATER, start=LATER.start + DAY))
+    outlook = forward(LATER, upcoming=coming, learned=(learned,), predictions=PREDICTIONS)
+    assert report.windows(report.document(with_outlook(outlook))).splitlines() == [
+        "Mon 04:36 CET  2026-11-23T03:36:00Z  in 3 h 12 min  daily at some time in Europe/Berlin",
+        "Tue 04:36 CET  2026-11-24T03:36:00Z  in 1 d 3 h  daily at some time in Europe/Berlin",
+        "These are configured. A backup may start up to the end of its window.",
+        "Phase now: lead (the time before a window in which something can still be done).",
+        "Past backups suggest: daily at 22:00 in UTC (confidence 0.88, from 2 backups)",
+        "Window of 2026-11-21T00:24:00Z: predicted ready; it succeeded",
+        "Window of 2026-11-22T00:24:00Z: predicted at risk (AGENT_OLD, X_Y); it passed without a backup",
+        "Window of 2026-11-22T23:24:00Z: predicted blocked (AGENT_STOPPED); not known yet",
+    ]
+    assert report.windows(report.document(with_outlook(Outlook(AT)))).splitlines() == [
+        "The next windows are not known: neither configured in [window], nor learned from past backups.",
+        "Phase now: idle (nothing is near).",
+    ]
+    assert "These are learned." in report.windows(report.document(with_outlook(replace(outlook, configured=False))))
+
+
+def test_every_phase_and_outcome_has_words() -> None:
+    """So that none of them is a crash in a year's time."""
+    assert set(report.PHASES) == set(Phase)
+    told_of = {report.prediction_line(replace(PREDICTIONS[2], happened=happened)) for happened in Happened}
+    assert len(told_of) == len(Happened)
+
+
+def test_the_document_of_an_older_daemon_can_be_told() -> None:
+    """It has neither windows nor what would change the verdict."""
+    document = report.document(told(*STOPPED))
+    older = {name: value for name, value in document.items() if name not in ("window", "becomes")}
+    assert report.told(older).splitlines()[0] == report.headline(told(*STOPPED))
+    assert "What would change it" not in report.told(older)
+    assert report.windows(older) == "The next windows are not known."
+
+
+@pytest.mark.parametrize(
+    ("whole", "steps"),
+    [
+        (told(), []),
+        (told(Finding("AGENT_ODD")), []),
+        (told(*STOPPED), [("ready", ["AGENT_STOPPED"])]),
+        (told(*STOPPED, OLD), [("at_risk", ["AGENT_STOPPED"]), ("ready", ["AGENT_OLD"])]),
+        (told(Finding("AGENT_OLD", "a"), Finding("AGENT_OLD", "b")), [("ready", ["AGENT_OLD"])]),
+        (told(Finding("AGENT_STOPPED"), wire=ProbeState.FAILED), [("unknown", ["AGENT_STOPPED"])]),
+        (told(*STOPPED, OLD, wire=ProbeState.FAILED), [("unknown", ["AGENT_STOPPED"])]),
+        (told(OLD, wire=ProbeState.FAILED), []),
+        (told(*STOPPED, CannotTell("dark", ("AGENT_OLD",))), [("ready", ["AGENT_STOPPED"])]),
+        (snapshot(known=KNOWN), []),
+    ],
+    ids=[
+        "ready", "a notice", "blocked", "two steps", "two keys", "doubtful", "doubtful, two", "unknown already",
+        "a doubtful risk", "never looked",
+    ],
+)  # fmt: skip
+def test_what_would_change_the_verdict(whole: Snapshot, steps: list[tuple[str, list[str]]]) -> None:
+    """Gravest first; each step is another verdict, and what is unknown is not called healthy on the way."""
+    assert [(step["verdict"], step["once_over"]) for step in report.becomes(whole)] == steps
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (-5, "less than a minute"),
+        (29, "less than a minute"),
+        (31, "1 min"),
+        (59 * 60 + 31, "1 h"),
+        (3 * HOUR + 12 * 60, "3 h 12 min"),
+        (DAY, "1 d"),
+        (2 * DAY + 5 * HOUR + 60, "2 d 5 h"),
+    ],
+)
+def test_spans(seconds: float, words: str) -> None:
+    """As people say them."""
+    assert report.span(seconds) == words
+
+
+@given(words=st.text(max_size=40), start=st.floats(0, 4e9), zone=st.text(max_size=30))
+def test_any_words_of_a_window_can_be_told(words: str, start: float, zone: str) -> None:
+    """Whatever the time zone is called and whenever it is."""
+    outlook = forward(Window(start, start + HOUR, words, False, zone), predictions=PREDICTIONS)
+    document = json.loads(json.dumps(report.document(with_outlook(outlook, *STOPPED))))
+    assert report.told(document) == report.text(with_outlook(outlook, *STOPPED))
+    assert words in report.windows(document)
 
 
 # ------------------------------------------------------------------------------------------------------ nagios

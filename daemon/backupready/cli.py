@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from backupready import __version__, catalogue, config, probes, report, vmsnapshot
 from backupready.config import Config, ConfigError
-from backupready.mind.calendar import Calendar, local_zone
+from backupready.mind.calendar import Calendar, is_running, local_zone
 from backupready.mind.judge import Judge
+from backupready.mind.loads import Loads
 from backupready.model import Access, Looked, Probe, ProbeState, Snapshot, Verdict
 from backupready.observe import observe
 
@@ -240,7 +241,7 @@ def check(settings: Config, machine_for: MachineFor, facts: Mapping[str, str], c
     if switched_off := [probe.name for probe in probes.PROBES if probe not in enabled]:
         facts = {**facts, "switched_off": " ".join(switched_off)}
     snapshot = judge.snapshot(now, time.time(), facts, {})
-    return replace(snapshot, outlook=calendar.outlook(time.time())) if changes else snapshot
+    return replace(snapshot, outlook=calendar.outlook(time.time(), is_running(snapshot))) if changes else snapshot
 
 
 def _look_once(
@@ -260,7 +261,7 @@ def _look_once(
             calendar.unread(looked.why)
         yield looked
     for probe in here:
-        machine = sampler.Sampled(lambda: sampled, outlook=lambda: calendar.outlook(time.time(), loads=()))
+        machine = sampler.Sampled(lambda: sampled, outlook=lambda: calendar.outlook(time.time(), loads=Loads()))
         yield observe(probe, machine, settings)
 
 

@@ -159,7 +159,8 @@ def becomes(snapshot: Snapshot) -> list[dict[str, Any]]:
         left = tuple(reason for reason in left if reason.effect is not effect)
         better = _VERDICTS[left[0].effect] if left else Verdict.READY
         steps.append({"verdict": (Verdict.UNKNOWN if doubtful else better).value, "once_over": list(codes)})
-    return steps
+    reached = [snapshot.verdict.value, *(step["verdict"] for step in steps)]
+    return [step for step, from_here in zip(steps, reached) if step["verdict"] != from_here]
 
 
 _VERDICTS = {Effect.BLOCKS: Verdict.BLOCKED, Effect.DEGRADES: Verdict.DEGRADED, Effect.RISKS: Verdict.AT_RISK}

@@ -355,7 +355,7 @@ def test_a_look_process_answers_a_good_request(guest: Path) -> None:
 
 
 BAD_REQUESTS = {
-    "unknown probe": (wire.encode_request(wire.LookRequest(("window",), {})), "there is no probe 'window'"),
+    "unknown probe": (wire.encode_request(wire.LookRequest(("weather",), {})), "there is no probe 'weather'"),
     "path": (wire.encode_request(wire.LookRequest(("../../etc/passwd",), {})), "there is no probe '../../etc/passwd'"),
     "garbage": (b"\x00\xff{}", "not JSON"),
     "nothing": (b"", "there was no answer"),

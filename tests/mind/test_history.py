@@ -166,20 +166,29 @@ def test_a_run_that_is_seen_twice_is_one(file: Opener) -> None:
 
 
 def test_a_prediction_stands_once_it_is_known_what_happened(file: Opener) -> None:
-    """Until then the newest counts; what happened may be corrected, and needs a prediction."""
+    """Until then the newest counts."""
     it = file()
     first = Prediction(NOW - 50, NOW - 500, Verdict.READY, ())
     newer = Prediction(NOW - 50, NOW - 400, Verdict.BLOCKED, ("AGENT_STOPPED",))
     it.note_prediction(first)
     it.note_prediction(newer)
-    it.note_outcome(NOW - 50, Happened.MISSED, NOW - 20)
-    it.note_outcome(NOW - 49, Happened.MISSED, NOW - 20)
+    it.note_prediction(replace(newer, happened=Happened.MISSED, told=NOW - 20))
     it.note_prediction(replace(first, made=NOW - 10))
-    it.note_outcome(NOW - 50, Happened.FAILED, NOW - 5)
+    it.note_prediction(replace(newer, happened=Happened.FAILED, told=NOW - 5))
     it.close()
     recalled = file().recall(20)
     assert recalled is not None
-    assert recalled.predictions == (replace(newer, happened=Happened.FAILED, told=NOW - 5),)
+    assert recalled.predictions == (replace(newer, happened=Happened.MISSED, told=NOW - 20),)
+
+
+def test_what_was_taken_over_is_not_kept_in_memory(kept: Path, file: Opener) -> None:
+    """On the disk it stays."""
+    it = file()
+    assert content(it.recall(20)) == EVERYTHING
+    it.release()
+    assert content(it.recall(20)) == NOTHING
+    it.close()
+    assert content(file().recall(20)) == EVERYTHING
 
 
 def test_of_much_the_newest_is_recalled(file: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -774,8 +783,9 @@ def test_a_busy_month_is_small_and_read_quickly(file: Opener, tmp_path: Path) ->
             it.note_verdict(Judged(at + 7.123, Verdict.AT_RISK, ("PROBLEM_OF_SOME_NAME", "ANOTHER_PROBLEM")))
         if slot % 12 == 0:
             it.note_run(Run(at + 60, 1, Happened.SUCCEEDED, at + 20, "host"))
-            it.note_prediction(Prediction(at, at - 3600, Verdict.AT_RISK, ("PROBLEM_OF_SOME_NAME",)))
-            it.note_outcome(at, Happened.SUCCEEDED, at + 90)
+            said = Prediction(at, at - 3600, Verdict.AT_RISK, ("PROBLEM_OF_SOME_NAME",))
+            it.note_prediction(said)
+            it.note_prediction(replace(said, happened=Happened.SUCCEEDED, told=at + 90))
         until(lambda: it.waiting < 500)
     it.close()
     written = time.perf_counter() - began

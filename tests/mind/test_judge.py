@@ -665,6 +665,40 @@ def test_a_judge_takes_over_what_the_one_before_believes() -> None:
     assert second.state("BURNT") is ACTIVE
 
 
+def test_a_machine_that_the_backup_does_not_need_is_told_of_and_not_judged() -> None:
+    """Whatever is wrong or cannot be told is worth knowing at most; elsewhere than in Azure the question still does not
+    arise."""
+    known = probe("thing", [problem("BROKEN"), problem("HARMED", effect=Effect.DEGRADES), problem("DARK")])
+    judge = Judge([known], {"thing": INTERVAL}, DEADLINE, needed=False)
+    judge.saw(looked("thing", BROKEN, Finding("HARMED"), CannotTell("dark", ("DARK",))), 1.0, WALL)
+    told = judge.snapshot(1.0, WALL, {}, {})
+    assert (told.verdict, told.reasons) == (Verdict.READY, ())
+    assert {notice.problem.code for notice in told.notices} == {"BROKEN", "HARMED"}
+    assert {belief.effect for belief in told.beliefs} == {Effect.NOTICE}
+    assert {sighting.effect for belief in told.beliefs for sighting in belief.sightings} == {Effect.NOTICE}
+
+    where = probe("where", [problem("ELSEWHERE", effect=Effect.VOIDS)])
+    judge = Judge([where, known], {"where": INTERVAL, "thing": INTERVAL}, DEADLINE, needed=False)
+    assert judge.snapshot(0.0, WALL, {}, {}).verdict is Verdict.UNKNOWN
+    judge.saw(looked("where", Finding("ELSEWHERE")), 1.0, WALL)
+    told = judge.snapshot(1.0, WALL, {}, {})
+    assert told.void
+    assert told.verdict is Verdict.UNKNOWN
+
+
+@pytest.mark.parametrize("needed", [True, False])
+def test_whether_it_is_needed_counts_at_once(needed: bool) -> None:
+    """After a reload nothing has to be looked at first: a ready that was said without need is not said on."""
+    looking = [probe("thing", [problem("BROKEN"), problem("HARMED", effect=Effect.DEGRADES)])]
+    before = Judge(looking, {"thing": INTERVAL}, DEADLINE, needed=not needed)
+    before.saw(looked("thing", BROKEN, CannotTell("dark", ("HARMED",))), 1.0, WALL)
+    after = Judge(looking, {"thing": INTERVAL}, DEADLINE, before, needed).snapshot(2.0, WALL + 1, {}, {})
+    assert after.verdict is (Verdict.BLOCKED if needed else Verdict.READY)
+    assert [reason.effect for reason in after.reasons] == ([Effect.BLOCKS] if needed else [])
+    effects = {belief.problem.code: belief.effect for belief in after.beliefs}
+    assert effects["HARMED"] is (Effect.DEGRADES if needed else Effect.NOTICE)
+
+
 def test_a_probe_that_is_new_after_a_reload_begins_unknown_and_one_that_is_gone_is_forgotten() -> None:
     """Only what is declared now is judged."""
     first = court(problem("BROKEN"))

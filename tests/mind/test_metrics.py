@@ -17,7 +17,19 @@ from backupready import probes
 from backupready.eyes import look
 from backupready.mind import metrics
 from backupready.mind.metrics import Exposition
-from backupready.model import CannotTell, Effect, Finding, Metric, ProbeState, Reading, Snapshot, Verdict
+from backupready.model import (
+    CannotTell,
+    Effect,
+    Finding,
+    Happened,
+    Metric,
+    Outlook,
+    Phase,
+    ProbeState,
+    Reading,
+    Snapshot,
+    Verdict,
+)
 from fake import NOW, configuration, healthy, looked, probe, problem, snapshot
 
 parse_openmetrics: Callable[[str], Iterable[Family]] = openmetrics.text_string_to_metric_families
@@ -113,6 +125,24 @@ def test_exactly_one_verdict_is_1(verdict: Verdict) -> None:
     """All five are there, so that an alert can be written against each."""
     shown = samples(render(replace(stopped(), verdict=verdict)), "backupready_verdict")
     assert shown == {(other.value,): float(other is verdict) for other in Verdict}
+
+
+@pytest.mark.parametrize("phase", Phase)
+def test_exactly_one_phase_is_1(phase: Phase) -> None:
+    """Whichever it is."""
+    told = samples(render(replace(stopped(), outlook=Outlook(NOW, phase))), "backupready_phase")
+    assert told == {(one.value,): float(one is phase) for one in Phase}
+
+
+def test_predictions_are_counted_by_what_was_said_and_what_came() -> None:
+    """A series for what has occurred, and none before anything has."""
+    scores = ((Verdict.READY, Happened.SUCCEEDED, 12), (Verdict.BLOCKED, Happened.MISSED, 1))
+    told = render(replace(stopped(), outlook=Outlook(NOW, scores=scores)))
+    counted = {("succeeded", "ready"): 12.0, ("missed", "blocked"): 1.0}
+    assert samples(told, "backupready_predictions_total") == counted
+    before = render(replace(stopped(), outlook=Outlook(NOW)))
+    assert samples(before, "backupready_predictions_total") == {}
+    assert "# TYPE backupready_predictions_total counter" in before
 
 
 def test_every_declared_problem_has_its_series_from_the_first_scrape() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -12,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,7 @@ import fake
 from backupready import catalogue, config, probes, report, wire
 from backupready.demo import EmulatedGuest
 from backupready.mind import service
+from backupready.mind.history import History, Recalled
 from backupready.mind.judge import Kept
 from backupready.mind.metrics import Exposition
 from backupready.mind.monitor import Monitor, jitter, look_command
@@ -29,12 +33,17 @@ from backupready.model import (
     Access,
     BeliefState,
     CannotTell,
+    Effect,
     Finding,
+    Happened,
     Machine,
     Observation,
+    Phase,
+    Prediction,
     Probe,
     ProbeState,
     Remember,
+    Run,
     Settings,
     Verdict,
 )
@@ -371,8 +380,9 @@ def here(look: Callable[[Machine, Settings], Iterator[Observation]], *more: Prob
     """A monitor whose probe `here` is judged in its own process, by what is sampled there."""
     own = probe("here", [fake.problem("HERE_BUSY")], look, access=Access.MIND)
     known = (own, *more)
+    others = [one for one in probes.PROBES if one not in more]
     loaded = configuration(
-        known, web__listen_address="127.0.0.1:0", here__interval="200ms", look__confirm_after="100ms"
+        (*known, *others), web__listen_address="127.0.0.1:0", here__interval="200ms", look__confirm_after="100ms"
     )
     return Monitor(loaded, lambda: loaded, known, (), [sys.executable, "-c", EXITS])
 
@@ -464,10 +474,12 @@ def test_a_sampler_that_fails_does_not_end_the_loop(monkeypatch: pytest.MonkeyPa
 
 
 def test_every_declared_problem_has_its_series_before_the_first_look(mind: Callable[..., Mind]) -> None:
-    """The first scrape knows every declared problem, as unknown."""
+    """The first scrape knows every declared problem that can be a reason, as unknown."""
     it = mind(HANGS)
     _, body = Exposition(lambda: it.monitor.snapshot, probes.METRICS).render("")
     for problem in probes.probe("wire").problems:
+        if problem.effect is Effect.NOTICE:
+            continue
         labels = f'{{effect="{problem.effect.value}",problem="{problem.code}"}}'
         assert f"backupready_problem_active{labels} 0.0" in body.decode()
         assert f"backupready_problem_unknown{labels} 1.0" in body.decode()
@@ -564,6 +576,236 @@ sys.exit(f"imported: {{found}}" if found else 0)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
+
+
+# ------------------------------------------------------------------------------------------------------ windows
+
+RECORD = """
+import json, pathlib, socket
+s = socket.socket(fileno=0)
+request = b""
+while piece := s.recv(65536): request += piece
+runs = json.loads(pathlib.Path({record!r}).read_text())
+nothing = {{"state": "ok", "why": "", "seconds": 0, "attempts": 0, "traceback": "", "readings": [], "findings": [],
+           "watches": [], "unknown": [], "memory": {{}}}}
+looks = [{{"probe": name, "runs": runs if name == "past" else [], **nothing}} for name in json.loads(request)["probes"]]
+s.sendall(json.dumps({{"schema": 1, "looks": looks}}).encode())
+"""
+
+
+@dataclass
+class Windowed:
+    """What a monitor of the probes past and window is made of; the record of past backups is a file of the test."""
+
+    folder: Path
+    history: History
+
+    def starts(self, hours: float, settings: str = "", now: float | None = None) -> Mind:
+        """With a window that starts in so many hours, to the minute."""
+        start = datetime.fromtimestamp((now or time.time()) + hours * 3600, timezone.utc)
+        file = self.folder / "x.conf"
+        file.write_text(f"[web]\nlisten_address = 127.0.0.1:0\n[window]\nschedule = daily at {start:%H:%M}\n{settings}")
+        loaded = config.load(catalogue.SETTINGS, file)
+        chosen = [one for one in probes.PROBES if one.name in ("past", "window")]
+        script = RECORD.format(record=str(self.folder / "record"))
+        command = [sys.executable, "-c", script]
+        return Mind(Monitor(loaded, lambda: loaded, chosen, probes.METRICS, command, history=self.history))
+
+    def has_on_record(self, *runs: Run) -> None:
+        told = [[one.ended, one.code, one.happened.value, one.began, one.path] for one in runs]
+        (self.folder / "record").write_text(json.dumps(told))
+
+    def kept(self) -> Recalled:
+        """What another run of the program would find."""
+        self.history.close()
+        self.history = History(str(self.folder))
+        recalled = self.history.recall(20.0)
+        assert recalled is not None
+        return recalled
+
+
+@pytest.fixture
+def windowed(tmp_path: Path) -> Iterator[Windowed]:
+    it = Windowed(tmp_path, History(str(tmp_path)))
+    it.has_on_record()
+    yield it
+    it.history.close()
+
+
+OFTEN = "[past]\ninterval = 1h\n[look]\nlead_interval = 200ms\n"
+
+
+def looks(it: Mind) -> float:
+    return it.monitor.snapshot.counters.get("looks", 0.0)
+
+
+def looks_again(it: Mind) -> None:
+    before = looks(it)
+    it.until(lambda: looks(it) > before)
+
+
+def test_before_a_window_the_looks_follow_each_other_closely(windowed: Windowed) -> None:
+    """At other times as often as each probe's interval says."""
+    near = windowed.starts(2, OFTEN)
+    try:
+        near.until(lambda: looks(near) >= 4)
+        assert near.monitor.snapshot.outlook is not None
+        assert near.monitor.snapshot.outlook.phase is Phase.LEAD
+    finally:
+        near.monitor.close()
+    windowed.history = History(str(windowed.folder))
+    far = windowed.starts(12, OFTEN)
+    try:
+        far.until(lambda: far.last_run("past") is not None)
+        assert looks(far) == 1
+        assert far.monitor._due["past"] > time.monotonic() + 3000
+    finally:
+        far.monitor.close()
+
+
+def test_when_the_lead_time_begins_nobody_waits_for_the_interval(
+    windowed: Windowed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was due in an hour is due by the interval that counts from now on."""
+    monkeypatch.setattr("backupready.mind.monitor._IDLE_TURN", 0.2)
+    now = time.time()
+    start = (now + 7200) // 60 * 60
+    it = windowed.starts(2, f"lead = {start - now - 2:.3f}s\n{OFTEN}", now)
+    try:
+        it.until(lambda: it.last_run("past") is not None)
+        it.until(lambda: looks(it) >= 4)
+        assert it.monitor.snapshot.outlook is not None
+        assert it.monitor.snapshot.outlook.phase is Phase.LEAD
+    finally:
+        it.monitor.close()
+
+
+def _in_hours(hours: float) -> str:
+    return f"daily at {datetime.fromtimestamp(time.time() + hours * 3600, timezone.utc):%H:%M}"
+
+
+def test_in_lead_who_samples_does_not_take_the_others_along() -> None:
+    """A probe joins a look that is due a little before its own, by a share of the interval that counts now."""
+    given: list[int] = []
+
+    def look(machine: Machine, settings: Settings) -> Iterator[Observation]:
+        given.append(len(machine.samples()))
+        yield CannotTell("too few", ("HERE_BUSY",))
+
+    known = (probe("here", [fake.problem("HERE_BUSY")], look, access=Access.MIND), *probes.PROBES)
+    loaded = configuration(
+        known,
+        web__listen_address="127.0.0.1:0",
+        window__schedule=_in_hours(2),
+        look__lead_interval="30s",
+        **{f"{name}__enabled": "no" for name in (one.name for one in probes.PROBES) if name != "wire"},
+    )
+    it = Mind(Monitor(loaded, lambda: loaded, known, (), [sys.executable, "-c", EXITS]))
+    it.monitor._look_command = (sys.executable, "-c", GIVES_UP.format(asked="/dev/null", late="/none", hangs=""))
+    try:
+        it.until(lambda: it.last_run("wire") is not None)
+        before = looks(it)
+        so_far = len(given)
+        it.monitor._due["here"] = time.monotonic()
+        it.until(lambda: len(given) > so_far)
+        assert looks(it) == before
+    finally:
+        it.monitor.close()
+
+
+def test_a_backup_that_appears_is_judged_at_once_and_kept(windowed: Windowed) -> None:
+    """While a window is open the record is read closely, and the window ends with its backup."""
+    it = windowed.starts(-0.5, OFTEN)
+    try:
+        it.until(lambda: it.last_run("past") is not None and it.last_run("window") is not None)
+        assert it.monitor.snapshot.outlook is not None
+        assert it.monitor.snapshot.outlook.phase is Phase.OPEN
+        judged = it.last_run("window")
+        assert judged is not None
+        it.monitor._due["window"] = time.monotonic() + 3600
+        backup = Run(time.time() - 60, 1, Happened.SUCCEEDED, time.time() - 120, "host")
+        windowed.has_on_record(backup)
+        it.until(lambda: it.monitor.snapshot.outlook and it.monitor.snapshot.outlook.phase is Phase.IDLE)
+        it.until(lambda: (it.last_run("window") or 0.0) > judged)
+    finally:
+        it.monitor.close()
+    assert windowed.kept().runs == (backup,)
+
+
+def test_what_was_predicted_is_recalled_and_settled(windowed: Windowed, caplog: pytest.LogCaptureFixture) -> None:
+    """Killed in a window, it knows what was said of it, holds it against what comes, and tells that once."""
+    now = time.time()
+    start = (now - 1800) // 60 * 60
+    said = Prediction(start, start - 5, Verdict.BLOCKED, ("AGENT_STOPPED",))
+    windowed.history.note_prediction(said)
+    windowed.kept()
+    it = windowed.starts(-0.5, OFTEN, now)
+    try:
+        it.until(lambda: it.monitor.snapshot.outlook and it.monitor.snapshot.outlook.predictions == (said,))
+        windowed.has_on_record(Run(time.time() - 60, 1, Happened.SUCCEEDED, time.time() - 120))
+        with caplog.at_level("INFO", "backupready"):
+            it.until(lambda: it.monitor.snapshot.outlook and it.monitor.snapshot.outlook.scores)
+            for _ in range(3):
+                it.monitor.turn()
+        told = [record.getMessage() for record in caplog.records if "predicted" in record.getMessage()]
+        (line,) = told
+        assert line.endswith("predicted blocked (AGENT_STOPPED); it succeeded")
+        scrape = Exposition(lambda: it.monitor.snapshot, probes.METRICS).render("")[1].decode()
+        assert 'predicted="blocked"' in scrape
+    finally:
+        it.monitor.close()
+    (kept,) = windowed.kept().predictions
+    assert (kept.start, kept.verdict, kept.happened) == (start, Verdict.BLOCKED, Happened.SUCCEEDED)
+
+
+def test_a_record_that_nobody_could_ask_for_is_unread(windowed: Windowed) -> None:
+    """A look that dies says nothing of the backups."""
+    it = windowed.starts(-0.5, OFTEN)
+    try:
+        it.until(lambda: it.monitor.snapshot.outlook and it.monitor.snapshot.outlook.unread == "")
+        it.monitor._look_command = (sys.executable, "-c", EXITS)
+        it.until(lambda: it.monitor.snapshot.outlook and it.monitor.snapshot.outlook.unread)
+        assert it.monitor.snapshot.outlook is not None
+        assert "ended with code 3" in it.monitor.snapshot.outlook.unread
+    finally:
+        it.monitor.close()
+
+
+def test_after_a_jump_of_the_clock_everything_is_looked_at(windowed: Windowed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the intervals are, and without a problem."""
+    it = windowed.starts(12, "[past]\ninterval = 1h\n")
+    real, ahead = time.time, [0.0]
+    monkeypatch.setattr(time, "time", lambda: real() + ahead[0])
+    try:
+        it.until(lambda: it.last_run("past") is not None)
+        for hours in (3, 0, -3):
+            ahead[0] = hours * 3600.0
+            looks_again(it)
+            assert [r.problem.code for r in it.monitor.snapshot.reasons] == []
+    finally:
+        it.monitor.close()
+
+
+def test_the_status_line_has_the_window(windowed: Windowed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As the headline has it, and again only when it has changed."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        channel.bind(str(tmp_path / "notify"))
+        channel.settimeout(0.2)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        it = windowed.starts(2, OFTEN)
+        heard = []
+        try:
+            it.until(lambda: looks(it) >= 4)
+            with contextlib.suppress(socket.timeout):
+                while True:
+                    heard.append(channel.recv(4096).decode())
+        finally:
+            it.monitor.close()
+    lines = [line for line in heard if line.startswith("STATUS=")]
+    assert re.search(
+        r"^STATUS=READY · next backup \w{3} \d\d:\d\d UTC \(in (2 h|1 h 5\d min)\) should succeed$", lines[-1]
+    )
+    assert len(lines) == len(set(lines)) <= 4
 
 
 def test_jitter_is_the_machines_own() -> None:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 
-from lab.guest import GUEST_ADDRESS, LIBRARY
+from lab.guest import AGENT_UNIT, GUEST_ADDRESS, HANDLER, LIBRARY
 from lab.hang import Hang, HangingMount
 from system.inside import Inside
 
@@ -125,12 +125,17 @@ def written(inside: Inside, path: str, text: str, mode: int = 0o644, owner: str 
     """A file with this content; what was there before is back afterwards."""
     guest = inside.guest
     before = guest.read(path) if guest.exists(path) else None
+    made: list[str] = []  # directories that were not there
+    while not guest.exists(parent := path.rsplit("/", 1 + len(made))[0]):
+        made.append(parent)
     guest.write(path, text, mode)
     guest.run("chown", owner, path)
     try:
         yield
     finally:
         guest.path(path).unlink(missing_ok=True)
+        for directory in made:
+            guest.path(directory).rmdir()
         if before is not None:
             guest.write(path, before)
 
@@ -144,6 +149,15 @@ def configured(inside: Inside, line: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def reconfigured(inside: Inside, before: str, after: str) -> Iterator[None]:
+    """Another value in waagent.conf, which the running agent does not read."""
+    text = inside.guest.read("/etc/waagent.conf")
+    assert text.count(f"\n{before}\n") == 1
+    with written(inside, "/etc/waagent.conf", text.replace(f"\n{before}\n", f"\n{after}\n")):
+        yield
+
+
+@contextlib.contextmanager
 def moved_away(inside: Inside, path: str) -> Iterator[None]:
     """A file is not there."""
     inside.guest.run("mv", path, f"{path}.away")
@@ -151,6 +165,29 @@ def moved_away(inside: Inside, path: str) -> Iterator[None]:
         yield
     finally:
         inside.guest.run("mv", f"{path}.away", path)
+
+
+EXCLUDING_POLICY = (
+    '{"policyVersion": "0.1.0", "extensionPolicies": {"allowListedExtensionsOnly": true, "extensions": {}}}'
+)
+
+
+@contextlib.contextmanager
+def not_enabled(inside: Inside) -> Iterator[None]:
+    """The agent's unit runs, but will not be started at the next boot."""
+    inside.guest.run("systemctl", "disable", AGENT_UNIT)
+    try:
+        yield
+    finally:
+        inside.guest.run("systemctl", "enable", AGENT_UNIT)
+
+
+@contextlib.contextmanager
+def log_directory_blocked(inside: Inside) -> Iterator[None]:
+    """A file stands where the extension's directory of logs belongs."""
+    place = f"/var/log/azure/{HANDLER}"
+    with moved_away(inside, place), written(inside, place, "no directory\n"):
+        yield
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import re
 import time
 from typing import Any
 
+from backupready import waagent
 from backupready.probes import PROBES
 from lab.guest import AGENT_UNIT
 from measured import measured
@@ -29,6 +30,57 @@ def test_stopped(inside: Inside) -> None:
     assert (checked.exit_code, checked.document["verdict"]) == (2, "blocked")
     inside.guest.start_agent()
     assert inside.expect().exit_code == 0
+
+
+def test_a_start_that_is_skipped(inside: Inside) -> None:
+    """A condition of its unit is not met: the service manager says that all is well, and starts nothing."""
+    drop_in = f"/run/systemd/system/{AGENT_UNIT}.d/90-skip.conf"
+    inside.guest.write(drop_in, "[Unit]\nConditionPathExists=/nowhere\n")
+    inside.guest.run("systemctl", "daemon-reload")
+    try:
+        inside.guest.stop_agent()
+        inside.guest.run("systemctl", "start", AGENT_UNIT)
+        checked = inside.expect("AGENT_START_SKIPPED")
+        assert "AGENT_STOPPED" in checked.document["reasons"][0]["consequences"]
+    finally:
+        inside.guest.path(drop_in).unlink()
+        inside.guest.run("systemctl", "daemon-reload")
+    inside.guest.start_agent()
+    inside.guest.wait_agent_ready()
+    assert inside.expect(within=200).exit_code == 0
+
+
+def test_the_start_limit(inside: Inside) -> None:
+    """An agent that ends as soon as it is started, until the service manager tries no more; and somebody else's process
+    has the number that is in its pid file."""
+    drop_in = f"/run/systemd/system/{AGENT_UNIT}.d/90-limit.conf"
+    text = "[Unit]\nStartLimitIntervalSec=600\nStartLimitBurst=3\n[Service]\nExecStart=\nExecStart=/bin/false\n"
+    inside.guest.stop_agent()
+    inside.guest.write(drop_in, f"{text}Restart=always\nRestartSec=100ms\n")
+    inside.guest.run("systemctl", "daemon-reload")
+    try:
+        inside.guest.run("systemctl", "start", AGENT_UNIT, check=False)
+        checked = inside.expect("AGENT_START_LIMIT")
+        assert "AGENT_STOPPED" in checked.document["reasons"][0]["consequences"]
+    finally:
+        inside.guest.path(drop_in).unlink()
+        inside.guest.run("systemctl", "daemon-reload")
+    inside.heal()
+    assert inside.expect(within=200).exit_code == 0
+
+
+def test_a_pid_file_that_names_somebody_else(inside: Inside) -> None:
+    """The agent is down, and its pid file names a process that is none of its."""
+    inside.guest.stop_agent()
+    inside.guest.write(waagent.PID_FILE, "1\n")
+    try:
+        checked = inside.expect("AGENT_PID_FILE_STALE")
+        assert checked.document["reasons"][0]["consequences"] == ["AGENT_STOPPED"]
+    finally:
+        inside.guest.path(waagent.PID_FILE).unlink()
+    inside.guest.start_agent()
+    inside.guest.wait_agent_ready()
+    assert inside.expect(within=200).exit_code == 0
 
 
 _STOPWATCH = """

@@ -16,7 +16,7 @@ from backupready import vmsnapshot, waagent
 from backupready.probes import PROBES
 from history import Run, history
 from lab.disk import LoopDisk
-from lab.guest import AGENT_UNIT, HANDLER_DIRECTORY
+from lab.guest import AGENT_UNIT, HANDLER, HANDLER_DIRECTORY, LIBRARY
 from lab.hang import Hang
 from measured import measured
 from system import faults
@@ -90,6 +90,27 @@ FAULTS: dict[str, Fault] = {
     "the library is elsewhere": Fault(
         lambda inside: faults.configured(inside, "Lib.Dir=/data/waagent"), ("LIB_DIR_MOVED",)
     ),
+    "there is no configuration": Fault(
+        lambda inside: faults.moved_away(inside, "/etc/waagent.conf"), ("CONFIG_MISSING",)
+    ),
+    "verbose logging was left on": Fault(
+        lambda inside: faults.reconfigured(inside, "Logs.Verbose=n", "Logs.Verbose=y"), ("VERBOSE_LEFT_ON",)
+    ),
+    "a policy leaves the extension out": Fault(
+        lambda inside: faults.written(inside, "/etc/waagent_policy.json", faults.EXCLUDING_POLICY),
+        ("POLICY_EXCLUDES_EXTENSION",),
+    ),
+    "the agent is to be switched off": Fault(
+        lambda inside: faults.written(inside, f"{LIBRARY}/disable_agent", ""), ("AGENT_SWITCH_OFF_PENDING",)
+    ),
+    "the agent's unit is not enabled": Fault(faults.not_enabled, ("AGENT_NOT_ENABLED",)),
+    "two versions of the extension are enabled": Fault(
+        lambda inside: faults.written(inside, f"{LIBRARY}/{HANDLER}-1.0.9000.0/config/HandlerState", "Enabled"),
+        ("EXTENSION_SEVERAL_VERSIONS",),
+    ),
+    "a file stands where the extension's logs belong": Fault(
+        faults.log_directory_blocked, ("EXTENSION_LOG_PATH_BLOCKED",)
+    ),
     "the time for the freeze is no time": Fault(
         lambda inside: faults.written(inside, "/etc/azure/vmbackup.conf", "[SnapshotThread]\ntimeout: 0\n"),
         ("FREEZE_CONFIG_WRONG",),
@@ -144,6 +165,9 @@ def test_leased_with_option_245(steady: Inside) -> None:
     with faults.without_a_host_route(steady), faults.leased(steady, endpoint=True):
         assert "unknown-245 a8:3f:81:10" in steady.guest.read("/var/lib/dhcp/dhclient.eth0.leases")
         steady.expect(within=60)
+        # Nobody renews it any more.
+        steady.guest.run("sh", "-c", "kill $(cat /run/dhclient.eth0.pid)")
+        steady.expect("DHCP_CLIENT_GONE", within=60)
 
 
 def test_leased_without_option_245(steady: Inside) -> None:
@@ -307,6 +331,19 @@ def test_a_history_with_every_code(steady: Inside) -> None:
             assert told["LAST_BACKUP_FAILED"]["evidence"]["code"] == code, code
     measured(f"codes of the extension read back in the guest: {len(codes)}")
     assert guest.run(BACKUPREADY, "explain", "76").stdout
+    steady.expect(within=60)
+
+
+def test_only_crash_consistent(steady: Inside) -> None:
+    """Two backups in a row of file systems that were not frozen."""
+    now = time.time()
+    with contextlib.ExitStack() as stack:
+        runs = [Run(moment, health=121, consistency=3) for moment in (now - 2, now - 1)]
+        for path, text in history(runs, first=100).items():
+            if "/config/" not in path:
+                stack.enter_context(faults.written(steady, f"/{path}", text))
+        checked = steady.expect("BACKUP_ONLY_CRASH_CONSISTENT", within=60)
+        assert checked.document["verdict"] == "degraded"
     steady.expect(within=60)
 
 

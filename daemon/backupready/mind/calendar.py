@@ -10,17 +10,17 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from backupready.config import Config
 from backupready.learn import learn
 from backupready.mind.history import Recalled
+from backupready.mind.loads import Loads
 from backupready.model import (
     Happened,
     LearnedSchedule,
-    Load,
     Outlook,
     Phase,
     Prediction,
@@ -44,10 +44,12 @@ _LOOKS_FOR_IT = 3
 # A window whose end is so long ago, and of which nobody can tell what came, is let go.
 _GIVEN_UP = 86400.0  # s
 _MOST_RUNS = 400
+_MOST_PREDICTIONS = 100  # that are remembered; of those before there is the score
 _LOOK_BACK = 35 * 86400.0  # s
 _LEARN_AGAIN = 3600.0  # s
 # Less regular backups may be planned by the hour of somebody's free time.
 _CONFIDENT = 0.6
+_RUNNING = "backupready_backup_running"
 _SHOWN_WINDOWS = 7
 _SHOWN_PREDICTIONS = 10
 _AHEAD = 9 * 86400.0  # s; each schedule has a start in it
@@ -79,6 +81,8 @@ class Calendar:
         self._runs: dict[tuple[int, int], Run] = {}
         self._on_record = True  # whether the machine itself still has a record of any
         self._unread = "the record of past backups has not been read yet"
+        # Agentless backups leave no record: that there is none says nothing.
+        self._expects_runs = config["window.consistency"] == "application"
         self._predictions: dict[float, Prediction] = {}
         self._settled: Counter[tuple[Verdict, Happened]] = Counter()
         self._clocks: tuple[float, float] | None = None
@@ -87,6 +91,8 @@ class Calendar:
             self._runs, self._unread, self._on_record = before._runs, before._unread, before._on_record
             self._predictions, self._settled = before._predictions, before._settled
             self._clocks, self._since = before._clocks, before._since
+        if not config["past.enabled"]:
+            self._unread = "the record of past backups is not read, since the probe past is switched off"
         self._learned: tuple[tuple[Schedule, LearnedSchedule], ...] = ()
         self._learned_at: float | None = None
         self._ahead: tuple[Plan, float, tuple[Window, ...], float | None] | None = None
@@ -94,39 +100,54 @@ class Calendar:
     # ---- what it is told
 
     def recall(self, recalled: Recalled) -> None:
-        """What earlier runs of this program kept. What is known already is newer."""
-        self._take({_identity(run): run for run in recalled.runs})
+        """What earlier runs of this program kept. Runs that are known already are newer; of a window it is the earlier
+        prediction that was made before it."""
+        self._take({_identity(run): run for run in recalled.runs}, self._runs)
+        known = self._predictions.copy()
+        self._predictions.clear()
         for prediction in recalled.predictions:
-            if prediction.start not in self._predictions:
-                self._predictions[prediction.start] = prediction
-                self._score(prediction)
+            if prediction.start not in known or known[prediction.start].happened is None:
+                known.pop(prediction.start, None)
+                self._keep(prediction)
+        self._predictions.update(known)
 
     def read(self, runs: Iterable[Run]) -> tuple[Run, ...]:
         """The record as it is now. Gives what is new in it."""
         self._unread = ""
         found = {_identity(run): run for run in runs}
         self._on_record = bool(found)
-        new = tuple(run for identity, run in found.items() if self._runs.get(identity) != run)
+        new = {identity: run for identity, run in found.items() if self._is_news(identity, run)}
         if new:
-            self._take(found)
-        return new
+            self._take(self._runs, new)
+        return tuple(new.values())
+
+    def _is_news(self, identity: tuple[int, int], run: Run) -> bool:
+        known = self._runs.get(identity)
+        if known is None:
+            full = len(self._runs) >= _MOST_RUNS
+            return not full or run.ended > min(other.ended for other in self._runs.values())
+        return _both(known, run) != known
 
     def unread(self, why: str) -> None:
         """The record could not be read."""
         self._unread = why
 
-    def _take(self, runs: dict[tuple[int, int], Run]) -> None:
-        both = sorted({**self._runs, **runs}.items(), key=lambda item: item[1].ended)
-        self._runs = dict(both[-_MOST_RUNS:])
+    def _take(self, older: dict[tuple[int, int], Run], newer: dict[tuple[int, int], Run]) -> None:
+        both = {**older, **{i: _both(older[i], run) if i in older else run for i, run in newer.items()}}
+        self._runs = dict(sorted(both.items(), key=lambda item: item[1].ended)[-_MOST_RUNS:])
         self._learned_at = None
 
-    def tick(self, wall: float, monotonic: float) -> None:
-        """What both clocks say. Where one has not gone as the other, nothing is known of the time between."""
+    def tick(self, wall: float, monotonic: float) -> bool:
+        """What both clocks say. Gives whether one has not gone as the other: it was set, or the machine was suspended,
+        and nothing is known of the time between."""
+        jumped = False
         if self._clocks is None:
-            self._since = wall - monotonic  # at most so long ago it was switched on, and has not slept since
+            self._since = wall - monotonic  # at most so long ago it was switched on
         elif abs((wall - self._clocks[0]) - (monotonic - self._clocks[1])) > _JUMP:
             self._since = wall
+            jumped = True
         self._clocks = wall, monotonic
+        return jumped
 
     # ---- what it tells
 
@@ -143,9 +164,9 @@ class Calendar:
             self._learned_at = wall
         return self._learned
 
-    def outlook(self, wall: float, running: bool = False, loads: Sequence[Load] | None = None) -> Outlook:
+    def outlook(self, wall: float, running: bool = False, loads: Loads | None = None) -> Outlook:
         """What is known at this moment; `running` says that a backup is under way. With loads, also what is over is
-        told."""
+        told, with how busy the machine was in those windows."""
         plan = self.plan(wall)
         told = Outlook(
             at=wall,
@@ -155,17 +176,21 @@ class Calendar:
             learned=tuple(learned for _, learned in self._learn(wall)),
             since=self._since,
             unread=self._unread,
-            predictions=tuple(self._predictions[start] for start in sorted(self._predictions)[-_SHOWN_PREDICTIONS:]),
+            predictions=tuple(told for _, told in sorted(self._predictions.items()) if told.start <= wall)[
+                -_SHOWN_PREDICTIONS:
+            ],
             scores=tuple((*told, times) for told, times in self._settled.items()),
         )
         if loads is not None:
-            passed = plan.between(wall - _LOOK_BACK, wall) if plan is not None else ()
+            begun = plan.between(wall - _LOOK_BACK, wall) if plan is not None else ()
+            passed = tuple(window for window in begun if window.end <= wall)
+            within = {load.start: load for window in passed for load in loads.overlapping(window.start, window.end)}
             told = replace(
                 told,
-                passed=tuple(window for window in passed if window.end <= wall),
+                passed=passed,
                 # Where the record is gone, so is the extension: no backup is awaited, whatever there once was.
                 runs=tuple(self._runs.values()) if self._on_record else (),
-                loads=tuple(loads),
+                loads=tuple(within.values()),
             )
         if plan is None:
             return told
@@ -217,48 +242,63 @@ class Calendar:
         plan = self.plan(wall)
         changed = []
         current = plan.current(wall) if plan is not None else None
-        if current is not None and current.start not in self._predictions:
-            said = self._said(before, now, current, running)
-            changed += [said] if said is not None else []
-        for prediction in list(self._predictions.values()):
-            if prediction.happened is None and plan is not None:
-                window = Window(prediction.start, prediction.start + plan.length, "")
-                if (happened := self._happened(prediction, window, wall, running)) is not None:
+        said = self._said(before, now, current, wall, running) if current is not None else None
+        changed += [said] if said is not None else []
+        length = self._spans["start_window"] + self._spans["duration"]
+        for prediction in self._predictions.values():
+            if prediction.happened is None and (said is None or said.start != prediction.start):
+                window = Window(prediction.start, prediction.start + length, "")
+                if (happened := self._happened(window, plan, wall, running)) is not None:
                     changed.append(replace(prediction, happened=happened, told=wall))
         for prediction in changed:
-            self._predictions[prediction.start] = prediction
-            self._score(prediction)
+            self._keep(prediction)
         return tuple(changed)
 
-    def _said(self, before: Snapshot, now: Snapshot, window: Window, running: bool) -> Prediction | None:
+    def _said(self, before: Snapshot, now: Snapshot, window: Window, wall: float, running: bool) -> Prediction | None:
         """What was said last before it opened; else, as long as its backup has not begun, what is said now, once
         everything has been looked at."""
-        earlier = before.outlook
-        if earlier is not None and 0 <= window.start - earlier.at <= _FRESH and _looked(before):
-            snapshot = before
-        elif not running and not self._within(window, now.checked_at) and _looked(now):
-            snapshot = now
+        known = self._predictions.get(window.start)
+        earlier = before.outlook.at if before.outlook is not None else wall
+        # It opens now. Where it has done so before, by a clock that was set back since, what is said now is newer.
+        if 0 < window.start - earlier <= _FRESH and _looked(before):
+            said, made = before, earlier
+        elif known is None and not running and not self._within(window, wall) and self._looked_lately(now):
+            said, made = now, wall
         else:
             return None
-        at = snapshot.outlook.at if snapshot.outlook is not None else now.checked_at
-        codes = tuple(dict.fromkeys(reason.problem.code for reason in snapshot.reasons))
-        return Prediction(window.start, at, snapshot.verdict, codes)
+        if known is not None and known.happened is not None:
+            return None
+        codes = tuple(dict.fromkeys(reason.problem.code for reason in said.reasons))
+        return Prediction(window.start, made, said.verdict, codes)
 
-    def _happened(self, prediction: Prediction, window: Window, wall: float, running: bool) -> Happened | None:
-        """None as long as it is not known."""
+    def _looked_lately(self, snapshot: Snapshot) -> bool:
+        """Whether everything has been looked at since the clocks went as they do."""
+        since = self._since if self._since is not None else 0.0
+        return _looked(snapshot) and all((run.last_run or 0.0) >= since for run in snapshot.probes)
+
+    def _happened(self, window: Window, plan: Plan | None, wall: float, running: bool) -> Happened | None:
+        """What came of a window; None as long as it is not known."""
         ended = sorted(self._within(window, wall), key=lambda run: run.ended)
         for run in ended:
             if run.happened in GOOD:
                 return run.happened
-        if running or wall < window.end + self._looked_for or self._unread or wall > window.end + _GIVEN_UP:
+        if running or wall < window.end + self._looked_for or self._unread:
             return None
         if ended:
             return ended[-1].happened
-        # Nothing ran; but was the machine there, and did its clock go on as others do?
-        lived = self._since is not None and self._since <= max(window.start, prediction.made)
-        return Happened.MISSED if lived else None
+        # Nothing ran; but was it expected to? Of a machine that was off the platform takes the disks, and nothing is on
+        # record; and what is no window any more, by a schedule that has changed since, never may have been one.
+        lived = self._since is not None and self._since <= window.start
+        planned = plan is not None and bool(plan.between(window.start, window.start + 1))
+        awaited = self._expects_runs and lived and planned and wall <= window.end + _GIVEN_UP
+        return Happened.MISSED if awaited else None
 
-    def _score(self, prediction: Prediction) -> None:
+    def _keep(self, prediction: Prediction) -> None:
+        """Newer ones behind older, and the oldest are let go."""
+        self._predictions.pop(prediction.start, None)
+        self._predictions[prediction.start] = prediction
+        if len(self._predictions) > _MOST_PREDICTIONS:
+            del self._predictions[next(iter(self._predictions))]
         if prediction.happened is not None:
             self._settled[prediction.verdict, prediction.happened] += 1
 
@@ -269,3 +309,13 @@ def _looked(snapshot: Snapshot) -> bool:
 
 def _identity(run: Run) -> tuple[int, int]:
     return run.code, int(run.ended)
+
+
+def _both(older: Run, newer: Run) -> Run:
+    """What is known of one run; a log that has been rotated away does not take it back."""
+    return replace(newer, began=older.began if newer.began is None else newer.began, path=newer.path or older.path)
+
+
+def is_running(snapshot: Snapshot) -> bool:
+    """Whether a backup is under way."""
+    return any(reading.metric == _RUNNING and reading.value for reading in snapshot.readings)

@@ -96,7 +96,6 @@ _NOTE_RUN = """INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (second, c
 _NOTE_PREDICTION = """INSERT INTO predictions VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (start) DO UPDATE SET
     made = excluded.made, verdict = excluded.verdict, reasons = excluded.reasons, happened = excluded.happened,
     told = excluded.told WHERE happened IS NULL"""
-_NOTE_OUTCOME = "UPDATE predictions SET happened = ?, told = ? WHERE start = ?"
 
 # What SQLite says of a record that it would never take, and of a file that is damaged. All else is the disk.
 _REFUSED = (
@@ -188,6 +187,11 @@ class History:
             self._wake.wait_for(lambda: self._recalled is not None, timeout)
             return self._recalled
 
+    def release(self) -> None:
+        """What was recalled has been taken over, and need not be in memory twice: from now on nothing is recalled."""
+        with self._wake:
+            self._recalled = Recalled()
+
     def note_verdict(self, judged: Judged) -> None:
         """To be called when it, or a reason, changed."""
         self._note(_NOTE_VERDICT, judged.at, judged.verdict.value, " ".join(judged.reasons))
@@ -215,10 +219,6 @@ class History:
         it = prediction
         happened = None if it.happened is None else it.happened.value
         self._note(_NOTE_PREDICTION, it.start, it.made, it.verdict.value, " ".join(it.reasons), happened, it.told)
-
-    def note_outcome(self, start: float, happened: Happened, told: float) -> None:
-        """What came of the window that began at `start`. Where nothing was predicted of it, nothing is kept."""
-        self._note(_NOTE_OUTCOME, happened.value, told, start)
 
     def _note(self, statement: str, *values: Any) -> None:
         with self._wake:

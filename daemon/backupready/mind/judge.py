@@ -157,7 +157,7 @@ class Judge:
         kept = dict(track.sightings) if reasons else {}
         for key, finding in found.items():
             before = track.sightings.get(key)
-            effect = self._here(finding.effect or track.problem.effect)
+            effect = finding.effect or track.problem.effect
             if before is None:
                 kept[key] = Sighting(key, 1, self._since(track, wall, key), finding.evidence, effect)
                 track.counted[key] = track.first[key] = monotonic
@@ -170,7 +170,7 @@ class Judge:
         # What was seen counts, although not everything could be (one mount of several, say).
         track.cannot = reasons[0][0] if reasons and not found else ""
         possible = (e or track.problem.effect for _, e in reasons)
-        track.possible = self._here(min(possible, key=_rank, default=track.problem.effect))
+        track.possible = min(possible, key=_rank, default=track.problem.effect)
         if track.cannot:
             return
         if any(sighting.count >= track.problem.sightings for sighting in kept.values()):
@@ -284,6 +284,8 @@ class Judge:
         told = self._newest[track.probe].told
         stale = self._stale(track.probe)
         seen = tuple(track.sightings.values())
+        if not self._needed:
+            seen = tuple(replace(sighting, effect=self._here(sighting.effect)) for sighting in seen)
         # While it is active, what is seen of it with another key needs no confirmation of its own.
         sightings = tuple(s for s in seen if s.count >= track.problem.sightings) or seen
         declared = self._here(track.problem.effect)
@@ -294,7 +296,7 @@ class Judge:
             effect = declared
         elif track.cannot:
             state, why = BeliefState.UNKNOWN, track.cannot
-            effect = track.possible or declared
+            effect = self._here(track.possible) if track.possible else declared
         elif state is BeliefState.UNKNOWN:
             why = "seen, and not confirmed yet"
         if state is BeliefState.UNKNOWN and track.settled is not BeliefState.UNKNOWN:

@@ -27,7 +27,7 @@ from typing import Any, Callable
 from backupready import report, wire
 from backupready.config import Config, ConfigError
 from backupready.mind import service
-from backupready.mind.calendar import Calendar, local_zone
+from backupready.mind.calendar import Calendar, is_running, local_zone
 from backupready.mind.history import History, Judged, Transition
 from backupready.mind.judge import KEPT_EVERY, Judge
 from backupready.mind.loads import FiveMinutes, Loads
@@ -39,6 +39,7 @@ from backupready.mind.web import Site, WebServer
 from backupready.model import (
     Access,
     BeliefState,
+    Effect,
     Looked,
     Metric,
     Outlook,
@@ -70,7 +71,6 @@ _FOLLOW_LOOP = 2.0  # s
 # What the record of past backups and the windows are judged by. While a backup may be running the record alone is read
 # more often, so that its end is seen soon, and the machine is left alone otherwise.
 _RECORD, _WINDOW = "past", "window"
-_RUNNING = "backupready_backup_running"
 _RECALL_TIMEOUT = 2.0  # s; a frozen disk does not keep the daemon from starting
 
 
@@ -130,9 +130,11 @@ class Monitor:
         self._five_minutes, self._loads = FiveMinutes(), Loads()
         self._state, self._history = state, history
         self._recalling = history is not None
-        self._noted: dict[tuple[str, str], BeliefState] = {}  # what the history has of each key of a problem
+        # What the history has of each key of a problem.
+        self._noted: dict[tuple[str, str], tuple[BeliefState, Effect]] = {}
         self._noted_verdict: tuple[Verdict, tuple[str, ...]] | None = None
         self._calendar = Calendar(config)
+        self._told = ""  # the line that the service manager has
         self._kept: object = None  # what was handed over last, without the moment
         self._kept_at = 0.0  # monotonic: and when
         self._judge = Judge((), {}, 0.0)
@@ -200,7 +202,9 @@ class Monitor:
     def turn(self) -> None:
         now = time.monotonic()
         self._turned = now
-        self._calendar.tick(time.time(), now)
+        if self._calendar.tick(time.time(), now):
+            # Whatever has been seen before says little after it.
+            self._due.update(dict.fromkeys(self._due, now))
         if (sample := self._sampler.sample_if_due(now)) is not None:
             self._note_load(sample)
         self._recall()
@@ -249,7 +253,7 @@ class Monitor:
         due = [
             p
             for p in self._probes
-            if p.name in free and self._due[p.name] <= now + (0.0 if self._urgent else _SLACK * self._intervals[p.name])
+            if p.name in free and self._due[p.name] <= now + (0.0 if self._urgent else _SLACK * self._interval(p.name))
         ]
         self._urgent = False
         self._look_here([probe for probe in due if probe.access is Access.MIND], now)
@@ -407,6 +411,8 @@ class Monitor:
             LOG.warning("cannot look: %s (%s)", why, " ".join(names), extra=extra)
         self._missed.update(dict.fromkeys(names, why))
         self._judge.missed(names, why, time.monotonic(), time.time(), seconds)
+        if _RECORD in names:
+            self._calendar.unread(why)
 
     def _note_defect(self, look: Looked) -> None:
         """One traceback for each distinct defect."""
@@ -480,11 +486,11 @@ class Monitor:
         """All that is believed now, of the windows too."""
         wall = time.time()
         believed = self._judge.snapshot(time.monotonic(), wall, self._machine, self._counters)
-        return replace(believed, outlook=self._calendar.outlook(wall, _is_running(believed)))
+        return replace(believed, outlook=self._calendar.outlook(wall, is_running(believed)))
 
     def _whole_outlook(self) -> Outlook:
         """The same, with all that windows are judged by."""
-        return self._calendar.outlook(time.time(), _is_running(self.snapshot), tuple(self._loads))
+        return self._calendar.outlook(time.time(), is_running(self.snapshot), self._loads)
 
     def _read(self, look: Looked) -> None:
         """What the record of past backups says now; what is new in it is judged at once."""
@@ -503,8 +509,10 @@ class Monitor:
         if self._recalling and self._history is not None and (kept := self._history.recall(timeout)) is not None:
             self._recalling = False
             self._calendar.recall(kept)
-            for load in kept.loads:
-                self._loads.add(load)
+            for load in self._loads:
+                kept.loads.add(load)
+            self._loads = kept.loads
+            self._history.release()
 
     def _note_load(self, sample: Sample) -> None:
         load = self._five_minutes.add(sample, time.time())
@@ -515,15 +523,14 @@ class Monitor:
 
     def _foretell(self, before: Snapshot) -> None:
         """Hold what was said against what happened, and begin to look as often as the phase asks for."""
-        outlook = self.snapshot.outlook
-        changed = self._calendar.hold(before, self.snapshot, _is_running(self.snapshot))
+        changed = self._calendar.hold(before, self.snapshot, is_running(self.snapshot))
         for prediction in changed:
             if self._history is not None:
                 self._history.note_prediction(prediction)
             LOG.info("%s", report.prediction_line(prediction), extra={"MESSAGE_ID": service.MESSAGE_PREDICTION})
         if changed:
             self.snapshot = self._judged()
-        phase = outlook.phase if outlook is not None else None
+        phase = self.snapshot.outlook.phase if self.snapshot.outlook is not None else None
         if before.outlook is not None and phase is not before.outlook.phase:
             now = time.monotonic()
             self._due.update({name: min(due, now + self._interval(name)) for name, due in self._due.items()})
@@ -537,20 +544,20 @@ class Monitor:
         if self._noted_verdict != (told.verdict, reasons):
             self._noted_verdict = told.verdict, reasons
             self._history.note_verdict(Judged(now, told.verdict, reasons))
-        current = {
+        current: dict[tuple[str, str], tuple[BeliefState, Effect]] = {
             (belief.problem.code, sighting.key): (belief.state, sighting.effect)
             for belief in told.beliefs
             if belief.state is not BeliefState.CLEAR
             for sighting in belief.sightings
         }
         for (code, key), (state, effect) in current.items():
-            if self._noted.get((code, key)) is not state:
+            if self._noted.get((code, key)) != (state, effect):
                 self._history.note_problem(Transition(now, code, key, state, effect))
         known = {belief.problem.code: belief for belief in told.beliefs}
         for code, key in self._noted.keys() - current.keys():
             if code in known:
                 self._history.note_problem(Transition(now, code, key, BeliefState.CLEAR, known[code].problem.effect))
-        self._noted = {where: state for where, (state, _) in current.items()}
+        self._noted = current
 
     def _publish(self) -> None:
         before = self.snapshot
@@ -564,7 +571,8 @@ class Monitor:
         self._foretell(before)
         self._note_history()
         line = report.headline(self.snapshot)
-        if line != report.headline(before):
+        if line != self._told:
+            self._told = line
             service.notify(f"STATUS={' '.join(line.split())}")
         if before.verdict is not self.snapshot.verdict:
             LOG.log(
@@ -644,11 +652,6 @@ class Monitor:
             LOG.info("the configuration is reloaded")
         self._publish()
         service.notify("READY=1")
-
-
-def _is_running(snapshot: Snapshot) -> bool:
-    """Whether a backup is under way."""
-    return any(reading.metric == _RUNNING and reading.value for reading in snapshot.readings)
 
 
 def look_command() -> list[str]:
