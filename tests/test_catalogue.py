@@ -97,9 +97,8 @@ def test_a_remedy_is_told_in_full(remedy: Remedy) -> None:
     assert remedy.title.strip() == remedy.title != ""
     assert not remedy.title.endswith(".")
     assert remedy.source.startswith("https://")
-    question, _, document = (
-        ast.get_docstring(ast.parse(FIXES[remedy.name.replace("-", "_")].read_text())) or ""
-    ).partition("\n")
+    module = ast.parse(FIXES[remedy.name.replace("-", "_")].read_text())
+    question, _, document = (ast.get_docstring(module) or "").partition("\n")
     assert question.endswith("?")
     assert document.strip()
     assert remedy.worst_case.total_seconds() > 0
@@ -109,7 +108,7 @@ def test_a_remedy_is_told_in_full(remedy: Remedy) -> None:
 
 
 def test_a_remedy_is_for_declared_problems_or_for_a_person() -> None:
-    """No code is misspelt or named twice; no two remedies for one problem are on one rung; and the rungs have no gap."""
+    """No code is misspelt or named twice, and the rungs for a problem are 0, 1 … without a gap or a tie."""
     for remedy in remedies.REMEDIES:
         assert set(remedy.problems) <= set(CODES), remedy.name
         assert len(remedy.problems) == len(set(remedy.problems)), remedy.name
