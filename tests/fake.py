@@ -40,6 +40,7 @@ from backupready.model import (
     Resolved,
     Route,
     Sample,
+    Scalar,
     Setting,
     Settings,
     Snapshot,
@@ -338,11 +339,11 @@ def problem(code: str = "THING_BROKEN", effect: Effect = Effect.BLOCKS, **change
     return Problem(**{"code": code, "effect": effect, "cause": Cause.AGENT, **words, **changes})
 
 
-def remedy(name: str = "mend-thing", steps: Sequence[Step] = (), **changes: Any) -> Remedy:
+def remedy(name: str = "mend-thing", does: Sequence[Step] = (), **changes: Any) -> Remedy:
     """One whose plan is always the same."""
 
     def plan(machine: Machine, finding: Finding) -> Iterator[Step]:
-        yield from steps
+        yield from does
 
     told: dict[str, Any] = {
         "name": name,
@@ -354,6 +355,11 @@ def remedy(name: str = "mend-thing", steps: Sequence[Step] = (), **changes: Any)
         "source": f"https://example/{name}",
     }
     return Remedy(**{**told, **changes})
+
+
+def steps(remedy: Remedy, machine: FakeMachine, code: str = "", **evidence: Scalar) -> list[Step]:
+    """The plan of a remedy for a problem, by default the first that it is for."""
+    return list(remedy.plan(machine, Finding(code or next(iter(remedy.problems), ""), evidence=evidence)))
 
 
 def sees(*observations: Observation) -> Callable[[Machine, Settings], Iterator[Observation]]:

@@ -117,8 +117,8 @@ def test_a_remedy_decides_before_its_first_step(planned: tuple[Planned, ...]) ->
 
 
 def test_a_plan_concerns_nothing_but_what_it_is_for(planned: tuple[Planned, ...]) -> None:
-    """What is set aside or made lies in VMSnapshot's directory, or is a goal state's file directly in the library; it is
-    never mrseq, the task's identity or a record of a past run."""
+    """What is set aside or made is VMSnapshot's directory, its state, settings or status, or a goal state's file that
+    lies directly in the library."""
     directory = re.compile(rf"{re.escape(waagent.VMSNAPSHOT)}-\d+(\.\d+)+")
     within = re.compile(r"config/HandlerState|config/\d+\.settings|status/\d+\.status", re.ASCII)
     cached = re.compile(r"(GoalState|ExtensionsConfig)\.\d+\.xml|[\w.]+\.(agentsManifest|manifest\.xml)", re.ASCII)

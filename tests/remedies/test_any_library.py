@@ -1,0 +1,127 @@
+"""Whatever lies in the agent's library: no plan loses what the extension knows of its last request, nor anything else."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from library import Files, Library
+
+from backupready import waagent
+from backupready.model import CannotTell, Finding, Process, Remedy, SetAside, Unsuitable, Wait
+from backupready.remedies import clear_stale_snapshot_config, reinstall_extension, reload_extension
+from fake import NOW, FakeMachine, healthy
+
+HANDLER = f"{waagent.VMSNAPSHOT}-1.0.9220.0"
+OTHER = "Microsoft.Azure.Extensions.CustomScript-2.1.10"
+IDENTITY = "task_identity_FD76C85E-406F-4CFA-8EB0-CF18B123365C"
+KNOWN = (
+    "mrseq", IDENTITY, "task_identity_2", "HandlerManifest.json", "HandlerEnvironment.json", "config/HandlerState",
+    "config/HandlerStatus", "config/1.settings", "config/22.settings", "config/1_settings", "status/1.status",
+    "status/22.status", "status/0_status", "main/handle.sh", "main/mrseq", "heartbeat.log", "machine_identity_FD76",
+)  # fmt: skip
+CACHED = ("ExtensionsConfig.7.xml", "Prod.7.agentsManifest", f"{waagent.VMSNAPSHOT}.7.manifest.xml", "GoalState.1.xml")
+CASES = [
+    (remedy, problem)
+    for remedy in (reload_extension.REMEDY, reinstall_extension.REMEDY, clear_stale_snapshot_config.REMEDY)
+    for problem in remedy.problems
+]
+name = st.one_of(st.sampled_from(KNOWN), st.from_regex(r"[a-zA-Z0-9_.]{1,12}(/[a-zA-Z0-9_.]{1,8})?", fullmatch=True))
+contents = st.dictionaries(
+    name.filter(lambda path: ".." not in path and "." not in path.split("/")), st.binary(max_size=9)
+)
+
+
+def furnished(inside: Files, cached: frozenset[str]) -> FakeMachine:
+    """A machine whose extension's directory holds just that, with another extension beside it."""
+    machine = healthy()
+    for path in [path for path in machine.files if f"/{HANDLER}/" in path]:
+        del machine.files[path]
+    paths = [path for path in inside if not any(other.startswith(f"{path}/") for other in inside)]
+    machine.files.update({f"{waagent.LIB_DIR}/{HANDLER}/{path}": inside[path] for path in paths})
+    machine.files.update({f"{waagent.LIB_DIR}/{path}": "cached" for path in cached})
+    for path in ("mrseq", "config/HandlerState", "config/1.settings", "status/1.status"):
+        machine.files[f"{waagent.LIB_DIR}/{OTHER}/{path}"] = "another's"
+    machine.files["/usr/bin/cloud-init"] = ""
+    return machine
+
+
+def library(machine: FakeMachine) -> Library:
+    prefix = f"{waagent.LIB_DIR}/"
+    files = {path[len(prefix) :]: machine.read(path) for path in machine.files if path.startswith(prefix)}
+    return Library(files)
+
+
+def tokens(files: Files) -> Files:
+    """By what the extension knows which request it has taken up."""
+    pattern = re.compile(rf"{re.escape(HANDLER)}/(mrseq|task_identity_[^/]*)")
+    return {path: content for path, content in files.items() if pattern.fullmatch(path)}
+
+
+@pytest.mark.parametrize(("remedy", "problem"), CASES, ids=lambda value: getattr(value, "name", value))
+@given(inside=contents, cached=st.frozensets(st.sampled_from(CACHED)))
+def test_nothing_is_lost(remedy: Remedy, problem: str, inside: Files, cached: frozenset[str]) -> None:
+    """The agent never starts without mrseq and the task's identity as they were; what is gone from the library lies
+    aside, byte for byte; and no file of another extension is touched."""
+    machine = furnished(inside, cached)
+    before = library(machine)
+    after = library(machine)
+    try:
+        after.carry_out(remedy.plan(machine, Finding(problem)))
+    except (Unsuitable, CannotTell):
+        assert after == before
+        return
+    assert len(after.starts) == 1
+    assert tokens(after.starts[0]) == tokens(before.files)
+    assert {**after.files, **after.aside} == before.files
+    others = {path: text for path, text in before.files.items() if path.startswith(f"{OTHER}/")}
+    assert others.items() <= after.files.items()
+
+
+@pytest.mark.parametrize(("remedy", "problem"), CASES, ids=lambda value: getattr(value, "name", value))
+def test_the_usual_library_has_a_plan(remedy: Remedy, problem: str) -> None:
+    """What is asked of any library is not held by never planning."""
+    machine = furnished(dict.fromkeys(KNOWN, b"x") | {"status/22.status": b"[]"}, frozenset(CACHED))
+    for path in [path for path in machine.files if path.endswith(".status")]:
+        machine.files[path] = '[{"status": {"code": 1}, "timestampUTC": "2026-11-23T00:20:00Z"}]'
+    if problem == "EXTENSION_STUCK":
+        group = "/azure.slice/walinuxagent.service"
+        assert not isinstance(machine.units, CannotTell)
+        unit = machine.units["walinuxagent.service"]
+        machine.units["walinuxagent.service"] = {**unit, "ControlGroup": group, "KillMode": "control-group"}
+        machine.table = (
+            *healthy().processes(),
+            Process(300, 1, ("python3", "main/handle.py", "-daemon"), "S", NOW - 1e4),
+        )
+        machine.files["/proc/300/cgroup"] = f"0::{group}\n"
+        status = f"{waagent.LIB_DIR}/{HANDLER}/status/22.status"
+        machine.files[status] = '[{"status": {"code": 4}, "timestampUTC": "2026-11-22T20:00:00Z"}]'
+    after = library(machine)
+    plan = list(remedy.plan(machine, Finding(problem)))
+    after.carry_out(plan)
+    assert set(tokens(after.starts[0])) == {f"{HANDLER}/{path}" for path in ("mrseq", IDENTITY, "task_identity_2")}
+    aside = {step.path for step in plan if isinstance(step, SetAside)}
+    if remedy is reload_extension.REMEDY:
+        assert aside == {f"{HANDLER}/config/HandlerState"}
+        assert plan[-1] == Wait(f"{HANDLER}/config/HandlerState", "Enabled", 420.0)
+    elif remedy is reinstall_extension.REMEDY:
+        assert aside == {HANDLER}
+        assert {path for path in after.files if path.startswith(HANDLER)} == set(tokens(after.starts[0]))
+    else:
+        assert aside == {
+            "EXTENSION_STUCK": {f"{HANDLER}/status/22.status"},
+            "EXTENSION_STATE_FOREIGN": {f"{HANDLER}/{folder}/{n}.{end}" for folder, end in
+                                        (("config", "settings"), ("status", "status")) for n in (1, 22)},
+            "GOAL_STATE_CACHE_STALE": set(CACHED) - {"GoalState.1.xml"},
+        }[problem]  # fmt: skip
+
+
+def test_a_plan_that_lost_them_would_be_seen() -> None:
+    """The property is not held by a blind test: without `keep` the agent starts without them."""
+    machine = furnished({"mrseq": b"7", "config/HandlerState": b"Enabled"}, frozenset())
+    plan = list(reinstall_extension.REMEDY.plan(machine, Finding("EXTENSION_STATE_WRONG")))
+    lost = library(machine)
+    lost.carry_out(step for step in plan if type(step).__name__ != "MakeDirectory")
+    assert tokens(lost.starts[0]) == {}
