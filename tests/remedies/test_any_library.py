@@ -1,16 +1,33 @@
-"""Whatever lies in the agent's library: no plan loses what the extension knows of its last request, nor anything else."""
+"""Whatever lies in the agent's library: no plan loses what the extension knows of its last request, nor any other
+file, and no content makes it anything but a plan or a refusal."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from library import Files, Library
 
-from backupready import waagent
-from backupready.model import CannotTell, Finding, Process, Remedy, SetAside, Unsuitable, Wait
+from backupready import remedies, waagent
+from backupready.model import (
+    Absent,
+    CannotTell,
+    FileStatus,
+    Finding,
+    MakeDirectory,
+    Process,
+    Ran,
+    Remedy,
+    RestartUnit,
+    SetAside,
+    StartUnit,
+    Step,
+    Unsuitable,
+    Wait,
+)
 from backupready.remedies import clear_stale_snapshot_config, reinstall_extension, reload_extension
 from fake import NOW, FakeMachine, healthy
 
@@ -29,9 +46,36 @@ CASES = [
     for problem in remedy.problems
 ]
 name = st.one_of(st.sampled_from(KNOWN), st.from_regex(r"[a-zA-Z0-9_.]{1,12}(/[a-zA-Z0-9_.]{1,8})?", fullmatch=True))
-contents = st.dictionaries(
-    name.filter(lambda path: ".." not in path and "." not in path.split("/")), st.binary(max_size=9)
-)
+plain = name.filter(lambda path: ".." not in path and "." not in path.split("/"))
+contents = st.dictionaries(plain, st.binary(max_size=9))
+
+
+Files = dict[str, bytes]
+
+
+@dataclass
+class Library:
+    """Files by their path below the library. `aside` is what was set aside, by the path that it had; `starts` is what
+    lay in the library at each start of the agent."""
+
+    files: Files
+    aside: Files = field(default_factory=dict)
+    starts: list[Files] = field(default_factory=list)
+
+    def carry_out(self, steps: Iterable[Step]) -> None:
+        for step in steps:
+            if isinstance(step, SetAside):
+                moved = [path for path in self.files if path == step.path or path.startswith(f"{step.path}/")]
+                assert moved, f"{step.path} is not there"
+                for path in moved:
+                    assert path not in self.aside
+                    self.aside[path] = self.files.pop(path)
+            elif isinstance(step, MakeDirectory):
+                assert not any(path.startswith(f"{step.path}/") for path in self.files), f"{step.path} is there"
+                for name in step.keep:
+                    self.files[f"{step.path}/{name}"] = self.aside[f"{step.path}/{name}"]
+            elif isinstance(step, (StartUnit, RestartUnit)):
+                self.starts.append(dict(self.files))
 
 
 def furnished(inside: Files, cached: frozenset[str]) -> FakeMachine:
@@ -91,10 +135,8 @@ def test_the_usual_library_has_a_plan(remedy: Remedy, problem: str) -> None:
         assert not isinstance(machine.units, CannotTell)
         unit = machine.units["walinuxagent.service"]
         machine.units["walinuxagent.service"] = {**unit, "ControlGroup": group, "KillMode": "control-group"}
-        machine.table = (
-            *healthy().processes(),
-            Process(300, 1, ("python3", "main/handle.py", "-daemon"), "S", NOW - 1e4),
-        )
+        stuck = Process(300, 1, ("python3", "main/handle.py", "-daemon"), "S", NOW - 1e4)
+        machine.table = (*healthy().processes(), stuck)
         machine.files["/proc/300/cgroup"] = f"0::{group}\n"
         status = f"{waagent.LIB_DIR}/{HANDLER}/status/22.status"
         machine.files[status] = '[{"status": {"code": 4}, "timestampUTC": "2026-11-22T20:00:00Z"}]'
@@ -125,3 +167,60 @@ def test_a_plan_that_lost_them_would_be_seen() -> None:
     lost = library(machine)
     lost.carry_out(step for step in plan if type(step).__name__ != "MakeDirectory")
     assert tokens(lost.starts[0]) == {}
+
+
+ALL = [(remedy, problem) for remedy in remedies.REMEDIES for problem in (remedy.problems or ("",))]
+FILES = sorted({*healthy().files, waagent.PID_FILE, f"{waagent.LIB_DIR}/ExtensionsConfig.7.xml"})
+
+
+@pytest.mark.parametrize(("remedy", "problem"), ALL, ids=lambda value: getattr(value, "name", value))
+@given(spoilt=st.dictionaries(st.sampled_from(FILES), st.binary(max_size=40) | st.sampled_from([b"[]", b"{}", b"4"])))
+def test_no_content_is_a_defect(remedy: Remedy, problem: str, spoilt: Files) -> None:
+    """With files of any content there is a plan, or a refusal that says why."""
+    machine = healthy()
+    machine.files.update(spoilt)
+    try:
+        assert list(remedy.plan(machine, Finding(problem)))
+    except (Unsuitable, CannotTell) as error:
+        assert str(error)
+
+
+class Fleeting(FakeMachine):
+    """A machine of which something goes away at the n-th look at it."""
+
+    left: int
+
+    def _look(self, what: str) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise Absent(what)
+
+    def read(self, path: str, limit: int = 1 << 20) -> bytes:
+        self._look(path)
+        return super().read(path, limit)
+
+    def names(self, path: str) -> tuple[str, ...]:
+        self._look(path)
+        return super().names(path)
+
+    def status(self, path: str) -> FileStatus:
+        self._look(path)
+        return super().status(path)
+
+    def run(self, command: Sequence[str], timeout: float, privileged: bool = False, limit: int = 256 << 10) -> Ran:
+        self._look(command[0])
+        return super().run(command, timeout, privileged, limit)
+
+
+@pytest.mark.parametrize(("remedy", "problem"), ALL, ids=lambda value: getattr(value, "name", value))
+def test_what_goes_away_during_a_plan_is_no_defect(remedy: Remedy, problem: str) -> None:
+    """From the first look on or from any later one: a plan, or a refusal that says why."""
+    machine = furnished(dict.fromkeys(KNOWN, b"x"), frozenset(CACHED))
+    machine.files["/etc/waagent.conf"] = "Extensions.Enabled=n\nAutoUpdate.Enabled=n\nLogs.Verbose = n\n"
+    for look in range(60):
+        fleeting = Fleeting(machine.files, machine.table, machine.http, machine.units, programs=machine.programs)
+        fleeting.left = look
+        try:
+            list(remedy.plan(fleeting, Finding(problem)))
+        except (Unsuitable, CannotTell) as error:
+            assert str(error)
