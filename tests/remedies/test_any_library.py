@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backupready import remedies, waagent
@@ -40,6 +40,8 @@ KNOWN = (
     "status/22.status", "status/0_status", "main/handle.sh", "main/mrseq", "heartbeat.log", "machine_identity_FD76",
 )  # fmt: skip
 CACHED = ("ExtensionsConfig.7.xml", "Prod.7.agentsManifest", f"{waagent.VMSNAPSHOT}.7.manifest.xml", "GoalState.1.xml")
+ENDED = '[{"status": {"code": 1}, "timestampUTC": "2026-11-23T00:20:00Z"}]'
+STUCK = '[{"status": {"code": 4}, "timestampUTC": "2026-11-22T20:00:00Z"}]'
 CASES = [
     (remedy, problem)
     for remedy in (reload_extension.REMEDY, reinstall_extension.REMEDY, clear_stale_snapshot_config.REMEDY)
@@ -48,8 +50,6 @@ CASES = [
 name = st.one_of(st.sampled_from(KNOWN), st.from_regex(r"[a-zA-Z0-9_.]{1,12}(/[a-zA-Z0-9_.]{1,8})?", fullmatch=True))
 plain = name.filter(lambda path: ".." not in path and "." not in path.split("/"))
 contents = st.dictionaries(plain, st.binary(max_size=9))
-
-
 Files = dict[str, bytes]
 
 
@@ -85,6 +85,9 @@ def furnished(inside: Files, cached: frozenset[str]) -> FakeMachine:
         del machine.files[path]
     paths = [path for path in inside if not any(other.startswith(f"{path}/") for other in inside)]
     machine.files.update({f"{waagent.LIB_DIR}/{HANDLER}/{path}": inside[path] for path in paths})
+    for path in paths:
+        if re.fullmatch(r"status/\d+\.status", path):
+            machine.files[f"{waagent.LIB_DIR}/{HANDLER}/{path}"] = ENDED
     machine.files.update({f"{waagent.LIB_DIR}/{path}": "cached" for path in cached})
     for path in ("mrseq", "config/HandlerState", "config/1.settings", "status/1.status"):
         machine.files[f"{waagent.LIB_DIR}/{OTHER}/{path}"] = "another's"
@@ -104,12 +107,27 @@ def tokens(files: Files) -> Files:
     return {path: content for path, content in files.items() if pattern.fullmatch(path)}
 
 
+def get_stuck(machine: FakeMachine) -> None:
+    """A run that never ended, in the control group of the agent's unit."""
+    group = "/azure.slice/walinuxagent.service"
+    assert not isinstance(machine.units, CannotTell)
+    unit = machine.units["walinuxagent.service"]
+    machine.units["walinuxagent.service"] = {**unit, "ControlGroup": group, "KillMode": "control-group"}
+    stuck = Process(300, 1, ("python3", "main/handle.py", "-daemon"), "S", NOW - 1e4)
+    machine.table = (*healthy().processes(), stuck)
+    machine.files["/proc/300/cgroup"] = f"0::{group}\n"
+    machine.files[f"{waagent.LIB_DIR}/{HANDLER}/status/22.status"] = STUCK
+
+
 @pytest.mark.parametrize(("remedy", "problem"), CASES, ids=lambda value: getattr(value, "name", value))
+@settings(max_examples=30)
 @given(inside=contents, cached=st.frozensets(st.sampled_from(CACHED)))
 def test_nothing_is_lost(remedy: Remedy, problem: str, inside: Files, cached: frozenset[str]) -> None:
     """The agent never starts without mrseq and the task's identity as they were; what is gone from the library lies
     aside, byte for byte; and no file of another extension is touched."""
     machine = furnished(inside, cached)
+    if problem == "EXTENSION_STUCK":
+        get_stuck(machine)
     before = library(machine)
     after = library(machine)
     try:
@@ -127,19 +145,9 @@ def test_nothing_is_lost(remedy: Remedy, problem: str, inside: Files, cached: fr
 @pytest.mark.parametrize(("remedy", "problem"), CASES, ids=lambda value: getattr(value, "name", value))
 def test_the_usual_library_has_a_plan(remedy: Remedy, problem: str) -> None:
     """What is asked of any library is not held by never planning."""
-    machine = furnished(dict.fromkeys(KNOWN, b"x") | {"status/22.status": b"[]"}, frozenset(CACHED))
-    for path in [path for path in machine.files if path.endswith(".status")]:
-        machine.files[path] = '[{"status": {"code": 1}, "timestampUTC": "2026-11-23T00:20:00Z"}]'
+    machine = furnished(dict.fromkeys(KNOWN, b"x"), frozenset(CACHED))
     if problem == "EXTENSION_STUCK":
-        group = "/azure.slice/walinuxagent.service"
-        assert not isinstance(machine.units, CannotTell)
-        unit = machine.units["walinuxagent.service"]
-        machine.units["walinuxagent.service"] = {**unit, "ControlGroup": group, "KillMode": "control-group"}
-        stuck = Process(300, 1, ("python3", "main/handle.py", "-daemon"), "S", NOW - 1e4)
-        machine.table = (*healthy().processes(), stuck)
-        machine.files["/proc/300/cgroup"] = f"0::{group}\n"
-        status = f"{waagent.LIB_DIR}/{HANDLER}/status/22.status"
-        machine.files[status] = '[{"status": {"code": 4}, "timestampUTC": "2026-11-22T20:00:00Z"}]'
+        get_stuck(machine)
     after = library(machine)
     plan = list(remedy.plan(machine, Finding(problem)))
     after.carry_out(plan)

@@ -14,6 +14,7 @@ from datetime import timedelta
 
 from backupready import preconditions, waagent
 from backupready.model import (
+    Absent,
     Finding,
     Machine,
     MakeDirectory,
@@ -42,7 +43,11 @@ def plan(machine: Machine, finding: Finding) -> Iterator[Step]:
     preconditions.wire_server_answers(machine)
     preconditions.package_can_be_had(machine)
     name = f"{waagent.VMSNAPSHOT}-{version}"
-    keep = tuple(entry for entry in machine.names(directory.path) if entry == _SEQUENCE or entry.startswith(_TASK))
+    try:
+        names = machine.names(directory.path)
+    except Absent:
+        raise Unsuitable("the extension's directory has just gone") from None
+    keep = tuple(entry for entry in names if entry == _SEQUENCE or entry.startswith(_TASK))
     for entry in keep:
         if not is_file(machine, f"{directory.path}/{entry}"):
             raise Unsuitable(f"{directory.path}/{entry} is no file that could be kept")
