@@ -74,3 +74,9 @@ def test_joining_keeps_any_bytes(data: bytes) -> None:
     joined = waagent.joined_config(data)
     assert waagent.parse_config(joined) == waagent.parse_config(data)
     assert joined.translate(None, b" \t") == data.translate(None, b" \t")
+
+
+def test_a_comment_keeps_its_blanks() -> None:
+    """And so do the blanks behind a value, and a line without a sign."""
+    data = b"# Key = value\r\n\tOther.Key \t=  a b \r\nno sign\n# end = x"
+    assert waagent.joined_config(data) == b"# Key = value\r\n\tOther.Key=a b \r\nno sign\n# end = x"
