@@ -675,7 +675,7 @@ class Machine(Protocol):
 
 @dataclass(frozen=True)
 class StartUnit:
-    """Start a unit of the service manager."""
+    """Start a unit of the service manager. Undone by stopping it where it did not run before."""
 
     unit: str
 
@@ -771,6 +771,14 @@ class Wait:
     seconds: float
 
 
+@dataclass(frozen=True)
+class WaitForReport:
+    """Wait until the agent reports to the platform again: until its newest report, wherever its version writes it, was
+    written after the first step of this plan. At most so long; the steps before are undone where it does not come."""
+
+    seconds: float
+
+
 Step = Union[
     StartUnit,
     StopUnit,
@@ -785,6 +793,7 @@ Step = Union[
     MakeDirectory,
     PackageUpgrade,
     Wait,
+    WaitForReport,
 ]
 
 
