@@ -200,8 +200,8 @@ CORE: tuple[Setting, ...] = (
         "fix",
         "mode",
         "observe",
-        "Whether documented fixes are done ahead of a backup: not at all, or only planned and counted, or done, as far as"
-        " fix.allow allows.",
+        "Whether documented fixes are done ahead of a backup: not at all, or only planned and counted, or done as"
+        " far as fix.allow goes.",
         choice("off", "observe", "on"),
         "off, observe or on",
     ),

@@ -15,10 +15,21 @@ from backupready.fixes import Attempt, Limit, Result
 from backupready.hands import gate, ledger
 from backupready.hands.gate import Refusal, Request, Sight, Situation, Trouble
 from backupready.hands.ledger import CHANGES, Ledger, LedgerError, Moment
-from backupready.model import CannotTell, DaemonReload, Remedy, RestartUnit, SetConfigKey, Step, Unsuitable
+from backupready.model import (
+    CannotTell,
+    DaemonReload,
+    PackageUpgrade,
+    Remedy,
+    RestartUnit,
+    SetConfigKey,
+    Step,
+    Unsuitable,
+)
 
 _LOOKS = 4  # within the time in which it settles
 _MOST_SEEN = 200  # of what was seen before, which is noted
+
+_ONE_WAY = (PackageUpgrade,)  # what cannot be undone, and must not be left in the middle
 
 Record = Mapping[str, Any]
 
@@ -314,10 +325,10 @@ def _take_back(number: int, world: World, result: Result, reasons: Sequence[str]
 
 
 def _leave(step: Step, record: Record, why: str, world: World) -> str:
-    """Of a step that cannot be undone, why it is left; empty where it was never done. It is not left in the middle."""
+    """Of a step that cannot be undone, why it is left; empty where it was never done."""
     try:
         state = world.doer.state(step, record)
-        if state == "half":
+        if state == "half" and isinstance(step, _ONE_WAY):
             world.doer.do(step, record)
     except (StepFailed, OSError, CannotTell) as error:
         return f"{why}; and it cannot be finished: {error}"

@@ -69,9 +69,9 @@ class Situation:
     agent works on extensions (in its log the newest ProcessExtensionsInGoalState has started and not completed);
     `locked` who holds the lock of dpkg, rpm or zypper, or the ledger (LedgerBusy). `evidence_since` is the later of the
     machine's boot and the mind's start, seconds since the epoch. `sight` is a fresh look by the probes that declare the
-    problem, and by those of everything that blocks. `plan` is what the remedy's plan gave or raised; `precondition` what
-    else it needs and is not so; `lower` the remedies of lower rungs for the same problem that are allowed and fit this
-    machine. `ledger` says why the ledger cannot be used (LedgerError).
+    problem, and by those of everything that blocks. `plan` is what the remedy's plan gave or raised; `precondition`
+    what else it needs and is not so; `lower` the remedies of lower rungs for the same problem that are allowed and fit
+    this machine. `ledger` says why the ledger cannot be used (LedgerError).
     """
 
     mode: str

@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import stat
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,6 +42,7 @@ CHANGES = frozenset(
     kind.__name__
     for kind in (model.WriteDropIn, model.SetConfigKey, model.JoinConfigLines, model.SetAside, model.MakeDirectory)
 )
+_BEGINNING = re.compile(rb"(?=((\d{1,7}) [0-9a-f]{16} ))")  # of a line, wherever it stands
 _STEPS: dict[str, Any] = {kind.__name__: kind for kind in typing.get_args(Step)}
 
 
@@ -115,16 +117,14 @@ def decode(data: bytes) -> tuple[tuple[Line, ...], int]:
     line follows a bad one, or a newer version wrote them."""
     lines: list[Line] = []
     good = 0
-    torn = False
-    for raw in data.splitlines(keepends=True):
-        line = _line(raw)
-        if line is None:
-            torn = True
-        elif torn:
+    while (end := data.find(b"\n", good) + 1) and (line := _line(data[good:end])) is not None:
+        lines.append(line)
+        good = end
+    rest = data[good:]
+    for found in _BEGINNING.finditer(rest):
+        end = found.end(1) + int(found[2]) + 1
+        if _line(rest[found.start() : end]) is not None:
             raise LedgerError(f"the ledger is damaged at byte {good}, in the middle")
-        else:
-            lines.append(line)
-            good += len(raw)
     return tuple(lines), good
 
 
@@ -464,13 +464,15 @@ class Ledger:
             whole |= {attempt.id for attempt in attempts(lines) if _holds_change(lines, attempt.id)}
         still = set(incidents(lines))
         kept: list[Line] = []
+        tried_before: set[Any] = set()
         for index, line in enumerate(lines):
             if line.event in ("rotated", "torn"):
                 continue
             which = line.fields.get("problem"), line.fields.get("key")
             if line.fields["attempt"] in whole if "attempt" in line.fields else index >= young or which in still:
                 kept.append(line)
-            elif line.event == "started" and which in still:
+            elif line.event == "started" and which in still and (line["remedy"], which) not in tried_before:
+                tried_before.add((line["remedy"], which))
                 fields = {name: line[name] for name in ("remedy", "problem", "key")}
                 kept.append(Line("tried", line.moment, fields))
         shown = [
