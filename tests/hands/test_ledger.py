@@ -412,7 +412,7 @@ def test_a_crash_while_it_is_rotated_loses_nothing(
             for name in ("open", "write", "fchmod", "replace", "rename", "unlink"):
                 patch.setattr(os, name, crashing(getattr(os, name)))
             try:
-                opened(tmp_path, now, rotate=20_000).close()
+                opened(tmp_path, now, rotate=25_000).close()
                 break
             except Crash:
                 crashes += 1

@@ -185,8 +185,8 @@ def _refused(refusal: Refusal, remedy: Remedy, request: Request, facts: Situatio
     now, lines = world.clock(), world.ledger.lines
     gone = which not in facts.sight.seen and request.problem not in facts.sight.unknown
     try:
-        if refusal.name == "not_confirmed" and gone and _is_told_of(which, world):
-            world.ledger.add("clear", now, problem=request.problem, key=request.key)
+        if refusal.name == "not_confirmed" and gone:
+            note_clear(which, world)
         elif refusal.name in ("attempt_limit", "storm") and which in facts.sight.seen:
             known = [(limit.remedy, limit.why) for limit in ledger.limits(lines, now) if _which(limit) == which]
             if known != [(remedy.name, refusal.why)]:
@@ -208,9 +208,11 @@ def _which(limit: Limit) -> tuple[str, str]:
     return limit.problem, limit.key
 
 
-def _is_told_of(which: tuple[str, str], world: World) -> bool:
-    lines = world.ledger.lines
-    return which in ledger.incidents(lines) or which in map(_which, ledger.limits(lines, world.clock()))
+def note_clear(which: tuple[str, str], world: World) -> None:
+    """A fresh look has not seen this problem with this key: its incident has ended. Raises LedgerError."""
+    lines, now = world.ledger.lines, world.clock()
+    if which in ledger.incidents(lines) or which in map(_which, ledger.limits(lines, now)):
+        world.ledger.add("clear", now, problem=which[0], key=which[1])
 
 
 def _do(number: int, index: int, step: Step, world: World) -> None:

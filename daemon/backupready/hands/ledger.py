@@ -448,8 +448,9 @@ class Ledger:
         archive = f"{_NAME}.{self._next:08d}-{int(now.wall)}"
         _replace(self._directory / archive, _read(self._file), 0o600)
         _replace(self._directory / _NAME, data, 0o600)
-        os.close(self._file)
+        old_file = self._file
         self._file = os.open(self._directory / _NAME, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
+        os.close(old_file)
         self._lines, self._size = list(decode(data)[0]), len(data)
         for old in sorted(self._directory.glob(f"{_NAME}.[0-9]*-*"))[:-_ARCHIVES]:
             old.unlink()
