@@ -224,8 +224,8 @@ def events(place: Path) -> list[str]:
 
 
 def crashed_everywhere(make: Callable[[], Guest], check: Callable[[Guest, Attempt | None], None]) -> int:
-    """Crash at every moment of apply(), and recover(): at once, and after it has crashed itself, at every eleventh of its
-    moments, others for each. Check what is true then. Gives how many crashes there were."""
+    """Crash at every moment of apply(), and recover(): at once, and after it has crashed itself, at at some of
+    its moments, others for each. Check what is true then. Gives how many crashes there were."""
     crashes = 0
     for point in itertools.count():
         with tempfile.TemporaryDirectory() as name:
@@ -237,7 +237,7 @@ def crashed_everywhere(make: Callable[[], Guest], check: Callable[[Guest, Attemp
                 return crashes
             except Crash:
                 crashes += 1
-            for second in itertools.count(point % 11, 11):
+            for second in itertools.count(point % 19, 19):
                 with tempfile.TemporaryDirectory() as other:
                     again, there = copy.deepcopy(guest), Path(other)
                     _copy(place, there)
