@@ -224,8 +224,8 @@ def events(place: Path) -> list[str]:
 
 
 def crashed_everywhere(make: Callable[[], Guest], check: Callable[[Guest, Attempt | None], None]) -> int:
-    """Crash at every moment of apply(), and recover(): at once, and after it has crashed itself, at at some of
-    its moments, others for each. Check what is true then. Gives how many crashes there were."""
+    """Crash at every moment of apply(), and recover(): at once, and after it has crashed itself, at some of its moments,
+    others for each. Check what is true then. Gives how many crashes there were."""
     crashes = 0
     for point in itertools.count():
         with tempfile.TemporaryDirectory() as name:
