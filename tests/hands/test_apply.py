@@ -224,8 +224,8 @@ def events(place: Path) -> list[str]:
 
 
 def crashed_everywhere(make: Callable[[], Guest], check: Callable[[Guest, Attempt | None], None]) -> int:
-    """Crash at every moment of apply(), and recover(): at once, and after it has crashed itself, at some of its moments,
-    others for each. Check what is true then. Gives how many crashes there were."""
+    """Crash at every moment of apply(), and recover(): at once, and after it has crashed itself, at some of its
+    moments, others for each. Check what is true then. Gives how many crashes there were."""
     crashes = 0
     for point in itertools.count():
         with tempfile.TemporaryDirectory() as name:
@@ -360,6 +360,46 @@ def test_what_does_not_help_is_undone_when_it_had_time_to_settle(tmp_path: Path)
     assert (again.id, again.result) == (2, Result.NOT_HEALED)
     assert "collect" not in guest.calls
     assert fixes.decode((tmp_path / "fixes.json").read_bytes()).incidents == ((PROBLEM, "k"),)
+
+
+def test_what_is_undone_is_undone_in_reverse(tmp_path: Path) -> None:
+    """The last step first: the others may stand on it."""
+    guest, order = Guest(FILES[:3], heals=False), []
+    undo = guest.undo
+
+    def noting(step: Step, record: Mapping[str, Any]) -> None:
+        order.append(step)
+        undo(step, record)
+
+    guest.undo = noting  # type: ignore[method-assign]
+    applied(guest, tmp_path)
+    assert order == [FILES[2], FILES[1], FILES[0]]
+
+
+def test_what_was_wrong_before_does_not_make_it_worse(tmp_path: Path) -> None:
+    """Another problem that was seen before the fix, and is seen after it."""
+    guest = Guest(FILES[:1], worse=True)
+    known = guest.situation(REMEDY, REQUEST)
+    sight = Sight(known.sight.seen | {(NEW, "")})
+    guest.situation = lambda remedy, request: replace(known, sight=sight)  # type: ignore[method-assign]
+    assert applied(guest, tmp_path).result is Result.HEALED
+
+
+def test_an_undoing_that_was_interrupted_ends_as_it_was_meant(tmp_path: Path) -> None:
+    """Why it was undone is told also then."""
+    guest = Guest(FILES[:2], heals=False)
+
+    def crash(step: Step, record: Mapping[str, Any]) -> None:
+        raise Crash
+
+    undo, guest.undo = guest.undo, crash  # type: ignore[method-assign]
+    with pytest.raises(Crash):
+        applied(guest, tmp_path)
+    guest.undo = undo  # type: ignore[method-assign]
+    attempt = _recovered(guest, tmp_path)
+    assert attempt is not None
+    assert (attempt.result, attempt.reasons[1:]) == (Result.NOT_HEALED, (f"{PROBLEM} is still seen",))
+    assert guest.done == []
 
 
 def test_a_problem_that_cannot_be_told_is_not_healed(tmp_path: Path) -> None:
