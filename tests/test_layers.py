@@ -68,9 +68,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "preconditions.py": {"model", "waagent", "vmsnapshot"},
     "remedies/__init__.py": {"model"},
     "remedies/": {"model", "waagent", "vmsnapshot", "preconditions"},
+    "fixes.py": {"model"},
     "probes/__init__.py": {"model"},
     "probes/": {"model", "waagent", "vmsnapshot", "mountinfo", "netfilter", "forecast", "window"},
     "eyes/": {"config", "model", "wire", "observe", "eyes"},
+    "hands/": {"config", "model", "wire", "waagent", "vmsnapshot", "observe", "fixes", "hands"},
     "mind/": {"config", "model", "wire", "report", "observe", "window", "learn", "mind"},
 }
 MAY_IMPORT_ANYTHING = {"cli.py", "demo.py", *(path for path in FILES if path.startswith("catalogue/"))}
