@@ -1,0 +1,1 @@
+"""The hands: one documented fix, done as root, and nothing else."""
