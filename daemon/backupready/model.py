@@ -675,21 +675,21 @@ class Machine(Protocol):
 
 @dataclass(frozen=True)
 class StartUnit:
-    """Start a unit of the service manager."""
+    """Start a unit of the service manager. Undone by stopping it, where it did not run before."""
 
     unit: str
 
 
 @dataclass(frozen=True)
 class StopUnit:
-    """Stop a unit. Undone by starting it."""
+    """Stop a unit. Undone by starting it, where it ran before."""
 
     unit: str
 
 
 @dataclass(frozen=True)
 class RestartUnit:
-    """Restart a unit, or start one that does not run."""
+    """Restart a unit, or start one that does not run. Not undone, but a unit that ran is not left stopped."""
 
     unit: str
 
