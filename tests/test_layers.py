@@ -69,14 +69,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "probes/": {"model", "waagent", "vmsnapshot", "mountinfo", "netfilter", "forecast", "window"},
     "eyes/": {"config", "model", "wire", "observe", "eyes"},
     "mind/": {"config", "model", "wire", "report", "observe", "window", "learn", "mind"},
+    "hands/": {"config", "model", "wire", "waagent", "vmsnapshot", "mountinfo", "observe", "hands"},
 }
 MAY_IMPORT_ANYTHING = {"cli.py", "demo.py", *(path for path in FILES if path.startswith("catalogue/"))}
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if path in MAY_IMPORT or path not in MAY_IMPORT_ANYTHING])
 def test_a_layer_imports_only_what_lies_below_it(path: str) -> None:
-    """model ← config, wire, waagent, vmsnapshot, mountinfo, forecast, report, observe ← probes ← eyes and mind, which
-    never import each other; model, zones ← window ← learn, and the probes and the mind."""
+    """model ← config, wire, waagent, vmsnapshot, mountinfo, forecast, report, observe ← probes ← eyes, mind,
+    hands, which never import each other; model, zones ← window ← learn, and the probes
+    and the mind."""
     folder = path.rpartition("/")[0] + "/"
     allowed = MAY_IMPORT[path] if path in MAY_IMPORT else MAY_IMPORT[folder]
     assert {name for name in ours(path) if name not in allowed and name.split(".")[0] not in allowed} == set()

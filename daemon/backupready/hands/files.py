@@ -26,8 +26,12 @@ _SIGNATURES = ("security.ima", "security.evm")
 MOST_BYTES = 1 << 20
 
 
-class Refused(Exception):
-    """It must not be done, and nothing was changed. `diff` shows what somebody else has made of a file; it may hold
+class StepFailed(Exception):
+    """A step cannot be done, undone or found out about, and why; what is true now has to be looked for."""
+
+
+class Refused(StepFailed):
+    """It must not be done, and nothing of it was. `diff` shows what somebody else has made of a file; it may hold
     what the file keeps secret, and is for the person at the terminal only."""
 
     def __init__(self, why: str, diff: str = "") -> None:

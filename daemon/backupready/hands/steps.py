@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import difflib
 import enum
-import errno
 import json
 import os
 import re
@@ -24,7 +23,7 @@ from typing import Any, Callable, Generic, TypeVar
 
 from backupready import mountinfo, waagent
 from backupready.hands import files, lines
-from backupready.hands.files import Refused, components, directory, kind
+from backupready.hands.files import Refused, StepFailed, components, directory, kind
 from backupready.model import (
     CannotTell,
     DaemonReload,
@@ -66,11 +65,7 @@ _UPGRADE = 600.0
 _POLL = 2.0
 
 
-class Failed(Exception):
-    """It was tried and did not succeed, and why; state() says what is true now."""
-
-
-class State(enum.Enum):
+class State(str, enum.Enum):
     """What is true of a step that was prepared."""
 
     DONE = "done"
@@ -96,8 +91,8 @@ class Place:
 
 
 class Steps:
-    """Does the steps on one machine. Everything raises Refused, where nothing was changed because it must not be, and
-    Failed; a step whose names are not plain raises ValueError."""
+    """Does the steps on one machine. Everything raises Refused, where nothing was changed because it must not be, or
+    another StepFailed; a step whose names are not plain raises ValueError."""
 
     def __init__(self, place: Place) -> None:
         self._place = place
@@ -120,13 +115,14 @@ class Steps:
             _way(step).do(self._place, step, record)
 
     def undo(self, step: Step, record: Record) -> None:
-        """As it was before, byte for byte; Refused where somebody has changed it since. Steps with nothing to take
-        back are passed over. To be called in the reverse order of doing."""
+        """As it was before, byte for byte; Refused where somebody has changed the content since (an owner or a mode
+        that was changed since stays). Steps with nothing to take back are passed over. To be called in the reverse
+        order of doing."""
         with _failing(step, "undo: "):
             _way(step).undo(self._place, step, record)
 
     def state(self, step: Step, record: Record) -> State:
-        """What is true, whatever was noted. Raises Failed where that cannot be found out."""
+        """What is true, whatever was noted. Raises StepFailed where that cannot be found out."""
         with _failing(step):
             try:
                 return _way(step).state(self._place, step, record)
@@ -135,8 +131,8 @@ class Steps:
 
 
 def describe(step: Step) -> str:
-    """What it does, in one line for a person."""
-    return _way(step).describe(step)
+    """What it does, in one line for a person. Raises ValueError for a step with a name that is not plain."""
+    return str(_WAYS[type(step)].describe(step))
 
 
 @contextlib.contextmanager
@@ -144,7 +140,7 @@ def _failing(step: Step, what: str = "") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise Failed(f"cannot {what}{describe(step)}: {error}") from error
+        raise StepFailed(f"cannot {what}{describe(step)}: {error}") from error
 
 
 S = TypeVar("S")
@@ -244,6 +240,8 @@ class _Edit(_Way[S]):
     @contextlib.contextmanager
     def _file(self, place: Place, record: Record) -> Iterator[tuple[int, str, files.File]]:
         path = components(record["path"])
+        if f"/{record['path']}" not in waagent.CONFIG_PATHS:
+            raise Refused(f"/{record['path']} is no configuration of the agent's")
         with directory(place.root, path[:-1]) as parent:
             try:
                 file = files.read(parent, path[-1])
@@ -450,12 +448,12 @@ class _MakeDirectory(_Way[MakeDirectory]):
 
     def describe(self, step: MakeDirectory) -> str:
         kept = f", holding only {', '.join(step.keep)}" if step.keep else ", empty"
+        if any(len(components(name)) != 1 for name in step.keep):
+            raise ValueError(f"{step.keep!r} are not all names of files in it")
         return f"make {waagent.LIB_DIR}/{'/'.join(components(step.path))} anew{kept}"
 
     def prepare(self, place: Place, step: MakeDirectory) -> Record:
         parts = components(step.path)
-        if any(len(components(name)) != 1 for name in step.keep):
-            raise ValueError(f"{step.keep!r} are not all names of files in it")
         with directory(place.root, _LIBRARY) as library, directory(library, parts[:-1]) as parent:
             if kind(parent, parts[-1]):
                 raise Refused(f"{waagent.LIB_DIR}/{step.path} is there already")
@@ -554,7 +552,9 @@ class _Wait(_Way[Wait]):
         end = place.monotonic() + step.seconds
         while self.state(place, step, record) is not State.DONE:
             if place.monotonic() >= end:
-                raise Failed(f"{waagent.LIB_DIR}/{step.path} did not hold {step.holds!r} within {step.seconds:.0f} s")
+                raise StepFailed(
+                    f"{waagent.LIB_DIR}/{step.path} did not hold {step.holds!r} within {step.seconds:.0f} s"
+                )
             place.sleep(_POLL)
 
     def state(self, place: Place, step: Wait, record: Record) -> State:
@@ -577,11 +577,11 @@ def _unit(name: str) -> str:
 
 
 def _run(place: Place, command: Sequence[str], timeout: float) -> Ran:
-    """Raises Failed where the command says that it failed."""
+    """Raises StepFailed where the command says that it failed."""
     ran = place.run(command, timeout)
     if ran.status != 0:
         said = ran.errors.strip() or ran.output.decode("utf-8", "replace").strip()
-        raise Failed(f"`{' '.join(command)}` ended with status {ran.status}: {said[-500:] or 'it said nothing'}")
+        raise StepFailed(f"`{' '.join(command)}` ended with status {ran.status}: {said[-500:] or 'it said nothing'}")
     return ran
 
 
@@ -598,7 +598,7 @@ def _show(place: Place, unit: str) -> dict[str, str]:
     pairs = (line.partition("=") for line in output.decode("utf-8", "replace").split("\n"))
     shown = {key: value for key, _, value in pairs}
     if "ActiveState" not in shown:
-        raise Failed(f"the service manager does not say whether {unit} runs")
+        raise StepFailed(f"the service manager does not say whether {unit} runs")
     return shown
 
 
@@ -853,7 +853,7 @@ class _PackageUpgrade(_Way[PackageUpgrade]):
         state = self.state(place, step, record)
         if state is State.DONE:
             return
-        if state is State.HALF:
+        if state is State.HALF and _has(place, "apt-get"):
             configure = ("dpkg", "--force-confdef", "--force-confold", "--configure", step.package)
             _run(place, (*_QUIET, *configure), _UPGRADE)
         elif _has(place, "apt-get"):
@@ -872,7 +872,7 @@ class _PackageUpgrade(_Way[PackageUpgrade]):
             else:
                 raise Refused(f"there is no package manager that is known: apt-get, {', '.join(_RPM_MANAGERS)}")
         if self.state(place, step, record) is not State.DONE:
-            raise Failed(f"{step.package} is still {record['version']}: the repositories hold nothing newer")
+            raise StepFailed(f"{step.package} is still {record['version']}: the repositories hold nothing newer")
 
     def undo(self, place: Place, step: PackageUpgrade, record: Record) -> None:
         if self.state(place, step, record) is not State.NOT_DONE:
@@ -944,4 +944,7 @@ _WAYS: Mapping[type, _Way[Any]] = {
 
 
 def _way(step: Step) -> _Way[Any]:
-    return _WAYS[type(step)]
+    """Raises ValueError for a step with a name that is not plain: whoever describes a step has seen its names."""
+    way = _WAYS[type(step)]
+    way.describe(step)
+    return way
