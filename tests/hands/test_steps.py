@@ -251,6 +251,10 @@ def contents(root: Path) -> set[bytes]:
     return {path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
+def litter(root: Path, shelf: bool = True) -> list[str]:
+    return [name for name in tree(root, shelf) if name.endswith("-new")]
+
+
 def do(machine: Bench, *plan: Step) -> list[Any]:
     records = []
     for step in plan:
@@ -298,6 +302,8 @@ def crashed(
             total = len(machine.disk.calls)
             machine.disk.arm(0, None)
             state = machine.steps.state(step, record)
+            if state is not State.HALF and (left := litter(machine.root, shelf=False)):
+                yield at, f"is {state} for all that {left} is there"
             getattr(machine.steps, end)(step, record)
             after = machine.steps.state(step, record)
             if state not in State or after is not (State.DONE if end == "do" else State.NOT_DONE):
@@ -310,9 +316,8 @@ def crashed(
                 machine.steps.undo(step, record)
                 if tree(machine.root) != untouched:
                     yield at, "cannot be taken back"
-            litter = [name for name in tree(machine.root, shelf=True) if name.endswith("-new")]
-            if litter:
-                yield at, f"leaves {litter}"
+            if left := litter(machine.root):
+                yield at, f"leaves {left}"
             if ended and total < at:
                 assert at > 10
                 return
@@ -425,23 +430,39 @@ def test_extended_attributes_are_really_there(machine: Bench) -> None:
     assert os.getxattr(machine.root / "etc/waagent.conf", "user.note") == b"of the configuration"
 
 
-def test_an_access_list_is_kept(machine: Bench) -> None:
-    """A POSIX ACL is an extended attribute that decides the group's bits too."""
+ACL = (2).to_bytes(4, "little") + b"".join(
+    tag.to_bytes(2, "little") + bits.to_bytes(2, "little") + who.to_bytes(4, "little")
+    for tag, bits, who in ((1, 6, 2**32 - 1), (2, 4, 99), (4, 0, 2**32 - 1), (16, 4, 2**32 - 1), (32, 0, 2**32 - 1))
+)
+
+
+@pytest.mark.parametrize("inherited", [False, True])
+def test_an_access_list_is_kept(inherited: bool, machine: Bench) -> None:
+    """A POSIX ACL is an extended attribute that decides the group's bits too; one that only new files of the directory
+    would get is not."""
     config = machine.root / "etc/waagent.conf"
-    entries = ((1, 6, 0xFFFFFFFF), (2, 4, 99), (4, 0, 0xFFFFFFFF), (16, 4, 0xFFFFFFFF), (32, 0, 0xFFFFFFFF))
-    acl = (2).to_bytes(4, "little") + b"".join(
-        tag.to_bytes(2, "little") + bits.to_bytes(2, "little") + who.to_bytes(4, "little") for tag, bits, who in entries
-    )
     try:
-        os.setxattr(config, "system.posix_acl_access", acl)
+        if inherited:
+            os.setxattr(config.parent, "system.posix_acl_default", ACL)
+        else:
+            os.setxattr(config, "system.posix_acl_access", ACL)
     except OSError as error:
         pytest.skip(f"this file system has no access lists: {error}")
     before = nature(config)
     [record] = do(machine, VERBOSE)
-    assert before[4]["system.posix_acl_access"] == acl
+    assert before[4].get("system.posix_acl_access") == (None if inherited else ACL)
     assert nature(config) == before
     machine.steps.undo(VERBOSE, record)
     assert nature(config) == before
+
+
+def test_nothing_is_moved_over_anything(machine: Bench) -> None:
+    """Also where it has come to be there at the last moment."""
+    (machine.root / "a").write_text("a")
+    (machine.root / "b").write_text("b")
+    with files.directory(machine.root, ()) as here, pytest.raises(FileExistsError):
+        files.move(here, "a", here, "b")
+    assert (machine.root / "b").read_text() == "b"
 
 
 def test_an_edit_is_not_taken_back_over_somebody_elses(machine: Bench) -> None:
