@@ -277,7 +277,8 @@ PLANS: dict[str, tuple[Step, ...]] = {
     "a directory set aside": (ASIDE,),
     "a directory made anew": (ASIDE, ANEW),
 }
-ALIKE = (PLANS["a key that is not"], PLANS["joined lines"])  # to the one before, for a crash
+# For a crash they are like another of them.
+ALIKE = (PLANS["a key that is not"], PLANS["joined lines"], PLANS["a file set aside"])
 
 
 def crashed(
@@ -664,6 +665,16 @@ def test_nothing_is_made_without_what_it_must_keep(machine: Bench) -> None:
         machine.steps.prepare(MakeDirectory(HANDLER, ("mrseq_of_another",)))
     with pytest.raises(Refused, match="was not set aside"):
         machine.steps.prepare(MakeDirectory("Another.Handler-1.0", ()))
+
+
+def test_what_is_kept_is_what_was_noted(machine: Bench) -> None:
+    """Nobody has changed it on the shelf in between."""
+    [aside] = do(machine, ASIDE)
+    record = machine.steps.prepare(ANEW)
+    (machine.root / LIBRARY / ".backupready" / aside["entry"] / HANDLER / "mrseq").write_text("6")
+    with pytest.raises(Refused, match="mrseq of what was set aside was changed"):
+        machine.steps.do(ANEW, record)
+    assert not (machine.root / LIBRARY / HANDLER).exists()
 
 
 def test_the_newest_of_several_set_aside_is_what_is_kept(machine: Bench) -> None:
