@@ -682,14 +682,14 @@ class StartUnit:
 
 @dataclass(frozen=True)
 class StopUnit:
-    """Stop a unit. Undone by starting it."""
+    """Stop a unit. Undone by starting it, where it ran before."""
 
     unit: str
 
 
 @dataclass(frozen=True)
 class RestartUnit:
-    """Restart a unit, or start one that does not run."""
+    """Restart a unit, or start one that does not run. Not undone, but a unit that ran is not left stopped."""
 
     unit: str
 

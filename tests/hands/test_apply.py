@@ -18,7 +18,8 @@ from backupready import fixes
 from backupready.fixes import Attempt, Result
 from backupready.hands import apply as hands
 from backupready.hands import ledger
-from backupready.hands.apply import StepFailed, World, WouldRun
+from backupready.hands.apply import World, WouldRun
+from backupready.hands.files import StepFailed
 from backupready.hands.gate import Refusal, Request, Sight, Situation
 from backupready.hands.ledger import Ledger, LedgerError, Moment
 from backupready.model import (

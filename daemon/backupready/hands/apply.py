@@ -13,6 +13,7 @@ from typing import Any, Callable, Protocol
 
 from backupready.fixes import Attempt, Limit, Result
 from backupready.hands import gate, ledger
+from backupready.hands.files import StepFailed
 from backupready.hands.gate import Refusal, Request, Sight, Situation, Trouble
 from backupready.hands.ledger import CHANGES, Ledger, LedgerError, Moment
 from backupready.model import (
@@ -32,10 +33,6 @@ _MOST_SEEN = 200  # of what was seen before, which is noted
 _ONE_WAY = (PackageUpgrade,)  # what cannot be undone, and must not be left in the middle
 
 Record = Mapping[str, Any]
-
-
-class StepFailed(Exception):
-    """A step cannot be done, or undone, and why."""
 
 
 class Doer(Protocol):
