@@ -92,6 +92,7 @@ def test_every_step_comes_back_as_it_was() -> None:
         MakeDirectory("a", ("mrseq", "\udcff")),
         model.PackageUpgrade("a"),
         model.Wait("a", "b", 3.0),
+        model.WaitForReport(3.0),
     )
     assert {type(step).__name__ for step in steps} == set(ledger._STEPS)
     for step in steps:
