@@ -197,6 +197,43 @@ CORE: tuple[Setting, ...] = (
         "a size of at least 1M",
     ),
     Setting(
+        "web",
+        "listen_address",
+        "127.0.0.1:10168",
+        "Where /metrics and the status page are served.",
+        addresses,
+        "host:port, several separated by commas",
+    ),
+    Setting(
+        "machine",
+        "root",
+        "/",
+        "Below which directory the guest's files lie; another one than / is for emulated guests only.",
+        absolute_path,
+        "a path",
+    ),
+    Setting(
+        "machine",
+        "wire_server",
+        "168.63.129.16:80",
+        "The wire server; another one is for emulated guests only.",
+        endpoint,
+        "host:port",
+    ),
+    Setting(
+        "machine",
+        "host_plugin",
+        "168.63.129.16:32526",
+        "The host plugin; another one is for emulated guests only.",
+        endpoint,
+        "host:port",
+    ),
+)
+
+
+# What the hands go by. Not in the table as long as nothing asks for a fix: a setting that does nothing is no setting.
+FIX: tuple[Setting, ...] = (
+    Setting(
         "fix",
         "mode",
         "observe",
@@ -253,38 +290,6 @@ CORE: tuple[Setting, ...] = (
         "How long the agent's log is verbose when enable-verbose-logging has made it so; then that is undone.",
         positive_duration,
         "a time span",
-    ),
-    Setting(
-        "web",
-        "listen_address",
-        "127.0.0.1:10168",
-        "Where /metrics and the status page are served.",
-        addresses,
-        "host:port, several separated by commas",
-    ),
-    Setting(
-        "machine",
-        "root",
-        "/",
-        "Below which directory the guest's files lie; another one than / is for emulated guests only.",
-        absolute_path,
-        "a path",
-    ),
-    Setting(
-        "machine",
-        "wire_server",
-        "168.63.129.16:80",
-        "The wire server; another one is for emulated guests only.",
-        endpoint,
-        "host:port",
-    ),
-    Setting(
-        "machine",
-        "host_plugin",
-        "168.63.129.16:32526",
-        "The host plugin; another one is for emulated guests only.",
-        endpoint,
-        "host:port",
     ),
 )
 
