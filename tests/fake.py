@@ -36,14 +36,17 @@ from backupready.model import (
     Problem,
     Process,
     Ran,
+    Remedy,
     Resolved,
     Route,
     Sample,
+    Scalar,
     Setting,
     Settings,
     Snapshot,
     Space,
     Spaces,
+    Step,
     Unreachable,
     Window,
 )
@@ -334,6 +337,29 @@ def healthy() -> FakeMachine:
 def problem(code: str = "THING_BROKEN", effect: Effect = Effect.BLOCKS, **changes: Any) -> Problem:
     words = {name: f"{name} of {code}" for name in ("title", "meaning", "diagnosis", "fix", "source")}
     return Problem(**{"code": code, "effect": effect, "cause": Cause.AGENT, **words, **changes})
+
+
+def remedy(name: str = "mend-thing", does: Sequence[Step] = (), **changes: Any) -> Remedy:
+    """One whose plan is always the same."""
+
+    def plan(machine: Machine, finding: Finding) -> Iterator[Step]:
+        yield from does
+
+    told: dict[str, Any] = {
+        "name": name,
+        "title": f"title of {name}",
+        "problems": ("THING_BROKEN",),
+        "plan": plan,
+        "worst_case": timedelta(minutes=10),
+        "settle": timedelta(minutes=1),
+        "source": f"https://example/{name}",
+    }
+    return Remedy(**{**told, **changes})
+
+
+def steps(remedy: Remedy, machine: FakeMachine, code: str = "", **evidence: Scalar) -> list[Step]:
+    """The plan of a remedy for a problem, by default the first that it is for."""
+    return list(remedy.plan(machine, Finding(code or next(iter(remedy.problems), ""), evidence=evidence)))
 
 
 def sees(*observations: Observation) -> Callable[[Machine, Settings], Iterator[Observation]]:

@@ -13,10 +13,10 @@ from typing import Callable
 
 import pytest
 
-from backupready import catalogue, cli, probes
+from backupready import catalogue, cli, probes, remedies
 from backupready.catalogue import completions, journal, manual, rendered, runbook
 from backupready.mind import metrics, service
-from backupready.model import TIME_UNITS, Problem, Verdict
+from backupready.model import TIME_UNITS, Problem, Remedy, Verdict
 from requirement import unavailable
 
 SOURCE = Path(__file__).parents[1]
@@ -73,7 +73,48 @@ def test_a_problem_is_told_in_full(problem: Problem) -> None:
     assert (problem.sightings > 1) == bool(problem.patience)
     if problem.apart:
         assert problem.sightings > 1
-    assert problem.remedy is None or re.fullmatch(r"[a-z]+(-[a-z]+)+", problem.remedy)
+    gentlest = next(iter(remedies.remedies_for(problem.code)), None)
+    assert problem.remedy == (gentlest and gentlest.name)
+
+
+FIXES = {
+    file.stem: file for file in sorted((SOURCE / "daemon/backupready/remedies").glob("*.py")) if file.stem != "__init__"
+}
+
+
+def test_a_remedy_is_named_as_its_module() -> None:
+    """And it finds its way into the list by being there."""
+    assert [remedy.name.replace("-", "_") for remedy in remedies.REMEDIES] == list(FIXES)
+    assert remedies.remedy("restart-agent").title == "Restart the VM agent"
+    with pytest.raises(KeyError):
+        remedies.remedy("sing-agent")
+
+
+@pytest.mark.parametrize("remedy", remedies.REMEDIES, ids=lambda remedy: remedy.name)
+def test_a_remedy_is_told_in_full(remedy: Remedy) -> None:
+    """A name of verb and object, a title, where it is documented, what its module has from there, and finite limits."""
+    assert re.fullmatch(r"[a-z]+(-[a-z]+)+", remedy.name)
+    assert remedy.title.strip() == remedy.title != ""
+    assert not remedy.title.endswith(".")
+    assert remedy.source.startswith("https://")
+    module = ast.parse(FIXES[remedy.name.replace("-", "_")].read_text())
+    question, _, document = (ast.get_docstring(module) or "").partition("\n")
+    assert question.endswith("?")
+    assert document.strip()
+    assert remedy.worst_case.total_seconds() > 0
+    assert remedy.settle.total_seconds() >= 0
+    assert 1 <= remedy.attempts <= 3
+    assert remedy.cooldown.total_seconds() >= 15 * 60
+
+
+def test_a_remedy_is_for_declared_problems_or_for_a_person() -> None:
+    """No code is misspelt or named twice, and the rungs for a problem are 0, 1 … without a gap or a tie."""
+    for remedy in remedies.REMEDIES:
+        assert set(remedy.problems) <= set(CODES), remedy.name
+        assert len(remedy.problems) == len(set(remedy.problems)), remedy.name
+    for code in CODES:
+        assert [remedy.rung for remedy in remedies.remedies_for(code)] == list(range(len(remedies.remedies_for(code))))
+    assert remedies.ON_DEMAND == ("enable-verbose-logging",)
 
 
 def test_metric_names_are_plain_and_unique() -> None:
@@ -262,6 +303,19 @@ def test_a_page_is_right_markdown(problem: Problem) -> None:
 
 
 # --------------------------------------------------------------------------------------------------------- manual
+
+
+def test_the_runbook_tells_every_remedy() -> None:
+    """In the index, and on the page of each problem that it is for: title, worst case and source."""
+    for remedy in remedies.REMEDIES:
+        assert f"| `{remedy.name}` | {remedy.title}; " in runbook.index()
+        for code in remedy.problems:
+            page = runbook.page(CODES[code])
+            assert f"- `{remedy.name}`: {remedy.title}; " in page
+            assert f"(<{remedy.source}>)" in page
+    assert "backupready may do it" not in runbook.page(CODES["AGENT_MASKED"])
+    assert " 15 min at most, with a restart of the agent (" in runbook.page(CODES["AGENT_OUTDATED"])
+    assert " 5 s at most (" in runbook.page(CODES["AGENT_NO_AUTO_RESTART"])
 
 
 def test_the_manual_of_the_command_tells_every_verb_and_option() -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from backupready import __version__, cli, probes, report, vmsnapshot
+from backupready import __version__, cli, probes, remedies, report, vmsnapshot
 from backupready.mind import sampler
 from backupready.model import Access, CannotTell, Sample, Unreachable, Verdict
 from fake import PLUGIN, FakeMachine, answer, configuration, healthy, told
@@ -133,7 +133,16 @@ def test_config_show_says_what_is_in_force_and_where_from(tmp_path: Path, capsys
 def test_a_problem_is_explained(code: str, capsys: Capture) -> None:
     """In whatever way its code is typed."""
     assert exit_of("explain", code) == 0
-    assert capsys.readouterr().out == report.explain(probes.problem("AGENT_STOPPED")) + "\n"
+    whole = report.explain(probes.problem("AGENT_STOPPED"), remedies.remedies_for("AGENT_STOPPED"))
+    assert capsys.readouterr().out == whole + "\n"
+    assert "Remedy: restart-agent: " in whole
+
+
+@pytest.mark.parametrize("name", ["restart-agent", "RESTART_AGENT"])
+def test_a_remedy_is_explained(name: str, capsys: Capture) -> None:
+    """By its name, in whatever way it is typed."""
+    assert exit_of("explain", name) == 0
+    assert capsys.readouterr().out == report.explain_remedy(remedies.remedy("restart-agent")) + "\n"
 
 
 @pytest.mark.parametrize("number", sorted(vmsnapshot.CODES))

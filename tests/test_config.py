@@ -206,6 +206,23 @@ def test_an_endpoint_is_kept_as_text() -> None:
     assert config.endpoint("[::1]:80") == "[::1]:80"
 
 
+def test_remedies_are_given_by_their_names() -> None:
+    """In their order and each once; none is fine, and what is no name is told."""
+    assert config.remedy_names("") == ()
+    assert config.remedy_names("restart-agent, enable-agent restart-agent") == ("restart-agent", "enable-agent")
+    for wrong in ("Restart-agent", "restart agent;", "all*", "-x", "../x"):
+        with pytest.raises(ValueError, match="is no name of a remedy"):
+            config.remedy_names(wrong)
+
+
+def test_a_count_is_a_whole_number_that_is_not_zero() -> None:
+    """Nothing else is read as one."""
+    assert config.count("12") == 12
+    for wrong in ("", "0", "-1", "1.5", "many", "٢", "9" * 8):
+        with pytest.raises(ValueError, match="at least 1"):
+            config.count(wrong)
+
+
 def test_a_path_is_absolute_and_a_choice_is_one_of_its_words() -> None:
     """Both refuse anything else."""
     assert config.absolute_path("/run") == "/run"

@@ -65,10 +65,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "netfilter.py": {"model"},
     "forecast.py": {"model"},
     "observe.py": {"config", "model"},
+    "preconditions.py": {"model", "waagent", "vmsnapshot"},
+    "remedies/__init__.py": {"model"},
+    "remedies/": {"model", "waagent", "vmsnapshot", "preconditions"},
+    "fixes.py": {"model"},
     "probes/__init__.py": {"model"},
     "probes/": {"model", "waagent", "vmsnapshot", "mountinfo", "netfilter", "forecast", "window"},
     "eyes/": {"config", "model", "wire", "observe", "eyes"},
     "mind/": {"config", "model", "wire", "report", "observe", "window", "learn", "mind"},
+    "hands/": {"config", "model", "wire", "waagent", "vmsnapshot", "mountinfo", "observe", "fixes", "hands"},
 }
 MAY_IMPORT_ANYTHING = {"cli.py", "demo.py", *(path for path in FILES if path.startswith("catalogue/"))}
 
@@ -76,7 +81,8 @@ MAY_IMPORT_ANYTHING = {"cli.py", "demo.py", *(path for path in FILES if path.sta
 @pytest.mark.parametrize("path", [path for path in FILES if path in MAY_IMPORT or path not in MAY_IMPORT_ANYTHING])
 def test_a_layer_imports_only_what_lies_below_it(path: str) -> None:
     """model ← config, wire, waagent, vmsnapshot, mountinfo, forecast, report, observe ← probes ← eyes and mind, which
-    never import each other; model, zones ← window ← learn, and the probes and the mind."""
+    never import each other; model, zones ← window ← learn, and the probes and the mind; waagent, vmsnapshot ←
+    preconditions ← remedies, which never import probes, nor they them, and hands, which import none of these."""
     folder = path.rpartition("/")[0] + "/"
     allowed = MAY_IMPORT[path] if path in MAY_IMPORT else MAY_IMPORT[folder]
     assert {name for name in ours(path) if name not in allowed and name.split(".")[0] not in allowed} == set()
@@ -88,6 +94,7 @@ def test_the_reading_of_imports_sees_our_modules() -> None:
     assert {"mind.judge", "mind.metrics", "mind.web", "mind.service", "report", "wire"} <= ours("mind/monitor.py")
     assert {"eyes", "mind.judge", "catalogue", "probes"} <= {n.rsplit(".look")[0] for n in ours("cli.py")}
     assert "requests" in imports("eyes/network.py")
+    assert {"model", "preconditions", "waagent"} == ours("remedies/reload_extension.py")
     assert "version" in imports("mind/web.py")
 
 
@@ -142,16 +149,18 @@ def test_no_file_starts_processes_by_another_way() -> None:
 
 @pytest.mark.integration
 def test_the_mind_does_not_load_what_only_looks_need(tmp_path: Path) -> None:
-    """A resident process with its Monitor constructed has neither requests nor dns nor tenacity in memory."""
+    """A resident process with its Monitor constructed has neither requests nor dns nor tenacity nor the remedies in
+    memory."""
     config = tmp_path / "x.conf"
     config.write_text("[web]\nlisten_address = 127.0.0.1:0\n")
     code = f"""
 import pathlib, sys
-from backupready import catalogue, config, probes
+from backupready import catalogue, cli, config, probes
 from backupready.mind.monitor import Monitor
 settings = config.load(catalogue.SETTINGS, pathlib.Path({str(config)!r}))
 monitor = Monitor(settings, lambda: settings, probes.PROBES, probes.METRICS, ["true"])
-print(sorted({{"requests", "urllib3", "dns", "tenacity", "subprocess"}} & set(sys.modules)))
+unwanted = {{"requests", "urllib3", "dns", "tenacity", "subprocess", "backupready.remedies"}}
+print(sorted(unwanted & set(sys.modules)))
 """
     done = subprocess.run(
         [sys.executable, "-c", code],

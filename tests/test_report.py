@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from hypothesis import given
@@ -24,7 +25,7 @@ from backupready.model import (
     Verdict,
     Window,
 )
-from fake import NOW, looked, probe, problem, snapshot
+from fake import NOW, looked, probe, problem, remedy, snapshot
 
 KNOWN = [
     probe(
@@ -482,22 +483,40 @@ def test_any_words_of_the_machine_can_be_told(key: str, fact: str, why: str) -> 
 
 def test_a_problem_is_explained_in_full() -> None:
     """Every part of the catalogue entry with its name; patience and consequences where there are any."""
-    whole = problem("A_B", sightings=2, patience="it blinks", explains=("C_D", "E_F"), remedy="restart-agent")
-    assert report.explain(whole).splitlines() == [
+    whole = problem("A_B", sightings=2, patience="it blinks", explains=("C_D", "E_F"), remedy="mend-thing")
+    known = [
+        remedy("mend-thing", worst_case=timedelta(minutes=6), restarts_agent=True),
+        remedy("swap-thing", worst_case=timedelta(seconds=5), rung=1),
+    ]
+    assert report.explain(whole, known).splitlines() == [
         "A_B: title of A_B",
         "Effect: blocks (agent)",
         "Meaning: meaning of A_B",
         "Diagnosis: diagnosis of A_B",
         "Fix: fix of A_B",
-        "Remedy: restart-agent",
+        "Remedy: mend-thing: title of mend-thing; 6 min at most, with a restart of the agent; https://example/mend-thing",
+        "Remedy: swap-thing: title of swap-thing; 5 s at most; https://example/swap-thing",
         "Source: source of A_B",
         "Believed after: 2 looks in a row, since it blinks",
         "Explains: C_D, E_F",
     ]
-    plain = report.explain(problem("A_B"))
+    plain = report.explain(problem("A_B"), [])
     assert "Remedy: none that a machine may do; advise" in plain
     assert "Believed after" not in plain
     assert "Explains" not in plain
+
+
+def test_a_remedy_is_explained() -> None:
+    """What it does and is for, how long it takes, how often it may be tried, and its source."""
+    told = report.explain_remedy(remedy("mend-thing", problems=("A_B", "C_D"), attempts=2, cooldown=timedelta(hours=1)))
+    assert told.splitlines() == [
+        "mend-thing: title of mend-thing",
+        "Takes: 10 min at most",
+        "For: A_B, C_D",
+        "Tried: 2 times a day at most for one problem, 1 h apart",
+        "Source: https://example/mend-thing",
+    ]
+    assert "For: no problem: a person asks for it" in report.explain_remedy(remedy("ask-thing", problems=()))
 
 
 def test_moments_are_utc_to_the_second() -> None:

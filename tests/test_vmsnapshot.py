@@ -7,6 +7,7 @@ import contextlib
 import json
 import re
 from dataclasses import replace
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
@@ -428,3 +429,44 @@ def test_a_configuration_that_the_extension_loses_is_empty() -> None:
     ):
         lost.files[vmsnapshot.BACKUP_CONFIG] = text
         assert vmsnapshot.backup_config(lost) == {}
+
+
+# ------------------------------------------------------------------------------------------- is a snapshot under way?
+
+
+def test_a_freeze_is_told_by_its_binary_and_its_lock() -> None:
+    """A lock that nobody holds, and a binary that has ended, are none."""
+    machine = healthy()
+    machine.files[vmsnapshot.FREEZE_LOCK] = ""
+    assert vmsnapshot.frozen(machine) == ""
+    machine.locks[vmsnapshot.FREEZE_LOCK] = 0
+    assert vmsnapshot.frozen(machine) == "process ? holds the lock of a freeze"
+    del machine.locks[vmsnapshot.FREEZE_LOCK]
+    for state, why in (("D", "process 7 is the freeze binary"), ("Z", "")):
+        machine.table = (Process(7, 1, ("/x/main/safefreeze/bin/safefreeze", "60", "/"), state, 0.0),)
+        assert vmsnapshot.frozen(machine) == why
+
+
+@pytest.mark.parametrize(
+    ("age", "under_way"),
+    [(0.0, True), (vmsnapshot.STUCK_AFTER, True), (vmsnapshot.STUCK_AFTER + 1, False), (-3600.0, True)],
+)
+def test_a_transitional_status_is_fresh_for_as_long_as_a_run_may_last(age: float, under_way: bool) -> None:
+    """One from the future too; in the directory of any version, and only the newest of each."""
+    machine = healthy()
+    told = datetime.fromtimestamp(machine.clock - age, timezone.utc).isoformat()[:19] + "Z"
+    folder = f"{waagent.LIB_DIR}/{waagent.VMSNAPSHOT}-1.0.9103.0/status"
+    machine.files[f"{folder}/12.status"] = json.dumps([{"status": {"code": 4}, "timestampUTC": told}])
+    assert bool(vmsnapshot.under_way(machine)) == under_way
+    machine.files[f"{folder}/13.status"] = json.dumps([{"status": {"code": 1}, "timestampUTC": told}])
+    assert vmsnapshot.under_way(machine) == ""
+
+
+def test_the_newest_status_has_the_highest_number() -> None:
+    """As a number, not as a text; what was renamed after its run is none."""
+    machine = healthy()
+    directory = waagent.HandlerDirectory(waagent.VMSNAPSHOT, "1.0.1", f"{waagent.LIB_DIR}/{waagent.VMSNAPSHOT}-1.0.1")
+    assert vmsnapshot.newest_status(machine, directory) is None
+    for name in ("9.status", "10.status", "11_status", "12.settings"):
+        machine.files[f"{directory.path}/status/{name}"] = ""
+    assert vmsnapshot.newest_status(machine, directory) == f"{directory.path}/status/10.status"

@@ -75,8 +75,8 @@ def command_line() -> argparse.ArgumentParser:
         "code",
         metavar="CODE",
         nargs="?",
-        help="such as AGENT_STOPPED; also a number of the extension's, such as 76, or a name of the portal's, such as"
-        " UserErrorFsFreezeFailed; without it, all problems",
+        help="such as AGENT_STOPPED; also a remedy's name, such as restart-agent, a number of the extension's, such as"
+        " 76, or a name of the portal's, such as UserErrorFsFreezeFailed; without it, all problems",
     )
 
     conf = verbs.add_parser("config", help="find mistakes in the configuration, or show what is in force")
@@ -315,10 +315,15 @@ def _explain(options: argparse.Namespace) -> int:
         for problem in sorted(probes.PROBLEMS, key=lambda problem: problem.code):
             print(f"{problem.code:32} {problem.effect.value:9} {problem.title}")
         return 0
+    from backupready import remedies  # the daemon, which is this program too, has no use for them
+
     known = {problem.code: problem for problem in probes.PROBLEMS}
+    fixes = {remedy.name: remedy for remedy in remedies.REMEDIES}
     code = options.code.upper().replace("-", "_")
     if code in known:
-        print(report.explain(known[code]))
+        print(report.explain(known[code], remedies.remedies_for(code)))
+    elif (name := options.code.lower().replace("_", "-")) in fixes:
+        print(report.explain_remedy(fixes[name]))
     elif (error := vmsnapshot.portal_error(options.code)) is not None:
         print(report.explain_portal_error(error, known))
     elif not (code.isascii() and code.isdigit()):

@@ -99,6 +99,22 @@ def absolute_path(text: str) -> str:
     return text
 
 
+def count(text: str) -> int:
+    """A whole number that is not zero."""
+    if not (text.isascii() and text.isdigit() and len(text) < 7) or int(text) < 1:
+        raise ValueError(f"{text!r} is no number of at least 1")
+    return int(text)
+
+
+def remedy_names(text: str) -> tuple[str, ...]:
+    """Names such as restart-agent, separated by commas or blanks, in their order and each once; none is fine."""
+    words = text.replace(",", " ").split()
+    for word in words:
+        if not re.fullmatch(r"[a-z]+(?:-[a-z]+)*", word):
+            raise ValueError(f"{word!r} is no name of a remedy")
+    return tuple(dict.fromkeys(words))
+
+
 def choice(*words: str) -> Any:
     """One of a closed set of words."""
 
@@ -211,6 +227,69 @@ CORE: tuple[Setting, ...] = (
         "The host plugin; another one is for emulated guests only.",
         endpoint,
         "host:port",
+    ),
+)
+
+
+# What the hands go by. Not in the table as long as nothing asks for a fix: a setting that does nothing is no setting.
+FIX: tuple[Setting, ...] = (
+    Setting(
+        "fix",
+        "mode",
+        "observe",
+        "Whether documented fixes are done ahead of a backup: not at all, or only planned and counted, or done as"
+        " far as fix.allow goes.",
+        choice("off", "observe", "on"),
+        "off, observe or on",
+    ),
+    Setting(
+        "fix",
+        "allow",
+        "",
+        "The remedies that may be done; none is unless it is named here. `backupready fix` lists them.",
+        remedy_names,
+        "names of remedies, separated by commas",
+    ),
+    Setting(
+        "fix",
+        "pause_file",
+        "/run/backupready/pause",
+        "While this file is there, nothing is fixed; for as long as it says (2h) since it was written, or until it is"
+        " removed.",
+        absolute_path,
+        "a path",
+    ),
+    Setting(
+        "fix",
+        "attempts_per_day",
+        "10",
+        "How many fixes may be done in a day, all together; a remedy's own limits hold as well.",
+        count,
+        "a number of at least 1",
+    ),
+    Setting(
+        "fix",
+        "different_per_hour",
+        "3",
+        "How many different fixes may be done in an hour: more than that is no fault that a fix mends.",
+        count,
+        "a number of at least 1",
+    ),
+    Setting(
+        "fix",
+        "without_window",
+        "no",
+        "Whether anything is fixed without being asked for while it is not known when the next backup starts.",
+        yes_or_no,
+        "yes or no",
+    ),
+    Setting(
+        "fix",
+        "verbose_for",
+        "2h",
+        "How long the agent's log is verbose when enable-verbose-logging has made it so; then that is undone.",
+        positive_duration,
+        "a time span",
     ),
 )
 

@@ -672,6 +672,160 @@ class Machine(Protocol):
         """Properties of a unit as the service manager shows them."""
 
 
+# ------------------------------------------------------------------------------------------------------ remedies
+
+
+@dataclass(frozen=True)
+class StartUnit:
+    """Start a unit of the service manager. Undone by stopping it where it did not run before."""
+
+    unit: str
+
+
+@dataclass(frozen=True)
+class StopUnit:
+    """Stop a unit. Undone by starting it, where it ran before."""
+
+    unit: str
+
+
+@dataclass(frozen=True)
+class RestartUnit:
+    """Restart a unit, or start one that does not run. Not undone, but a unit that ran is not left stopped."""
+
+    unit: str
+
+
+@dataclass(frozen=True)
+class ResetFailed:
+    """Let the service manager forget how often a unit has failed."""
+
+    unit: str
+
+
+@dataclass(frozen=True)
+class EnableUnit:
+    """Have a unit started at boot. Undone by disabling it."""
+
+    unit: str
+
+
+@dataclass(frozen=True)
+class WriteDropIn:
+    """Write a drop-in of ours for a unit, which must not be there yet. `name` ends in .conf."""
+
+    unit: str
+    name: str
+    text: str
+
+
+@dataclass(frozen=True)
+class DaemonReload:
+    """Have the service manager read its units anew."""
+
+
+@dataclass(frozen=True)
+class SetConfigKey:
+    """Set a key in waagent.conf: in its last line, which counts, or in a new one at the end. With `lasts` seconds it is
+    a temporary change, which ends by itself."""
+
+    key: str
+    value: str
+    lasts: float | None = None
+
+
+@dataclass(frozen=True)
+class JoinConfigLines:
+    """Write `Key = value` in waagent.conf as `Key=value`, on every line where blanks surround the equals sign."""
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """Move a file or directory below the agent's library to a dated directory of ours on the same file system. `path`
+    is relative to the library."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class MakeDirectory:
+    """Make a directory below the agent's library that holds nothing but copies of what was set aside under the same
+    name: `keep` are names of files in it. `path` is relative to the library."""
+
+    path: str
+    keep: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PackageUpgrade:
+    """Upgrade one package that is installed, from the repositories that are configured. Cannot be undone."""
+
+    package: str
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Wait until a file is there (`path` relative to the agent's library, with `holds` in it), at most so long; the
+    steps before are undone where it does not come."""
+
+    path: str
+    holds: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class WaitForReport:
+    """Wait until the agent reports to the platform again: until its newest report, wherever its version writes it, was
+    written after the first step of this plan. At most so long; the steps before are undone where it does not come."""
+
+    seconds: float
+
+
+Step = Union[
+    StartUnit,
+    StopUnit,
+    RestartUnit,
+    ResetFailed,
+    EnableUnit,
+    WriteDropIn,
+    DaemonReload,
+    SetConfigKey,
+    JoinConfigLines,
+    SetAside,
+    MakeDirectory,
+    PackageUpgrade,
+    Wait,
+    WaitForReport,
+]
+
+
+class Unsuitable(Exception):
+    """The remedy is not for this machine as it is, and why; or what it needs beforehand is not so."""
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """A documented fix. `plan` gives its steps for a finding, in their order; it looks and changes nothing, and raises
+    Unsuitable or CannotTell.
+
+    `worst_case` is how long all its steps take at most, `settle` how long after them a look may still see the problem.
+    `rung` orders the remedies for one problem: lower ones are tried first in an incident. `attempts` is how often a
+    day it may be done for one problem, `cooldown` how long after one attempt the next may follow.
+    """
+
+    name: str
+    title: str
+    problems: tuple[str, ...]
+    plan: Callable[[Machine, Finding], Iterator[Step]]
+    worst_case: timedelta
+    settle: timedelta
+    source: str
+    rung: int = 0
+    attempts: int = 3
+    cooldown: timedelta = timedelta(minutes=15)
+    restarts_agent: bool = False
+
+
 def is_there(machine: Machine, path: str) -> bool:
     """Whether there is anything at a path. Raises CannotTell."""
     return _kind(machine, path) != ""

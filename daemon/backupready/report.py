@@ -22,6 +22,7 @@ from backupready.model import (
     ProbeState,
     Problem,
     Reason,
+    Remedy,
     Snapshot,
     Verdict,
     Window,
@@ -359,21 +360,45 @@ def evidence_line(evidence: Evidence) -> str:
     return ", ".join(f"{name}={value}" for name, value in evidence.items() if value not in (None, ""))
 
 
-def explain(problem: Problem) -> str:
-    """The catalogue entry, for `backupready explain`."""
+def explain(problem: Problem, remedies: Iterable[Remedy]) -> str:
+    """The catalogue entry, for `backupready explain`; `remedies` are those for this problem, gentlest first."""
     parts = [
         ("", f"{problem.code}: {problem.title}"),
         ("Effect", f"{problem.effects} ({problem.cause.value})"),
         ("Meaning", problem.meaning),
         ("Diagnosis", problem.diagnosis),
         ("Fix", problem.fix),
-        ("Remedy", problem.remedy or "none that a machine may do; advise"),
+        *([("Remedy", in_words(remedy)) for remedy in remedies] or [("Remedy", "none that a machine may do; advise")]),
         ("Source", problem.source),
     ]
     if problem.sightings > 1:
         parts.append(("Believed after", f"{problem.sightings} looks in a row, since {problem.patience}"))
     if problem.explains:
         parts.append(("Explains", ", ".join(problem.explains)))
+    return _told(parts)
+
+
+def in_words(remedy: Remedy) -> str:
+    """What a remedy does, how long it takes at worst, and where that is documented."""
+    seconds = remedy.worst_case.total_seconds()
+    longest = span(seconds) if seconds >= 60 else f"{seconds:.0f} s"
+    restarts = ", with a restart of the agent" if remedy.restarts_agent else ""
+    return f"{remedy.name}: {remedy.title}; {longest} at most{restarts}; {remedy.source}"
+
+
+def explain_remedy(remedy: Remedy) -> str:
+    """A documented fix, for `backupready explain`."""
+    apart = span(remedy.cooldown.total_seconds())
+    parts = [
+        ("", f"{remedy.name}: {remedy.title}"),
+        ("Takes", in_words(remedy).split("; ")[1]),
+        ("For", ", ".join(remedy.problems) or "no problem: a person asks for it"),
+        (
+            "Tried",
+            f"{remedy.attempts} times a day at most for one problem, {apart} apart",
+        ),
+        ("Source", remedy.source),
+    ]
     return _told(parts)
 
 

@@ -20,6 +20,8 @@ from backupready.model import Absent, CannotTell, Happened, Machine, Process, Ru
 LOG = f"{waagent.EXTENSION_LOGS}/{waagent.VMSNAPSHOT}/extension.log"
 
 BACKUP_CONFIG = "/etc/azure/vmbackup.conf"
+# Held during a freeze, by Site Recovery's extension as well.
+FREEZE_LOCK = "/etc/azure/MicrosoftRecoverySvcsSafeFreezeLock/SafeFreezeLockFile"
 SNAPSHOT_METHODS = ("onlyGuest", "firstGuestThenHost", "firstHostThenGuest", "onlyHost")
 DEFAULT_SNAPSHOT_METHOD = "firstHostThenGuest"
 
@@ -864,3 +866,59 @@ def running(processes: Iterable[Process]) -> Process | None:
         if process.state != "Z" and _RUNS.search(" ".join(process.argv)):
             return process
     return None
+
+
+# The extension itself gives up on a request that is older than 140 minutes.
+STUCK_AFTER = 150 * 60.0  # s
+_NUMBERED_STATUS = re.compile(r"(\d{1,9})\.status", re.ASCII)
+
+
+def newest_status(machine: Machine, directory: waagent.HandlerDirectory) -> str | None:
+    """The path of the status with the highest sequence number; None if there is none. Raises CannotTell."""
+    try:
+        names = machine.names(f"{directory.path}/status")
+    except Absent:
+        return None
+    numbers = [int(match.group(1)) for match in map(_NUMBERED_STATUS.fullmatch, names) if match]
+    return f"{directory.path}/status/{max(numbers)}.status" if numbers else None
+
+
+def frozen(machine: Machine) -> str:
+    """Why a file system may be frozen: the freeze binary runs, or the lock of a freeze is held. Empty if it is neither.
+    Raises CannotTell."""
+    try:
+        holder = machine.lock_holder(FREEZE_LOCK)
+    except Absent:
+        holder = None
+    if holder is not None:
+        return f"process {holder or '?'} holds the lock of a freeze"
+    for process in machine.processes():
+        if process.state != "Z" and any(word.rpartition("/")[2] == "safefreeze" for word in process.argv):
+            return f"process {process.pid} is the freeze binary"
+    return ""
+
+
+def under_way(machine: Machine) -> str:
+    """Why a snapshot may be under way: a file system may be frozen, the extension's process runs, or a status that says
+    so is not older than a run may last. Empty if none of that is so. Raises CannotTell."""
+    if why := frozen(machine):
+        return why
+    process = running(machine.processes())
+    if process is not None:
+        return f"process {process.pid} is the extension's and runs"
+    try:
+        directories = waagent.handler_directories(machine.names(waagent.LIB_DIR))
+    except Absent:
+        return ""
+    for directory in directories:
+        path = newest_status(machine, directory) if directory.name == waagent.VMSNAPSHOT else None
+        if path is None:
+            continue
+        try:
+            outcome = parse_status(machine.read(path, _STATUS_LIMIT), path, machine.status(path).modified)
+        except Absent:
+            return f"{path} was written anew just now"
+        # One from the future is no older than a run may last.
+        if outcome.kind is Kind.UNDERWAY and machine.now() - outcome.time <= STUCK_AFTER:
+            return f"{path} says that a snapshot is under way"
+    return ""

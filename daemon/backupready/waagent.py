@@ -1,4 +1,4 @@
-"""What do the VM agent's own files say? Their places and formats, for agents 2.2 to 2.15.
+"""What do the VM agent's own files say, its unit and its package? Their places and formats, for agents 2.2 to 2.15.
 
 Pure functions over bytes, and a few that fetch those bytes through a Machine. Whatever the bytes are, the only
 exception is CannotTell. Facts about the formats were measured with agents 2.7.3.0 and 2.15.0.1.
@@ -28,6 +28,10 @@ CONFIG_PATHS = (
     "/usr/share/oem/waagent.conf",
     "/usr/share/defaults/waagent/waagent.conf",
 )
+# Ubuntu and Debian have the first, everybody else the second.
+UNITS = ("walinuxagent.service", "waagent.service")
+# The version from which on the agent keeps what it reports in a file.
+REPORTS_SINCE = (2, 2, 34)
 BINARIES = ("/usr/sbin/waagent", "/usr/bin/waagent", "/usr/share/oem/bin/waagent")
 VMSNAPSHOT = "Microsoft.Azure.RecoveryServices.VMSnapshotLinux"
 # The chassis asset tag in the firmware of every Azure VM.
@@ -572,6 +576,39 @@ def upload_host(machine: Machine) -> str:
     return ""
 
 
+_CACHED = re.compile(r"(?:GoalState|ExtensionsConfig)\.(\d+)\.xml|.+\.agentsManifest|.+?(?:\.(\d+))?\.manifest\.xml")
+_LAYOUT_CHANGED = (2, 8)  # from this version on no goal state is kept beside the handlers
+
+
+def stale_cache(machine: Machine) -> tuple[str, list[str]]:
+    """The agent's version, and the goal state files beside the handlers that it would not have written, sorted.
+
+    The version is empty where there are no such files at all. Raises CannotTell, and Absent while a fresh goal state is
+    being written.
+    """
+    cached = [name for name in machine.names(LIB_DIR) if _CACHED.fullmatch(name)]
+    if not cached:
+        return "", []
+    try:
+        told = newest_report(machine).agent_version
+    except Absent:
+        raise CannotTell("without a report the agent's version is not known") from None
+    version = version_key(told)
+    if version >= _LAYOUT_CHANGED:
+        # It keeps none but one placeholder.
+        return told, sorted(name for name in cached if name != "GoalState.1.xml")
+    current = machine.read(f"{LIB_DIR}/Incarnation", 64).decode("ascii", "replace").strip()
+    stale = {name for name in cached if _incarnation(name) not in (None, current)}
+    if version >= (2, 5):
+        stale |= {name for name in cached if name.endswith(".agentsManifest")}
+    return told, sorted(stale)
+
+
+def _incarnation(name: str) -> str | None:
+    match = _CACHED.fullmatch(name)
+    return (match.group(1) or match.group(2)) if match else None
+
+
 # ----------------------------------------------------------------------------------------- handler directories
 
 
@@ -637,6 +674,51 @@ def version_key(text: str) -> tuple[int, ...]:
         return ()
 
 
+# ------------------------------------------------------------------------------------------------- its package
+
+# The names in Debian and in Ubuntu.
+_PACKAGES = ("waagent", "walinuxagent")
+# The lists are read afresh into memory, since nothing may be written to /var/cache/apt.
+_ASK = ("apt-cache", "-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache=", "policy", *_PACKAGES)
+_ASK_TIMEOUT = 15.0  # s; it takes a second or two with the lists of a whole distribution
+_ROW = re.compile(r"(?m)^(\S+):\n  Installed: (\S+)\n  Candidate: (\S+)\n((?:[ ].*\n?)*)")
+
+
+@dataclass(frozen=True)
+class Offer:
+    """The agent's package, and the version that the distribution's lists offer; `newer` whether that is a newer one."""
+
+    package: str
+    installed: str
+    candidate: str
+    newer: bool
+
+
+def offer(machine: Machine) -> Offer:
+    """Ask apt's lists as they are: nothing is fetched, locked or written. Raises CannotTell."""
+    try:
+        ran = machine.run(_ASK, _ASK_TIMEOUT)
+    except Absent:
+        raise CannotTell("only apt's lists are asked, and there is no apt-cache") from None
+    if ran.status != 0:
+        raise CannotTell(f"apt-cache ends with {ran.status}: {ran.errors[:200]}")
+    rows = _ROW.findall(ran.output.decode("utf-8", "replace"))
+    name, installed, candidate, sources = next((row for row in rows if row[1] != "(none)"), ("", "", "", ""))
+    if not name:
+        raise CannotTell("the agent is not installed from a package")
+    if installed == candidate:
+        if not re.search(r"(?m)^\s+-?\d+ (?!/var/lib/dpkg/status)\S+", sources):
+            raise CannotTell(f"no list of a repository names {name}; `apt-get update` fetches them")
+        return Offer(name, installed, candidate, newer=False)
+    try:
+        compared = machine.run(("dpkg", "--compare-versions", candidate, "gt", installed), 5.0)
+    except Absent:
+        raise CannotTell("cannot compare versions: there is no dpkg") from None
+    if compared.status not in (0, 1):
+        raise CannotTell(f"cannot compare {installed} and {candidate}: dpkg ends with {compared.status}")
+    return Offer(name, installed, candidate, newer=compared.status == 0)
+
+
 # ---------------------------------------------------------------------------------------------------- the rest
 
 
@@ -675,6 +757,30 @@ def config_lines(data: bytes) -> Iterator[ConfigLine]:
 def parse_config(data: bytes) -> dict[str, str | None]:
     """waagent.conf as the agent itself reads it: the last of several lines wins."""
     return {line.key: line.value for line in config_lines(data)}
+
+
+_BLANKS_AROUND = re.compile(rb"[ \t]*=[ \t]*")
+
+
+def joined_config(data: bytes) -> bytes:
+    """waagent.conf with `Key = value` written as `Key=value`, and every other byte as it is.
+
+    Only blanks around the first `=` of a line that the agent takes for a setting go, and only where the agent reads the
+    same from the line without them.
+    """
+
+    def join(line: bytes) -> bytes:
+        if line.startswith(b"#"):
+            return line
+        closed = _BLANKS_AROUND.sub(b"=", line, count=1)
+        return closed if parse_config(closed) == parse_config(line) else line
+
+    return b"\n".join(map(join, data.split(b"\n")))
+
+
+def auto_update(values: Mapping[str, str | None]) -> bool:
+    """Whether the agent downloads newer versions of itself."""
+    return switch(values, "AutoUpdate.Enabled", True) and switch(values, "AutoUpdate.UpdateToLatestVersion", True)
 
 
 def switch(values: Mapping[str, str | None], key: str, default: bool) -> bool:

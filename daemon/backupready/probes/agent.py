@@ -52,7 +52,6 @@ _LOOP_CALM = 60.0  # s
 _STATUS_ERRORS_LAST = 60.0  # s
 _STATUS_ERRORS_OLD = 300.0  # s
 _MINIMUM_VERSION = (2, 2, 53, 1)
-_REPORTS_SINCE = (2, 2, 34)
 # The packages that the agent calls for in normal operation, and where they may be.
 _TOOLS = ("openssl", "ip")
 _TOOL_DIRECTORIES = ("/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/local/bin", "/usr/local/sbin")
@@ -295,7 +294,6 @@ PROBLEMS = (
         diagnosis="`ps -fp $(cat /run/waagent.pid)`",
         fix="Move the pid file away, then start the agent.",
         source=_AGENT_SOURCE,
-        remedy="restart-agent",
         explains=("AGENT_STOPPED", *_DOWN),
         sightings=2,
         patience="at its start the agent writes the file before it can be seen",
@@ -486,7 +484,7 @@ def _progress(
         yield CannotTell(f"the newest report is {-age:.0f} s ahead of the clock", ("AGENT_HUNG",))
     elif age > (_BUSY_REPORT_LIMIT if processes.busy else limit):
         version = waagent.version_key((facts.version if facts else None) or "")
-        if report is None and version < _REPORTS_SINCE:
+        if report is None and version < waagent.REPORTS_SINCE:
             yield CannotTell("there is no report, and this agent may be too old to write one", ("AGENT_HUNG",))
             return
         evidence: dict[str, Scalar] = {

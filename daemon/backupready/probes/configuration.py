@@ -203,8 +203,7 @@ def look(machine: Machine, settings: Settings) -> Iterator[Observation]:
     yield from _extension(machine, config)
     yield from _library(machine, config)
     yield from _policy(machine, config)
-    enabled = waagent.switch(config.values, "AutoUpdate.Enabled", True)
-    if not (enabled and waagent.switch(config.values, "AutoUpdate.UpdateToLatestVersion", True)):
+    if not waagent.auto_update(config.values):
         yield Finding(
             "AUTO_UPDATE_OFF",
             evidence={

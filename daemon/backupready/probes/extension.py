@@ -39,12 +39,9 @@ _VMS_TROUBLESHOOTING = "https://learn.microsoft.com/azure/backup/backup-azure-vm
 _AGENT_SOURCE = "https://github.com/Azure/WALinuxAgent"
 _EXTENSION_SOURCE = "https://github.com/Azure/azure-linux-extensions/tree/master/VMBackup"
 
-# The extension itself gives up on a request that is older than this.
-_STUCK_AFTER = timedelta(minutes=140 + 10).total_seconds()
 _REPORTED_WITHIN = 30.0  # s after it is enabled; a loop takes 6 s
 _STATES = ("NotInstalled", "Installed", "Enabled", "FailedUpgrade")
 _PACKAGE_CODES = (1001, 1004, 1005)
-_LAYOUT_CHANGED = (2, 8)  # from this agent on no goal state is kept beside the handlers
 _PRODUCT_UUID = "/sys/class/dmi/id/product_uuid"
 
 PROBLEMS = (
@@ -347,7 +344,7 @@ def look(machine: Machine, settings: Settings) -> Iterator[Observation]:
     yield from _package(machine, sources)
     yield from _log_path(machine)
     yield from _foreign(machine)
-    yield from _stale_cache(machine, names, report)
+    yield from _stale_cache(machine)
 
 
 def _presence(machine: Machine, sources: _Sources, settings: Settings) -> Iterator[Observation]:
@@ -526,7 +523,7 @@ def _stuck(machine: Machine, directory: HandlerDirectory, newest: int) -> Iterat
     if outcome.kind is not vmsnapshot.Kind.UNDERWAY:
         return
     age = machine.now() - outcome.time
-    if age <= _STUCK_AFTER:
+    if age <= vmsnapshot.STUCK_AFTER:
         return
     process = vmsnapshot.running(machine.processes())
     if process is not None:
@@ -616,39 +613,18 @@ def _swapped(uuid: str) -> str:
     return "-".join(turned + groups[3:])
 
 
-_CACHED = re.compile(r"(?:GoalState|ExtensionsConfig)\.(\d+)\.xml|.+\.agentsManifest|.+?(?:\.(\d+))?\.manifest\.xml")
-
-
-def _stale_cache(machine: Machine, names: tuple[str, ...], report: Report | None) -> Iterator[Observation]:
+def _stale_cache(machine: Machine) -> Iterator[Observation]:
     """Goal state files beside the handlers that this agent version would not have written."""
-    cached = [name for name in names if _CACHED.fullmatch(name)]
-    if not cached:
-        return
-    if report is None:
-        yield CannotTell("without a report the agent's version is not known", ("GOAL_STATE_CACHE_STALE",))
-        return
-    version = waagent.version_key(report.agent_version)
     try:
-        if version >= _LAYOUT_CHANGED:
-            # It keeps none but one placeholder.
-            stale = [name for name in cached if name != "GoalState.1.xml"]
-        else:
-            current = machine.read(f"{waagent.LIB_DIR}/Incarnation", 64).decode("ascii", "replace").strip()
-            stale = [name for name in cached if _incarnation(name) not in (None, current)]
-            stale += [name for name in cached if name.endswith(".agentsManifest") and version >= (2, 5)]
+        version, stale = waagent.stale_cache(machine)
     except Absent:
         return  # a fresh goal state is being written
     except CannotTell as error:
         yield CannotTell(error.why, ("GOAL_STATE_CACHE_STALE",))
         return
     if stale:
-        evidence: dict[str, Scalar] = {"files": len(stale), "first": min(stale), "agent_version": report.agent_version}
+        evidence: dict[str, Scalar] = {"files": len(stale), "first": stale[0], "agent_version": version}
         yield Finding("GOAL_STATE_CACHE_STALE", evidence=evidence)
-
-
-def _incarnation(name: str) -> str | None:
-    match = _CACHED.fullmatch(name)
-    return (match.group(1) or match.group(2)) if match else None
 
 
 PROBE = Probe(

@@ -50,7 +50,6 @@ _THAWED = (
     b"starting enable",
 )
 _LONGEST_LOCK = 180.0  # s; the freeze, the snapshot and the thaw
-_LOCK = "/etc/azure/MicrosoftRecoverySvcsSafeFreezeLock/SafeFreezeLockFile"
 _DEFAULT_TIMEOUT, _DEFAULT_WAIT = 60, 66  # s; main/freezesnapshotter.py and main/fsfreezer.py
 # The waiting counts in steps of two seconds and begins three seconds before the freezer starts.
 _SHORTEST_WAIT = 4
@@ -85,7 +84,7 @@ PROBLEMS = (
         meaning="Azure Backup and Site Recovery share a lock, so that only one of them freezes. It is held for minutes"
         " now; a backup waits 34 s for it and then freezes all the same, which fails with UserErrorFsFreezeFailed where"
         " the other has the file systems frozen.",
-        diagnosis=f"`fuser -v {_LOCK}`; `lslocks`",
+        diagnosis=f"`fuser -v {vmsnapshot.FREEZE_LOCK}`; `lslocks`",
         fix="Wait until the other's recovery point is done. If its holder hangs, restart that service; do not delete"
         " the file.",
         source=_EXTENSION,
@@ -191,9 +190,9 @@ def _last_freeze(machine: Machine) -> float | None:
 
 def _lock(machine: Machine, processes: tuple[Process, ...]) -> Iterator[Observation]:
     try:
-        holder = machine.lock_holder(_LOCK)
+        holder = machine.lock_holder(vmsnapshot.FREEZE_LOCK)
         # Whoever wants it opens the file anew, which sets its time; the extension removes it in the end.
-        seconds = machine.now() - machine.status(_LOCK).modified
+        seconds = machine.now() - machine.status(vmsnapshot.FREEZE_LOCK).modified
     except Absent:
         return
     except CannotTell as error:
@@ -204,7 +203,7 @@ def _lock(machine: Machine, processes: tuple[Process, ...]) -> Iterator[Observat
     command = next((waagent.program(process) for process in processes if process.pid == holder), "")
     own = waagent.VMSNAPSHOT in command or "main/handle.py" in command
     who = "the extension itself" if own else "another program"
-    evidence: dict[str, Scalar] = {"file": _LOCK, "pid": holder, "command": command, "who": who}
+    evidence: dict[str, Scalar] = {"file": vmsnapshot.FREEZE_LOCK, "pid": holder, "command": command, "who": who}
     yield Finding("FREEZE_LOCK_HELD", evidence={**evidence, "seconds": int(seconds)})
 
 

@@ -25,13 +25,6 @@ from backupready.model import (
     Settings,
 )
 
-# The names in Debian and in Ubuntu.
-_PACKAGES = ("waagent", "walinuxagent")
-# The lists are read afresh into memory, since nothing may be written to /var/cache/apt.
-_ASK = ("apt-cache", "-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache=", "policy", *_PACKAGES)
-_TIMEOUT = 15.0  # s; it takes a second or two with the lists of a whole distribution
-_ROW = re.compile(r"(?m)^(\S+):\n  Installed: (\S+)\n  Candidate: (\S+)\n((?:[ ].*\n?)*)")
-
 # A package's version between its epoch and its revision.
 _UPSTREAM = re.compile(r"(?:\d+:)?(\d+(?:\.\d+)*)")
 
@@ -64,34 +57,16 @@ def look(machine: Machine, settings: Settings) -> Iterator[Observation]:
 
 
 def _offered(machine: Machine) -> Iterator[Observation]:
-    try:
-        ran = machine.run(_ASK, _TIMEOUT)
-    except Absent:
-        raise CannotTell("only apt's lists are asked, and there is no apt-cache") from None
-    if ran.status != 0:
-        raise CannotTell(f"apt-cache ends with {ran.status}: {ran.errors[:200]}")
-    rows = _ROW.findall(ran.output.decode("utf-8", "replace"))
-    name, installed, candidate, sources = next((row for row in rows if row[1] != "(none)"), ("", "", "", ""))
-    if not name:
-        raise CannotTell("the agent is not installed from a package")
-    if installed == candidate:
-        if not re.search(r"(?m)^\s+-?\d+ (?!/var/lib/dpkg/status)\S+", sources):
-            raise CannotTell(f"no list of a repository names {name}; `apt-get update` fetches them")
+    offer = waagent.offer(machine)
+    if not offer.newer:
         return
-    try:
-        compared = machine.run(("dpkg", "--compare-versions", candidate, "gt", installed), 5.0)
-    except Absent:
-        raise CannotTell("cannot compare versions: there is no dpkg") from None
-    if compared.status == 0:
-        evidence: dict[str, Scalar] = {"package": name, "installed": installed, "offered": candidate}
-        effect = Effect.RISKS
-        running = _running(machine)
-        match = _UPSTREAM.match(candidate)
-        if running and match and waagent.version_key(running) >= waagent.version_key(match.group(1)):
-            evidence["running"], effect = running, Effect.NOTICE
-        yield Finding("AGENT_OUTDATED", evidence=evidence, effect=effect)
-    elif compared.status != 1:
-        raise CannotTell(f"cannot compare {installed} and {candidate}: dpkg ends with {compared.status}")
+    evidence: dict[str, Scalar] = {"package": offer.package, "installed": offer.installed, "offered": offer.candidate}
+    effect = Effect.RISKS
+    running = _running(machine)
+    match = _UPSTREAM.match(offer.candidate)
+    if running and match and waagent.version_key(running) >= waagent.version_key(match.group(1)):
+        evidence["running"], effect = running, Effect.NOTICE
+    yield Finding("AGENT_OUTDATED", evidence=evidence, effect=effect)
 
 
 def _running(machine: Machine) -> str:

@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 
+from backupready import waagent
 from backupready.model import (
     Absent,
     Access,
@@ -25,8 +26,6 @@ from backupready.model import (
     Settings,
 )
 
-# Ubuntu and Debian have the first, everybody else the second.
-_UNITS = ("walinuxagent.service", "waagent.service")
 _PROPERTIES = (
     "LoadState",
     "ActiveState",
@@ -139,13 +138,13 @@ METRICS = (
 
 def look(machine: Machine, settings: Settings) -> Iterator[Observation]:
     """Take the first of the agent's unit names that is loaded or masked."""
-    for name in _UNITS if _has_systemd(machine) else ():
+    for name in waagent.UNITS if _has_systemd(machine) else ():
         shown = machine.unit(name, _PROPERTIES)
         if shown.get("LoadState") in ("loaded", "masked"):
             yield from _judge(machine, name, shown)
             return
     # Started in another way (SysV, OpenRC): what does not exist is neither masked nor skipped nor at its limit.
-    why = f"there is no unit {' or '.join(_UNITS)}, so that it is not known what starts the agent"
+    why = f"there is no unit {' or '.join(waagent.UNITS)}, so that it is not known what starts the agent"
     yield CannotTell(why, ("AGENT_NOT_ENABLED", "AGENT_NO_AUTO_RESTART"))
 
 

@@ -1,0 +1,1 @@
+"""The hands: documented fixes, each checked, noted and verified; the only part that changes the machine."""

@@ -1,0 +1,555 @@
+"""What was done to this machine, when, for what, and what came of it? Known also after a crash at any point.
+
+A file of lines, each with its length and its checksum, that is only ever added to; a line is on the disk before what it
+announces is done. What else is said here follows from the lines. A last line that was torn by a crash announces nothing
+that was done, and is cut off; anything else that cannot be read stops every fix, since limits cannot be counted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import re
+import stat
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from backupready import fixes, model
+from backupready.fixes import Attempt, Fixes, Limit, Result, Temporary
+from backupready.model import Step
+from backupready.observe import clean
+
+DIRECTORY = "/var/lib/backupready-hands"  # root's alone
+SUMMARY = "/var/lib/backupready-fixes/fixes.json"  # for everybody
+DAY = 86400.0  # s
+MIND = "mind"
+
+_NAME, _LOCK, _NEW = "ledger", "lock", "ledger.new"
+_ROTATE = 1 << 20  # bytes; an attempt takes a few kilobytes
+_ARCHIVES = 8  # how many full files are kept
+_LONGEST_LINE = 1 << 18  # bytes
+_SHOWN = 50  # attempts in the summary
+_KEPT = 2 * DAY  # what limits need is younger
+
+# The steps that leave something behind which takes effect later; the others act at once.
+CHANGES = frozenset(
+    kind.__name__
+    for kind in (model.WriteDropIn, model.SetConfigKey, model.JoinConfigLines, model.SetAside, model.MakeDirectory)
+)
+_BEGINNING = re.compile(rb"(?=((\d{1,7}) [0-9a-f]{16} ))")  # of a line, wherever it stands
+_STEPS: dict[str, Any] = {kind.__name__: kind for kind in typing.get_args(Step)}
+
+
+class LedgerError(Exception):
+    """The ledger cannot be read or written, and why: no fix is done then."""
+
+
+class LedgerBusy(Exception):
+    """Another process holds the ledger: only one fix is done at a time."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Now, as three clocks have it: seconds since the epoch; the kernel's id of this boot; seconds since the boot,
+    those of sleep included (CLOCK_BOOTTIME)."""
+
+    wall: float
+    boot: str
+    up: float
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line: what happened, when, and what belongs to it."""
+
+    event: str
+    moment: Moment
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.fields[name]
+
+
+# ------------------------------------------------------------------------------------------------------ the form
+
+
+def encode_step(step: Step) -> dict[str, Any]:
+    """As JSON has it."""
+    return {"step": type(step).__name__, **vars(step)}
+
+
+def decode_step(document: Mapping[str, Any]) -> Step:
+    """Raises LedgerError for a step that this version does not know."""
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in document.items() if name != "step"
+    }
+    try:
+        step: Step = _STEPS[document["step"]](**values)
+    except (KeyError, TypeError):
+        raise LedgerError(f"this version does not know the step {str(dict(document))[:200]}") from None
+    return step
+
+
+def encode_line(line: Line) -> bytes:
+    """Raises LedgerError where it is too long, or holds what JSON has not."""
+    moment = [line.moment.wall, line.moment.boot, line.moment.up]
+    try:
+        body = json.dumps([line.event, moment, line.fields], allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise LedgerError(f"cannot write a line {line.event!r}: {error}") from None
+    if len(body) > _LONGEST_LINE:
+        raise LedgerError(f"cannot write a line {line.event!r} of {len(body)} bytes; {_LONGEST_LINE} are possible")
+    return b"%d %s %s\n" % (len(body), _sum(body), body)
+
+
+def _sum(body: bytes) -> bytes:
+    return hashlib.sha256(body).hexdigest()[:16].encode()
+
+
+def decode(data: bytes) -> tuple[tuple[Line, ...], int]:
+    """The lines, and how many bytes they take: what comes after is one that was torn. Raises LedgerError where a good
+    line follows a bad one, or a newer version wrote them."""
+    lines: list[Line] = []
+    good = 0
+    while (end := data.find(b"\n", good) + 1) and (line := _line(data[good:end])) is not None:
+        lines.append(line)
+        good = end
+    rest = data[good:]
+    for found in _BEGINNING.finditer(rest):
+        end = found.end(1) + int(found[2]) + 1
+        if _line(rest[found.start() : end]) is not None:
+            raise LedgerError(f"the ledger is damaged at byte {good}, in the middle")
+    return tuple(lines), good
+
+
+def _line(raw: bytes) -> Line | None:
+    length, _, rest = raw.partition(b" ")
+    checksum, _, body = rest.partition(b" ")
+    if not body.endswith(b"\n") or length != b"%d" % (len(body) - 1) or checksum != _sum(body[:-1]):
+        return None
+    try:
+        event, (wall, boot, up), fields = json.loads(body)
+        return Line(str(event), Moment(float(wall), str(boot), float(up)), dict(fields))
+    except (ValueError, TypeError):
+        raise LedgerError(f"another version wrote the line {body[:100]!r}") from None
+
+
+# -------------------------------------------------------------------------------------- what follows from the lines
+
+
+def elapsed(lines: Sequence[Line], since: Line, now: Moment, powered_off: bool = True) -> float:
+    """Seconds from one of the lines until now, as few as they can be by what is known.
+
+    Within a boot the monotonic clock tells. Between two boots only the wall clock does, and where it was set within
+    either, it counts as it gives the least; without `powered_off` that time does not count at all.
+    """
+    start = next(index for index, line in enumerate(lines) if line is since)
+    newest: dict[str, float] = {}  # by boot, in their order, how long it was up when that was last noted
+    for moment in (*(line.moment for line in lines[start:]), now):
+        newest[moment.boot] = max(newest.get(moment.boot, 0.0), moment.up)
+    if since.moment.boot == now.boot:
+        return max(0.0, now.up - since.moment.up)
+    begun: dict[str, tuple[float, float]] = {}  # by boot, the earliest and the latest that it can have begun
+    for moment in (*(line.moment for line in lines), now):
+        first, last = begun.get(moment.boot, (moment.wall - moment.up,) * 2)
+        begun[moment.boot] = min(first, moment.wall - moment.up), max(last, moment.wall - moment.up)
+    boots = list(newest)
+    total = sum(newest.values()) - since.moment.up
+    if powered_off:
+        total += sum(
+            max(0.0, begun[later][0] - (begun[earlier][1] + newest[earlier]))
+            for earlier, later in zip(boots, boots[1:])
+        )
+    return max(0.0, total)
+
+
+def attempts(lines: Sequence[Line]) -> tuple[Attempt, ...]:
+    """All attempts, oldest first."""
+    found: dict[int, Attempt] = {}
+    for line in lines:
+        if line.event == "started":
+            found[line["attempt"]] = Attempt(
+                line["attempt"], line["remedy"], line["problem"], line["key"], line["by"], line.moment.wall
+            )
+        elif line.event == "ended":
+            before = found[line["attempt"]]
+            found[before.id] = replace(
+                before,
+                result=Result(line["result"]),
+                ended=line.moment.wall,
+                reasons=(*before.reasons, *line["reasons"]),
+                left=tuple(line["left"]),
+            )
+        elif line.event == "undoing":
+            found[line["attempt"]] = replace(found[line["attempt"]], result=Result.UNDER_WAY, ended=None)
+        elif line.event == "rotated":
+            found.update((attempt["id"], _carried(attempt)) for attempt in line["attempts"])
+    return tuple(found.values())
+
+
+def _carried(document: Mapping[str, Any]) -> Attempt:
+    return Attempt(
+        **{
+            **document,
+            "result": Result(document["result"]),
+            "reasons": tuple(document["reasons"]),
+            "left": tuple(document["left"]),
+        }
+    )
+
+
+def unfinished(lines: Sequence[Line]) -> tuple[Attempt, ...]:
+    """Those that have begun and not ended."""
+    return tuple(attempt for attempt in attempts(lines) if attempt.result is Result.UNDER_WAY)
+
+
+def of_attempt(lines: Sequence[Line], attempt: int, event: str) -> Iterator[Line]:
+    """The lines of one kind that belong to an attempt."""
+    return (line for line in lines if line.event == event and line["attempt"] == attempt)
+
+
+def plan_of(lines: Sequence[Line], attempt: int) -> tuple[Step, ...]:
+    """The steps of an attempt. Raises LedgerError."""
+    for line in of_attempt(lines, attempt, "started"):
+        return tuple(decode_step(document) for document in line["steps"])
+    raise LedgerError(f"there is no attempt {attempt} in the ledger")
+
+
+def in_force(lines: Sequence[Line], attempt: int) -> dict[int, Mapping[str, Any]]:
+    """What an attempt has prepared and not undone: the record by the step's place in the plan."""
+    undone = {index for line in of_attempt(lines, attempt, "ended") for index in line["undone"]}
+    prepared = {line["index"]: line["record"] for line in of_attempt(lines, attempt, "prepared")}
+    return {index: record for index, record in prepared.items() if index not in undone}
+
+
+def temporary(lines: Sequence[Line]) -> tuple[Temporary, ...]:
+    """The temporary changes that are in force, by their end."""
+    found: list[Temporary] = []
+    for attempt in attempts(lines):
+        if attempt.result.stands:
+            there = in_force(lines, attempt.id)
+            found += [
+                Temporary(attempt.id, line["change"], line["until"])
+                for line in of_attempt(lines, attempt.id, "prepared")
+                if line.fields.get("until") is not None and line["index"] in there
+            ]
+    return tuple(sorted(found, key=lambda change: change.until))
+
+
+def is_over(lines: Sequence[Line], change: Temporary, now: Moment) -> bool:
+    """Whether a temporary change has reached its end, by any clock: too early does no harm."""
+    if now.wall >= change.until:
+        return True
+    return any(
+        line.fields.get("until") == change.until and elapsed(lines, line, now) >= line["until"] - line.moment.wall
+        for line in of_attempt(lines, change.attempt, "prepared")
+    )
+
+
+def tried(lines: Sequence[Line], problem: str, key: str) -> tuple[str, ...]:
+    """The remedies that were begun in the incident that is open, in their order; empty where none is. An incident
+    ends when the problem is clear."""
+    found: list[str] = []
+    for line in lines:
+        if line.event in ("started", "tried", "clear") and (line["problem"], line["key"]) == (problem, key):
+            found = [] if line.event == "clear" else [*found, line["remedy"]]
+    return tuple(found)
+
+
+def incidents(lines: Sequence[Line]) -> tuple[tuple[str, str], ...]:
+    """Problem and key of those that are open, oldest first."""
+    found: dict[tuple[str, str], None] = {}
+    for line in lines:
+        if line.event in ("started", "tried") and line["problem"]:
+            found[line["problem"], line["key"]] = None
+        elif line.event == "clear":
+            found.pop((line["problem"], line["key"]), None)
+    return tuple(found)
+
+
+def limits(lines: Sequence[Line], now: Moment) -> tuple[Limit, ...]:
+    """The limits that were reached, and have not lifted."""
+    found: dict[tuple[str, str], Limit] = {}
+    for line in lines:
+        which = line.fields.get("problem", ""), line.fields.get("key", "")
+        if line.event == "clear":
+            found.pop(which, None)
+        elif line.event == "limit":
+            found[which] = Limit(*which, line["remedy"], line["why"], line["until"])
+    return tuple(limit for limit in found.values() if limit.until is None or now.wall < limit.until)
+
+
+# ------------------------------------------------------------------------------------------------------ the files
+
+
+class Ledger:
+    """The ledger, open for as long as its hands live: nobody else opens it meanwhile.
+
+    Raises LedgerBusy, and LedgerError where it cannot be used.
+    """
+
+    def __init__(self, directory: Path, summary: Path, now: Moment, rotate: int = _ROTATE) -> None:
+        self._directory = directory
+        self._summary = summary
+        self._broken = ""
+        self._next = 1  # the number of the next attempt
+        self.unpublished = ""  # why the summary could not be written; empty where it could
+        try:
+            self._lock = self._alone()
+            try:
+                self._file = os.open(
+                    directory / _NAME, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+                )
+                self._load(now, rotate)
+            except BaseException:
+                self.close()
+                raise
+        except OSError as error:
+            raise LedgerError(f"cannot use the ledger in {directory}: {error.strerror}") from None
+        self._told = self._read_summary()
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let others have it."""
+        for name in ("_file", "_lock"):
+            if hasattr(self, name):
+                os.close(getattr(self, name))
+                delattr(self, name)
+
+    @property
+    def lines(self) -> tuple[Line, ...]:
+        """What it holds."""
+        return tuple(self._lines)
+
+    def add(self, event: str, now: Moment, **fields: Any) -> Line:
+        """Have one more line on the disk. Raises LedgerError: then it is not there."""
+        if self._broken:
+            raise LedgerError(self._broken)
+        line = Line(event, now, fields)
+        data = encode_line(line)
+        try:
+            self._write(data)
+        except OSError as error:
+            self._broken = f"cannot write the ledger in {self._directory}: {error.strerror}"
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, self._size)
+                os.fsync(self._file)
+            raise LedgerError(self._broken) from None
+        self._size += len(data)
+        # As it will be read: tuples are lists then.
+        self._lines.append(typing.cast(Line, _line(data)))
+        return self._lines[-1]
+
+    def begin(self, now: Moment, steps: Sequence[Step], **fields: Any) -> int:
+        """Note that an attempt begins; gives its number. Raises LedgerError."""
+        number = self._next
+        self.add("started", now, attempt=number, steps=[encode_step(step) for step in steps], **fields)
+        self._next = number + 1
+        return number
+
+    def attempt(self, number: int) -> Attempt:
+        """Raises LedgerError where there is none."""
+        for attempt in attempts(self._lines):
+            if attempt.id == number:
+                return attempt
+        raise LedgerError(f"there is no attempt {number} in the ledger")
+
+    def count_refusal(self, remedy: str, reason: str) -> None:
+        """One more, told by the next summary."""
+        refused = {**self._told.refused}
+        refused[remedy, reason] = refused.get((remedy, reason), 0) + 1
+        self._told = replace(self._told, refused=refused)
+
+    def count_would_run(self, remedy: str) -> None:
+        """One more, told by the next summary."""
+        would_run = {**self._told.would_run}
+        would_run[remedy] = would_run.get(remedy, 0) + 1
+        self._told = replace(self._told, would_run=would_run)
+
+    def publish(self, now: Moment) -> Fixes:
+        """Replace the summary by what is true now. Where that fails, `unpublished` says why: nothing depends on it."""
+        self._told = Fixes(
+            now.wall,
+            tuple(_cleaned(attempt) for attempt in attempts(self._lines)[-_SHOWN:]),
+            temporary(self._lines),
+            tuple(replace(limit, why=clean(limit.why), key=clean(limit.key)) for limit in limits(self._lines, now)),
+            tuple((problem, clean(key)) for problem, key in incidents(self._lines)),
+            self._told.refused,
+            self._told.would_run,
+        )
+        try:
+            _replace(self._summary, fixes.encode(self._told), 0o644)
+            self.unpublished = ""
+        except OSError as error:
+            self.unpublished = f"cannot write {self._summary}: {error.strerror}"
+        return self._told
+
+    # ---- below
+
+    def _alone(self) -> int:
+        self._directory.mkdir(mode=0o700, exist_ok=True)
+        found = self._directory.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+            raise LedgerError(
+                f"cannot use the ledger in {self._directory}: it must be a directory with mode 0700 and owner"
+                f" {os.geteuid()}, and has mode {stat.S_IMODE(found.st_mode):04o} and owner {found.st_uid}"
+            )
+        lock = os.open(self._directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise LedgerBusy("another fix is under way") from None
+        return lock
+
+    def _load(self, now: Moment, rotate: int) -> None:
+        _sync(self._directory)
+        data = _read(self._file)
+        lines, good = decode(data)
+        self._lines = list(lines)
+        self._size = good
+        if good < len(data):
+            os.ftruncate(self._file, good)
+            os.fsync(self._file)
+            self.add("torn", now, bytes=len(data) - good)
+        self._next = max(
+            [1, *(int(line["next"]) for line in lines if line.event == "rotated")]
+            + [attempt.id + 1 for attempt in attempts(lines)]
+        )
+        if good > rotate:
+            self._rotate(now, rotate)
+
+    def _write(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(self._file, rest) :]
+        os.fsync(self._file)
+
+    def _rotate(self, now: Moment, rotate: int) -> None:
+        """Begin a new file with what limits, undoing and an unfinished attempt need. The old one goes to the archive
+        before, so that there is a whole file at every moment."""
+        for undoable in (True, False):
+            data = b"".join(encode_line(line) for line in self._needed(now, undoable))
+            if len(data) <= rotate // 2:
+                break
+        else:
+            return  # it would soon be full again; a day has only so many attempts, so that this passes
+        archive = f"{_NAME}.{self._next:08d}-{int(now.wall)}"
+        _replace(self._directory / archive, _read(self._file), 0o600)
+        _replace(self._directory / _NAME, data, 0o600)
+        old_file = self._file
+        self._file = os.open(self._directory / _NAME, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
+        os.close(old_file)
+        self._lines, self._size = list(decode(data)[0]), len(data)
+        for old in sorted(self._directory.glob(f"{_NAME}.[0-9]*-*"))[:-_ARCHIVES]:
+            old.unlink()
+
+    def _needed(self, now: Moment, undoable: bool) -> list[Line]:
+        """The lines of a new file. `undoable` is whether old attempts that could still be undone are among them."""
+        lines = self._lines
+        young = _first_younger(lines, now)
+        whole = {attempt.id for attempt in unfinished(lines)} | {change.attempt for change in temporary(lines)}
+        whole |= {line["attempt"] for line in lines[young:] if "attempt" in line.fields}
+        if undoable:
+            whole |= {attempt.id for attempt in attempts(lines) if _holds_change(lines, attempt.id)}
+        still = set(incidents(lines))
+        kept: list[Line] = []
+        tried_before: set[Any] = set()
+        for index, line in enumerate(lines):
+            if line.event in ("rotated", "torn"):
+                continue
+            which = line.fields.get("problem"), line.fields.get("key")
+            if line.fields["attempt"] in whole if "attempt" in line.fields else index >= young or which in still:
+                kept.append(line)
+            elif line.event == "started" and which in still and (line["remedy"], which) not in tried_before:
+                tried_before.add((line["remedy"], which))
+                fields = {name: line[name] for name in ("remedy", "problem", "key")}
+                kept.append(Line("tried", line.moment, fields))
+        shown = [
+            {**vars(attempt), "result": attempt.result.value}
+            for attempt in attempts(lines)[-_SHOWN:]
+            if attempt.id not in whole
+        ]
+        return [Line("rotated", now, {"next": self._next, "attempts": shown}), *kept]
+
+    def _read_summary(self) -> Fixes:
+        try:
+            return fixes.decode(self._summary.read_bytes())
+        except (OSError, ValueError):
+            return Fixes(0.0)  # counters begin anew, as they may
+
+
+def _first_younger(lines: Sequence[Line], now: Moment) -> int:
+    """The place of the first line that limits may still need; those after it are younger."""
+    low, high = 0, len(lines)
+    while low < high:
+        middle = (low + high) // 2
+        if elapsed(lines, lines[middle], now) < _KEPT:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def _holds_change(lines: Sequence[Line], attempt: int) -> bool:
+    """Whether something is in force that somebody may want undone."""
+    there = in_force(lines, attempt)
+    return any(
+        document["step"] in CHANGES
+        for line in of_attempt(lines, attempt, "started")
+        for index, document in enumerate(line["steps"])
+        if index in there
+    )
+
+
+def _cleaned(attempt: Attempt) -> Attempt:
+    return replace(attempt, key=clean(attempt.key), reasons=tuple(map(clean, attempt.reasons)))
+
+
+def _read(file: int) -> bytes:
+    os.lseek(file, 0, os.SEEK_SET)
+    chunks = []
+    while chunk := os.read(file, 1 << 20):
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _replace(path: Path, data: bytes, mode: int) -> None:
+    """The whole file or none."""
+    new = path.with_name(f".{path.name}.new")
+    with contextlib.suppress(FileNotFoundError):
+        new.unlink()
+    file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(file, rest) :]
+        os.fchmod(file, mode)
+        os.fsync(file)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            new.unlink()
+        raise
+    finally:
+        os.close(file)
+    new.replace(path)
+    _sync(path.parent)
+
+
+def _sync(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

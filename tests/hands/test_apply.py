@@ -1,0 +1,734 @@
+"""Applying a fix: whatever happens in the middle, the machine is healed or as before, and the ledger says which."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+
+from backupready import fixes
+from backupready.fixes import Attempt, Result
+from backupready.hands import apply as hands
+from backupready.hands import ledger
+from backupready.hands.apply import World, WouldRun
+from backupready.hands.files import StepFailed
+from backupready.hands.gate import Refusal, Request, Sight, Situation
+from backupready.hands.ledger import Ledger, LedgerError, Moment
+from backupready.model import (
+    CannotTell,
+    DaemonReload,
+    Finding,
+    Machine,
+    Outlook,
+    PackageUpgrade,
+    Phase,
+    Remedy,
+    RestartUnit,
+    SetAside,
+    SetConfigKey,
+    Step,
+    StopUnit,
+    Unsuitable,
+    Wait,
+    Window,
+    WriteDropIn,
+)
+
+PROBLEM, NEW = "EXTENSION_STATE_GARBAGE", "AGENT_STOPPED"
+START = 1_000_000.0
+FILES: tuple[Step, ...] = tuple(SetAside(name) for name in "abcde")
+
+
+def plan(machine: Machine, finding: Finding) -> Iterator[Step]:
+    yield from ()
+
+
+REMEDY = Remedy(
+    "reload-extension",
+    "Reload the extension",
+    (PROBLEM,),
+    plan,
+    worst_case=timedelta(minutes=10),
+    settle=timedelta(minutes=4),
+    source="https://example.com",
+)
+REQUEST = Request("reload-extension", PROBLEM, "k", seen=START - 10.0)
+PERSON = Request("reload-extension", "", "", by="root")
+
+
+class Crash(BaseException):
+    """kill -9."""
+
+
+@dataclass
+class Guest:
+    """A machine in memory. A step is `done` by its name; a restarted unit knows of what is done then. `heals`: whether
+    the problem goes when all is done, `worse`: whether another one comes. `fails` is the step that cannot be done.
+    `point` is the moment at which everything ends, counted over all calls, before and after each."""
+
+    steps: tuple[Step, ...]
+    heals: bool = True
+    worse: bool = False
+    fails: Step | None = None
+    unseen: bool = False  # the look cannot tell
+    done: list[Step] = field(default_factory=list)
+    half: list[Step] = field(default_factory=list)
+    edited: list[Step] = field(default_factory=list)  # somebody else has been there
+    known: tuple[Step, ...] = ()  # what was done at the last restart
+    calls: list[str] = field(default_factory=list)
+    time: float = START
+    boot: str = "one"
+    snapshot: str = ""
+    point: int = -1
+    moment: int = 0
+
+    def reach(self) -> None:
+        if self.point >= 0 and self.moment >= self.point:
+            raise Crash
+        self.moment += 1
+
+    # ---- the doer
+
+    def prepare(self, step: Step) -> Mapping[str, Any]:
+        self.reach()
+        self.calls.append(f"prepare {type(step).__name__}")
+        return {"before": step in self.done}
+
+    def do(self, step: Step, record: Mapping[str, Any]) -> None:
+        self.reach()
+        self.calls.append(f"do {type(step).__name__}")
+        if step == self.fails:
+            raise StepFailed("it does not work")
+        if isinstance(step, RestartUnit):
+            self.known = tuple(self.done)
+        elif step not in self.done:
+            self.half = [step]
+            self.reach()
+            self.half.remove(step)
+            self.done.append(step)
+        self.reach()
+
+    def undo(self, step: Step, record: Mapping[str, Any]) -> None:
+        self.reach()
+        self.calls.append(f"undo {type(step).__name__}")
+        if isinstance(step, PackageUpgrade):
+            raise StepFailed("an upgrade is not taken back")
+        if step in self.edited:
+            raise StepFailed("somebody has edited it since")
+        for there in (self.done, self.half):
+            if step in there:
+                there.remove(step)
+        self.reach()
+
+    def state(self, step: Step, record: Mapping[str, Any]) -> str:
+        self.reach()
+        return "half" if step in self.half else "done" if step in self.done else "not_done"
+
+    # ---- the rest of the world
+
+    def clock(self) -> Moment:
+        return Moment(self.time, self.boot, self.time - START + 1000.0)
+
+    def sleep(self, seconds: float) -> None:
+        self.reach()
+        self.time += seconds
+
+    def look(self) -> Sight:
+        self.reach()
+        everything = all(step in self.done for step in self.steps if not isinstance(step, RestartUnit))
+        seen = set() if everything and self.heals else {(PROBLEM, "k")}
+        if everything and self.worse:
+            seen.add((NEW, ""))
+        if self.unseen:
+            return Sight(unknown=frozenset({PROBLEM}))
+        return Sight(frozenset(seen))
+
+    def situation(self, remedy: Remedy, request: Request) -> Situation:
+        window = Window(self.time + 7200.0, self.time + 9000.0, "daily")
+        return Situation(
+            mode="on",
+            allow=(remedy.name,),
+            user=0,
+            outlook=Outlook(self.time, Phase.LEAD, window, lead=10000.0),
+            evidence_since=START - 100.0,
+            sight=Sight(frozenset({(PROBLEM, "k")})),
+            plan=self.steps,
+        )
+
+    def collect(self, request: Request) -> str:
+        self.reach()
+        self.calls.append("collect")
+        return "/var/lib/bundle"
+
+    def world(self, place: Path) -> World:
+        return World(
+            ledger=CrashingLedger(self, place),
+            doer=self,
+            situation=self.situation,
+            look=self.look,
+            snapshot=lambda: self.snapshot,
+            collect=self.collect,
+            clock=self.clock,
+            sleep=self.sleep,
+        )
+
+
+class CrashingLedger(Ledger):
+    """One that also ends before, in the middle of, and after a line."""
+
+    def __init__(self, guest: Guest, place: Path) -> None:
+        self._guest = guest
+        super().__init__(place / "hands", place / "fixes.json", guest.clock())
+
+    def _write(self, data: bytes) -> None:
+        self._guest.reach()
+        half = len(data) // 2
+        os.write(self._file, data[:half])
+        self._guest.reach()
+        os.write(self._file, data[half:])
+        self._guest.reach()
+
+    def publish(self, now: Moment) -> fixes.Fixes:
+        self._guest.reach()
+        return super().publish(now)
+
+
+@pytest.fixture
+def no_sync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a crash of the process leaves does not depend on it, and it takes long."""
+    monkeypatch.setattr(os, "fsync", lambda file: None)
+
+
+def applied(guest: Guest, place: Path, request: Request = REQUEST, remedy: Remedy = REMEDY) -> Attempt:
+    world = guest.world(place)
+    try:
+        attempt = hands.apply(remedy, request, world)
+    finally:
+        world.ledger.close()
+    assert isinstance(attempt, Attempt)
+    return attempt
+
+
+def events(place: Path) -> list[str]:
+    return [line.event for line in ledger.decode((place / "hands/ledger").read_bytes())[0]]
+
+
+# ------------------------------------------------------------------------------------------------------- crashes
+
+
+def crashed_everywhere(make: Callable[[], Guest], check: Callable[[Guest, Attempt | None], None]) -> int:
+    """Crash at every moment of apply(), and recover(): at once, and after it has crashed itself, at some of its
+    moments, others for each. Check what is true then. Gives how many crashes there were."""
+    crashes = 0
+    for point in itertools.count():
+        with tempfile.TemporaryDirectory() as name:
+            place = Path(name)
+            guest = make()
+            guest.point = point
+            try:
+                applied(guest, place)
+                return crashes
+            except Crash:
+                crashes += 1
+            for second in itertools.count(point % 19, 19):
+                with tempfile.TemporaryDirectory() as other:
+                    again, there = copy.deepcopy(guest), Path(other)
+                    _copy(place, there)
+                    again.point = again.moment + second
+                    try:
+                        _recovered(again, there)
+                        break
+                    except Crash:
+                        crashes += 1
+                    again.point = -1
+                    check(again, _recovered(again, there))
+            guest.point = -1
+            check(guest, _recovered(guest, place))
+    return crashes
+
+
+def _copy(place: Path, there: Path) -> None:
+    if (place / "hands").is_dir():
+        (there / "hands").mkdir(mode=0o700)
+        for file in (place / "hands").iterdir():
+            (there / "hands" / file.name).write_bytes(file.read_bytes())
+
+
+def _recovered(guest: Guest, place: Path) -> Attempt | None:
+    """The only attempt, after the next start has ended it; None where none was noted."""
+    world = guest.world(place)
+    try:
+        hands.recover(world)
+        assert ledger.unfinished(world.ledger.lines) == ()
+        found = ledger.attempts(world.ledger.lines)
+        assert fixes.decode((place / "fixes.json").read_bytes()).attempts == found
+    finally:
+        world.ledger.close()
+    assert len(found) <= 1
+    return found[0] if found else None
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("outcome", ["heals", "does not help", "makes it worse", "fails"])
+def test_after_a_crash_at_any_point_it_is_healed_or_as_before(size: int, outcome: str, no_sync: None) -> None:
+    """Plans of up to five steps, a crash before, in and after every call and line, and one more in what follows."""
+
+    def make() -> Guest:
+        return Guest(
+            FILES[:size],
+            heals=outcome != "does not help",
+            worse=outcome == "makes it worse",
+            fails=FILES[size - 1] if outcome == "fails" else None,
+        )
+
+    def check(guest: Guest, attempt: Attempt | None) -> None:
+        healed = attempt is not None and attempt.result is Result.HEALED
+        assert guest.done == list(guest.steps if healed else ())
+        assert guest.half == []
+        assert (outcome == "heals") or not healed
+        if attempt is not None:
+            assert attempt.left == ()
+            assert attempt.ended is not None
+
+    assert crashed_everywhere(make, check) > 10 * size
+
+
+def test_after_a_crash_what_cannot_be_undone_is_whole_and_told(no_sync: None) -> None:
+    """An upgrade is never left in the middle; all before it is undone."""
+    steps = (FILES[0], PackageUpgrade("walinuxagent"), FILES[1])
+
+    def check(guest: Guest, attempt: Attempt | None) -> None:
+        assert guest.half == []
+        healed = attempt is not None and attempt.result is Result.HEALED
+        if healed:
+            assert guest.done == list(steps)
+        else:
+            left = [1] if steps[1] in guest.done else []
+            assert guest.done == [steps[index] for index in left]
+            assert list(attempt.left if attempt else ()) == left
+            if left and attempt:
+                assert "step 2 is left as it is: an upgrade is not taken back" in attempt.reasons
+
+    for heals in (True, False):
+        assert crashed_everywhere(lambda heals=heals: Guest(steps, heals=heals), check) > 30  # type: ignore[misc]
+
+
+def test_after_a_crash_the_unit_knows_what_is_true(no_sync: None) -> None:
+    """Where a restart made a change known, another makes known that it is undone."""
+    steps = (SetConfigKey("Extensions.Enabled", "y"), RestartUnit("a.service"), FILES[0])
+
+    def check(guest: Guest, attempt: Attempt | None) -> None:
+        healed = attempt is not None and attempt.result is Result.HEALED
+        assert (steps[0] in guest.known) is healed
+        assert (steps[0] in guest.done) is healed
+
+    assert crashed_everywhere(lambda: Guest(steps, heals=False), check) > 30
+    assert crashed_everywhere(lambda: Guest(steps), check) > 30
+
+
+# ------------------------------------------------------------------------------------------------------ the course
+
+
+def test_a_fix_that_heals_is_noted_from_its_beginning_to_its_end(tmp_path: Path) -> None:
+    """Evidence before anything, a note before and after each step, a look, and the incident ends."""
+    guest = Guest(FILES[:2])
+    attempt = applied(guest, tmp_path)
+    assert (attempt.result, attempt.reasons) == (Result.HEALED, ("evidence: /var/lib/bundle",))
+    assert guest.calls == ["collect", "prepare SetAside", "do SetAside", "prepare SetAside", "do SetAside"]
+    assert events(tmp_path) == ["started", "prepared", "done", "prepared", "done", "ended", "clear"]
+    told = fixes.decode((tmp_path / "fixes.json").read_bytes())
+    assert (told.attempts, told.incidents) == ((attempt,), ())
+    assert guest.time == START + 60.0  # a quarter of what it may take to settle
+
+
+def test_what_does_not_help_is_undone_when_it_had_time_to_settle(tmp_path: Path) -> None:
+    """In reverse; the incident stays open, and the evidence is not taken twice."""
+    guest = Guest(FILES[:3], heals=False)
+    attempt = applied(guest, tmp_path)
+    assert (attempt.result, attempt.reasons[1:]) == (Result.NOT_HEALED, (f"{PROBLEM} is still seen",))
+    assert (guest.done, guest.time) == ([], START + 240.0)
+    assert guest.calls[-3:] == ["undo SetAside"] * 3
+    guest.calls.clear()
+    again = applied(guest, tmp_path, remedy=replace(REMEDY, name="next-rung"))
+    assert (again.id, again.result) == (2, Result.NOT_HEALED)
+    assert "collect" not in guest.calls
+    assert fixes.decode((tmp_path / "fixes.json").read_bytes()).incidents == ((PROBLEM, "k"),)
+
+
+def test_what_is_undone_is_undone_in_reverse(tmp_path: Path) -> None:
+    """The last step first: the others may stand on it."""
+    guest, order = Guest(FILES[:3], heals=False), []
+    undo = guest.undo
+
+    def noting(step: Step, record: Mapping[str, Any]) -> None:
+        order.append(step)
+        undo(step, record)
+
+    guest.undo = noting  # type: ignore[method-assign]
+    applied(guest, tmp_path)
+    assert order == [FILES[2], FILES[1], FILES[0]]
+
+
+def test_what_was_wrong_before_does_not_make_it_worse(tmp_path: Path) -> None:
+    """Another problem that was seen before the fix, and is seen after it."""
+    guest = Guest(FILES[:1], worse=True)
+    known = guest.situation(REMEDY, REQUEST)
+    sight = Sight(known.sight.seen | {(NEW, "")})
+    guest.situation = lambda remedy, request: replace(known, sight=sight)  # type: ignore[method-assign]
+    assert applied(guest, tmp_path).result is Result.HEALED
+
+
+def test_an_undoing_that_was_interrupted_ends_as_it_was_meant(tmp_path: Path) -> None:
+    """Why it was undone is told also then."""
+    guest = Guest(FILES[:2], heals=False)
+
+    def crash(step: Step, record: Mapping[str, Any]) -> None:
+        raise Crash
+
+    undo, guest.undo = guest.undo, crash  # type: ignore[method-assign]
+    with pytest.raises(Crash):
+        applied(guest, tmp_path)
+    guest.undo = undo  # type: ignore[method-assign]
+    attempt = _recovered(guest, tmp_path)
+    assert attempt is not None
+    assert (attempt.result, attempt.reasons[1:]) == (Result.NOT_HEALED, (f"{PROBLEM} is still seen",))
+    assert guest.done == []
+
+
+def test_a_problem_that_cannot_be_told_is_not_healed(tmp_path: Path) -> None:
+    """Unknown is not healthy."""
+    attempt = applied(Guest(FILES[:1], unseen=True), tmp_path)
+    assert attempt.result is Result.NOT_HEALED
+    assert attempt.reasons[1:] == (f"it cannot be told whether {PROBLEM} is gone",)
+
+
+def test_what_makes_it_worse_is_undone_also_if_it_heals(tmp_path: Path) -> None:
+    """Something new that keeps a backup from succeeding is worse, unless it was not known before if it was there."""
+    guest = Guest(FILES[:2], worse=True)
+    attempt = applied(guest, tmp_path)
+    assert (attempt.result, attempt.reasons[1:]) == (Result.WORSE, (f"seen afterwards and not before: {NEW}",))
+    assert guest.done == []
+    guest = Guest(FILES[:2], worse=True, time=START + 9000.0)
+    known = guest.situation(REMEDY, REQUEST)
+    sight = replace(known.sight, unknown=frozenset({NEW}))
+    guest.situation = lambda remedy, request: replace(known, sight=sight)  # type: ignore[method-assign]
+    attempt = applied(guest, tmp_path, request=replace(REQUEST, by="root"))
+    assert attempt.result is Result.HEALED
+
+
+@pytest.mark.parametrize("error", [StepFailed("broken"), OSError(28, "No space left on device"), CannotTell("hangs")])
+def test_a_step_that_fails_undoes_those_before(tmp_path: Path, error: Exception) -> None:
+    """Also where it is only prepared; why is told."""
+    guest = Guest((*FILES[:2], Wait("config/HandlerState", "Enabled", 60.0)))
+    prepare = guest.prepare
+
+    def failing(step: Step) -> Mapping[str, Any]:
+        if isinstance(step, Wait):
+            raise error
+        return prepare(step)
+
+    guest.prepare = failing  # type: ignore[method-assign]
+    attempt = applied(guest, tmp_path)
+    assert attempt.result is Result.FAILED
+    assert attempt.reasons[1].startswith("step 3: ")
+    assert (guest.done, attempt.left) == ([], ())
+
+
+def test_a_restart_that_made_a_change_known_is_repeated_after_the_undoing(tmp_path: Path) -> None:
+    """The daemon is reloaded and the unit restarted, in their order; without a change before them they are not."""
+    steps = (WriteDropIn("a.service", "b.conf", "[Service]\n"), DaemonReload(), RestartUnit("a.service"))
+    guest = Guest(steps, heals=False)
+    applied(guest, tmp_path)
+    after = guest.calls[guest.calls.index("undo WriteDropIn") + 1 :]
+    assert [call for call in after if call.startswith("do")] == ["do DaemonReload", "do RestartUnit"]
+    guest = Guest((StopUnit("a.service"), RestartUnit("a.service")), heals=False, time=START + 9000.0)
+    applied(guest, tmp_path, replace(REQUEST, by="root"))
+    assert guest.calls.count("do RestartUnit") == 1
+
+
+def test_what_somebody_has_edited_meanwhile_is_left_and_told(tmp_path: Path) -> None:
+    """The others are undone; the step can still be undone later, when that is possible."""
+    guest = Guest(FILES[:3], heals=False, edited=[FILES[1]])
+    attempt = applied(guest, tmp_path)
+    assert (attempt.left, guest.done) == ((1,), [FILES[1]])
+    assert attempt.reasons[-1] == "step 2 is left as it is: somebody has edited it since"
+    guest.edited.clear()
+    world = guest.world(tmp_path)
+    later = hands.undo(attempt.id, world, "asked by root")
+    world.ledger.close()
+    assert (later.left, guest.done) == ((), [])
+
+
+# -------------------------------------------------------------------------------------------- what is not done
+
+
+def test_a_refusal_is_counted_and_changes_nothing(tmp_path: Path) -> None:
+    """No evidence, no step, no line."""
+    guest = Guest(FILES[:1], snapshot="safefreeze runs")
+    known = guest.situation(REMEDY, REQUEST)
+    guest.situation = lambda remedy, request: replace(known, snapshot="safefreeze runs")  # type: ignore[method-assign]
+    world = guest.world(tmp_path)
+    refusal = hands.apply(REMEDY, REQUEST, world)
+    world.ledger.close()
+    assert isinstance(refusal, Refusal)
+    assert (refusal.name, refusal.why, guest.calls, events(tmp_path)) == ("snapshot_running", "safefreeze runs", [], [])
+    told = fixes.decode((tmp_path / "fixes.json").read_bytes())
+    assert told.refused == {("reload-extension", "snapshot_running"): 1}
+
+
+def test_what_is_observed_gives_the_plan_that_would_be_done(tmp_path: Path) -> None:
+    """The same steps, counted, and nothing done."""
+    guest = Guest(FILES[:2])
+    known = guest.situation(REMEDY, REQUEST)
+    guest.situation = lambda remedy, request: replace(known, mode="observe", allow=())  # type: ignore[method-assign]
+    world = guest.world(tmp_path)
+    answer = hands.apply(REMEDY, REQUEST, world)
+    world.ledger.close()
+    assert answer == WouldRun(guest.steps)
+    assert (guest.calls, events(tmp_path)) == ([], [])
+    assert fixes.decode((tmp_path / "fixes.json").read_bytes()).would_run == {"reload-extension": 1}
+
+
+@pytest.mark.parametrize("plan", [Unsuitable("no unit"), CannotTell("no log")])
+def test_without_a_plan_nothing_is_done(tmp_path: Path, plan: Unsuitable | CannotTell) -> None:
+    """The gate says why."""
+    guest = Guest(FILES[:1])
+    known = guest.situation(REMEDY, REQUEST)
+    guest.situation = lambda remedy, request: replace(known, plan=plan)  # type: ignore[method-assign]
+    world = guest.world(tmp_path)
+    refusal = hands.apply(REMEDY, REQUEST, world)
+    world.ledger.close()
+    assert isinstance(refusal, Refusal)
+    assert refusal.name in ("unsupported", "precondition")
+    assert guest.calls == []
+
+
+def test_on_a_full_disk_no_fix_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is refused, and counted."""
+    guest = Guest(FILES[:2])
+    world = guest.world(tmp_path)
+
+    def full(data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(world.ledger, "_write", full)
+    refusal = hands.apply(REMEDY, REQUEST, world)
+    world.ledger.close()
+    assert isinstance(refusal, Refusal)
+    assert (refusal.name, "No space left on device" in refusal.why) == ("ledger", True)
+    assert guest.calls == ["collect"]
+
+
+@pytest.mark.parametrize("lines", range(1, 7))
+def test_on_a_disk_that_fills_up_meanwhile_it_is_undone_and_ended_later(tmp_path: Path, lines: int) -> None:
+    """Nothing goes on that cannot be noted; when there is room again, the ledger tells what has happened."""
+    guest = Guest(FILES[:2], heals=False)
+    world = guest.world(tmp_path)
+    write, left = world.ledger._write, [lines]
+
+    def filling(data: bytes) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(28, "No space left on device")
+        write(data)
+
+    world.ledger._write = filling  # type: ignore[method-assign]
+    attempt = hands.apply(REMEDY, REQUEST, world)
+    world.ledger.close()
+    assert isinstance(attempt, Attempt)
+    assert (attempt.result, guest.done) == (Result.UNDER_WAY, [])
+    assert "No space left on device" in attempt.reasons[-1]
+    ended = _recovered(guest, tmp_path)
+    assert ended is not None
+    assert ended.result in (Result.INTERRUPTED, Result.NOT_HEALED)
+    assert guest.done == []
+
+
+def test_a_snapshot_that_begins_meanwhile_ends_the_fix(tmp_path: Path) -> None:
+    """Before the first step after the evidence it is a refusal, between steps a failure that is undone."""
+    guest = Guest(FILES[:2])
+
+    def collect(request: Request) -> str:
+        guest.snapshot = "the lock is held"
+        return "x"
+
+    world = replace(guest.world(tmp_path), collect=collect)
+    refusal = hands.apply(REMEDY, REQUEST, world)
+    assert isinstance(refusal, Refusal)
+    assert (refusal.name, ledger.attempts(world.ledger.lines)) == ("snapshot_running", ())
+    seen = iter(["", "", "the lock is held", "the lock is held", "the lock is held"])
+    attempt = hands.apply(REMEDY, REQUEST, replace(world, collect=guest.collect, snapshot=lambda: next(seen)))
+    world.ledger.close()
+    assert isinstance(attempt, Attempt)
+    assert (attempt.result, attempt.reasons[1], guest.done) == (Result.FAILED, "step 2: a snapshot runs", [])
+
+
+def test_nothing_is_recovered_while_a_snapshot_runs(tmp_path: Path, no_sync: None) -> None:
+    """It stays under way, and the gate lets nothing else begin; afterwards it is ended."""
+    guest = Guest(FILES[:2], point=12)
+    with pytest.raises(Crash):
+        applied(guest, tmp_path)
+    guest.point, guest.snapshot = -1, "safefreeze runs"
+    there = list(guest.done)
+    world = guest.world(tmp_path)
+    assert hands.recover(world) == ()
+    assert (guest.done, len(ledger.unfinished(world.ledger.lines))) == (there, 1)
+    guest.snapshot = ""
+    refusal = hands.apply(REMEDY, REQUEST, world)
+    assert isinstance(refusal, Refusal)
+    assert refusal.name == "locked"
+    (ended,) = hands.recover(world)
+    world.ledger.close()
+    assert (ended.result, ended.reasons, guest.done) == (Result.INTERRUPTED, ("the hands ended in the middle",), [])
+
+
+# ------------------------------------------------------------------------------------------- limits and incidents
+
+
+def test_a_limit_that_is_reached_is_told_until_the_problem_is_clear(tmp_path: Path) -> None:
+    """Once, however often it is asked for; a fresh look that does not see the problem ends it with the incident."""
+    guest = Guest(FILES[:1], heals=False)
+    applied(guest, tmp_path)
+    guest.time += 5000.0
+    for _ in range(3):
+        world = guest.world(tmp_path)
+        refusal = hands.apply(REMEDY, replace(REQUEST, seen=guest.time), world)
+        world.ledger.close()
+        assert isinstance(refusal, Refusal)
+        assert refusal.name == "attempt_limit"
+    told = fixes.decode((tmp_path / "fixes.json").read_bytes())
+    assert [(limit.problem, limit.key, limit.remedy, limit.until) for limit in told.limits] == [
+        (PROBLEM, "k", "reload-extension", None)
+    ]
+    assert events(tmp_path).count("limit") == 1
+    guest.time += 2 * 86400.0
+    known = guest.situation(REMEDY, REQUEST)
+    guest.situation = lambda remedy, request: replace(known, sight=Sight())  # type: ignore[method-assign]
+    for _ in range(2):
+        world = guest.world(tmp_path)
+        again = replace(REQUEST, key="other", seen=guest.time)
+        hands.note_clear((PROBLEM, "k"), world)
+        assert isinstance(hands.apply(REMEDY, again, world), Refusal)
+        world.ledger.close()
+    told = fixes.decode((tmp_path / "fixes.json").read_bytes())
+    assert (told.limits, told.incidents, events(tmp_path).count("clear")) == ((), (), 1)
+
+
+def test_an_incident_ends_when_a_fresh_look_does_not_see_the_problem(tmp_path: Path) -> None:
+    """And not when it cannot tell."""
+    guest = Guest(FILES[:1], heals=False)
+    applied(guest, tmp_path)
+    guest.time += 86400.0
+    known = guest.situation(REMEDY, REQUEST)
+    other = replace(REMEDY, name="next-rung")
+    for sight, still in ((Sight(unknown=frozenset({PROBLEM})), 1), (Sight(), 0)):
+        guest.situation = lambda remedy, request, sight=sight: replace(known, sight=sight, allow=(remedy.name,))  # type: ignore[misc, method-assign]
+        world = guest.world(tmp_path)
+        refusal = hands.apply(other, replace(REQUEST, seen=guest.time), world)
+        assert isinstance(refusal, Refusal)
+        assert (refusal.name, len(ledger.incidents(world.ledger.lines))) == ("not_confirmed", still)
+        world.ledger.close()
+
+
+# ------------------------------------------------------------------------------------- temporary changes and undo
+
+VERBOSE: tuple[Step, ...] = (SetConfigKey("Logs.Verbose", "y", 7200.0), RestartUnit("a.service"))
+
+
+def test_a_temporary_change_ends_by_itself(tmp_path: Path) -> None:
+    """After its time, also if the machine was rebooted, and not before; the unit is told."""
+    guest = Guest(VERBOSE)
+    attempt = applied(guest, tmp_path, PERSON)
+    assert (attempt.result, guest.known, guest.calls[0]) == (Result.DONE, VERBOSE[:1], "prepare SetConfigKey")
+    told = fixes.decode((tmp_path / "fixes.json").read_bytes())
+    assert [(change.change, change.until) for change in told.temporary] == [("Logs.Verbose=y", START + 7200.0)]
+    world = guest.world(tmp_path)
+    guest.time = START + 7199.0
+    assert hands.expire(world) == ()
+    guest.time, guest.boot, guest.snapshot = START + 7200.0, "two", "the lock is held"
+    assert hands.expire(world) == ()
+    assert guest.known == VERBOSE[:1]
+    guest.snapshot = ""
+    (ended,) = hands.expire(world)
+    assert (ended.result, ended.reasons) == (Result.UNDONE, ("its time was over",))
+    assert (guest.done, guest.known) == ([], ())
+    assert hands.expire(world) == ()
+    world.ledger.close()
+    assert fixes.decode((tmp_path / "fixes.json").read_bytes()).temporary == ()
+
+
+def test_before_the_package_goes_all_temporary_changes_end(tmp_path: Path) -> None:
+    """Before their time; what was healed stays."""
+    guest = Guest(VERBOSE)
+    applied(guest, tmp_path, PERSON)
+    guest.steps, guest.time = FILES[:1], START + 5000.0
+    healed = applied(guest, tmp_path)
+    world = guest.world(tmp_path)
+    assert [attempt.id for attempt in hands.expire(world, everything=True)] == [1]
+    world.ledger.close()
+    assert (healed.result, guest.done) == (Result.HEALED, list(FILES[:1]))
+
+
+def test_after_a_crash_in_the_undoing_of_a_temporary_change_it_is_undone(no_sync: None) -> None:
+    """At every moment; and the unit knows."""
+    crashes = 0
+    for point in itertools.count():
+        with tempfile.TemporaryDirectory() as name:
+            guest = Guest(VERBOSE)
+            applied(guest, Path(name), PERSON)
+            guest.time += 7200.0
+            world = guest.world(Path(name))
+            guest.point = guest.moment + point
+            try:
+                hands.expire(world)
+                break
+            except Crash:
+                crashes += 1
+            finally:
+                world.ledger.close()
+            guest.point = -1
+            world = guest.world(Path(name))
+            hands.recover(world)
+            hands.expire(world)
+            assert (guest.done, guest.known) == ([], ())
+            assert ledger.attempts(world.ledger.lines)[0].result is Result.UNDONE
+            world.ledger.close()
+    assert crashes > 8
+
+
+def test_a_temporary_change_that_somebody_has_edited_is_given_up(tmp_path: Path) -> None:
+    """It is told, and not tried again and again."""
+    guest = Guest(VERBOSE, edited=[VERBOSE[0]])
+    applied(guest, tmp_path, PERSON)
+    guest.time += 7200.0
+    world = guest.world(tmp_path)
+    (ended,) = hands.expire(world)
+    assert (ended.left, ended.result) == ((0,), Result.UNDONE)
+    assert hands.expire(world) == ()
+    world.ledger.close()
+
+
+def test_undo_of_an_attempt_that_has_ended(tmp_path: Path) -> None:
+    """Once; not while a snapshot runs, and not of one that is not there."""
+    guest = Guest(FILES[:2])
+    attempt = applied(guest, tmp_path)
+    world = guest.world(tmp_path)
+    guest.snapshot = "x"
+    with pytest.raises(StepFailed, match="snapshot"):
+        hands.undo(attempt.id, world, "asked by root")
+    guest.snapshot = ""
+    ended = hands.undo(attempt.id, world, "asked by root")
+    assert (ended.result, ended.reasons[-1], guest.done) == (Result.UNDONE, "asked by root", [])
+    with pytest.raises(StepFailed, match="nothing of attempt 1"):
+        hands.undo(attempt.id, world, "asked by root")
+    with pytest.raises(LedgerError, match="no attempt 7"):
+        hands.undo(7, world, "asked by root")
+    world.ledger.close()
