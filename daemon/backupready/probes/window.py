@@ -117,9 +117,10 @@ PROBLEMS = (
         "The machine is likely to be busy when the next backup starts",
         Effect.RISKS,
         Cause.PRESSURE,
-        meaning="In most of the newest windows the processors, the memory or the disks were busier than the limit above"
-        " which Azure queues or delays the snapshot, until it times out, and so they are likely to be in the next. The"
-        " evidence says in how many windows, and what was reached in a typical one.",
+        meaning="In most of the newest windows at that time of day the processors, the memory or the disks were busier"
+        " than the limit above which Azure queues or delays the snapshot, until it times out, and so they are likely to"
+        " be in the next. The evidence says in how many windows, and what was reached for a quarter of the time in the"
+        " middle one.",
         diagnosis="What runs at that hour: `systemctl list-timers`, the crontabs; the machine's metrics in the portal.",
         fix="Move the work out of the backup window, or the backup to a quieter hour, or give the machine more of what"
         " it is short of. A backup on demand in a quiet moment fills the gap.",
