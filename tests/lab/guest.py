@@ -66,6 +66,7 @@ _PLATFORM = (
     "python3-requests",
     "python3-systemd",
     "python3-tenacity",
+    "tzdata",
 )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from lab.disk import LoopDisk
-from lab.guest import HANDLER, LIBRARY, Guest
+from lab.guest import HANDLER, LIBRARY, Guest, LabError
 from lab.hang import Hang, HangingMount
 from measured import measured
 from system.inside import Inside
@@ -308,7 +308,8 @@ def test_a_look_that_hangs_is_given_up(configured: Inside, hang: Hang) -> None:
     """A probe that hangs on a dead file system is unknown; the others look on, and what hangs does not pile up."""
     inside, guest = configured, configured.guest
     place = f"{LIBRARY}/{HANDLER}-1.0.0.0"  # an older version's directory, which the agent leaves alone
-    guest.write(CONFIG, "[look]\ndeadline = 5s\n")
+    # Long enough for all others, however busy the machine is that the guests share.
+    guest.write(CONFIG, "[look]\ndeadline = 10s\n")
     guest.run("systemctl", "reload", UNIT)
     guest.wait_for("the daemon to be ready", lambda: is_ready(inside), 60)
     mind, before = main_pid(guest), restarts(guest)
@@ -316,9 +317,9 @@ def test_a_look_that_hangs_is_given_up(configured: Inside, hang: Hang) -> None:
     most_units = most_processes = 0
     try:
         with scraped(guest) as scrapes, HangingMount(guest, place, hang) as mount:
-            guest.wait_for("the probe to be given up", lambda: probe_state(inside, "extension") == "given_up", 30)
+            guest.wait_for("the probe to be given up", lambda: probe_state(inside, "extension") == "given_up", 60)
             probes = {probe["name"]: probe for probe in status(inside)["probes"]}
-            assert "not back after 5 s" in probes["extension"]["why"]
+            assert "not back after 10 s" in probes["extension"]["why"]
             assert status(inside)["verdict"] in ("unknown", "blocked")  # blocked once the mount itself is told
             assert {name for name, probe in probes.items() if probe["state"] != "ok"} <= LOOK_THERE
             began = time.monotonic()
@@ -353,7 +354,10 @@ def test_a_dead_home_blinds_nobody(configured: Inside) -> None:
     inside, guest = configured, configured.guest
 
     def told() -> bool:
-        document = status(inside)
+        try:
+            document = status(inside)
+        except LabError:  # right after its start it does not listen yet
+            return False
         known = all(probe["state"] == "ok" for probe in document["probes"])
         return known and [reason["problem"] for reason in document["reasons"]] == ["MOUNT_UNRESPONSIVE"]
 
