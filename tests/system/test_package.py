@@ -236,7 +236,8 @@ def test_rpm(fresh: Package, rpm: Path, older_rpm: Path) -> None:
     left = difference(before, tree(guest))
     edited = {"/etc/backupready", "/etc/backupready/backupready.conf.rpmsave"}
     edited |= {"/etc/backupready/conf.d", "/etc/backupready/conf.d/10-own.conf"}
-    state = {f"/var/lib/backupready{name}" for name in ("", "/state.json", "/history.sqlite", "/history.sqlite-journal")}
+    files = ("", "/state.json", "/history.sqlite", "/history.sqlite-journal")
+    state = {f"/var/lib/backupready{name}" for name in files}
     user = {f"/etc/{name}" for name in ("passwd", "group", "shadow", "gshadow")}
     theirs = {"/usr/share/licenses"}  # of an rpm system's own `filesystem` package
     assert set(left) - theirs == edited | state | user
