@@ -812,6 +812,15 @@ def test_a_record_that_nobody_could_ask_for_is_unread(windowed: Windowed) -> Non
         it.monitor.close()
 
 
+def test_as_soon_as_the_record_is_read_it_is_judged(windowed: Windowed) -> None:
+    """What could not be told without it does not wait for the next look in turn, also where the record is empty."""
+    it = windowed.starts(12, "interval = 1h\n[past]\ninterval = 1h\n")
+    try:
+        it.until(lambda: it.state("BACKUP_OVERDUE") is BeliefState.CLEAR, 20)
+    finally:
+        it.monitor.close()
+
+
 def test_after_a_jump_of_the_clock_everything_is_looked_at(windowed: Windowed, monkeypatch: pytest.MonkeyPatch) -> None:
     """However long the intervals are, and without a problem."""
     it = windowed.starts(12, "[past]\ninterval = 1h\n")

@@ -512,15 +512,17 @@ class Monitor:
         return self._calendar.outlook(time.time(), is_running(self.snapshot), self._loads)
 
     def _read(self, look: Looked) -> None:
-        """What the record of past backups says now; what is new in it is judged at once."""
+        """What the record of past backups says now; what is new in it is judged at once, and so is that it can be read
+        again."""
         if look.state is not ProbeState.OK:
             self._calendar.unread(look.why)
             return
+        was_unread = bool(self._calendar.outlook(time.time()).unread)
         new = self._calendar.read(look.runs)
         if self._history is not None:
             for run in new:
                 self._history.note_run(run)
-        if new and _WINDOW in self._due:
+        if (new or was_unread) and _WINDOW in self._due:
             self._due[_WINDOW] = time.monotonic()
 
     def _recall(self, timeout: float = 0.0) -> None:
