@@ -25,7 +25,7 @@ import pytest
 import fake
 from backupready import catalogue, config, probes, report, wire
 from backupready.demo import EmulatedGuest
-from backupready.mind import service
+from backupready.mind import sampler, service
 from backupready.mind.history import History, Recalled
 from backupready.mind.judge import Kept, KeptClocks
 from backupready.mind.metrics import Exposition
@@ -812,8 +812,10 @@ def test_a_record_that_nobody_could_ask_for_is_unread(windowed: Windowed) -> Non
         it.monitor.close()
 
 
-def test_as_soon_as_the_record_is_read_it_is_judged(windowed: Windowed) -> None:
+def test_as_soon_as_the_record_is_read_it_is_judged(windowed: Windowed, monkeypatch: pytest.MonkeyPatch) -> None:
     """What could not be told without it does not wait for the next look in turn, also where the record is empty."""
+    monkeypatch.setattr(sampler, "INTERVAL", 3600.0)  # each sample has what is unknown looked at again
+    monkeypatch.setattr(sampler, "FIRST_INTERVAL", 3600.0)
     it = windowed.starts(12, "interval = 1h\n[past]\ninterval = 1h\n")
     try:
         it.until(lambda: it.state("BACKUP_OVERDUE") is BeliefState.CLEAR, 20)
