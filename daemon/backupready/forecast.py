@@ -14,14 +14,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from backupready.model import Load, Window
+from backupready.model import LOAD_SECONDS, Load, Window
 
 FEWEST_WINDOWS = 5
 NEWEST_WINDOWS = 7  # a week of a daily schedule: what was changed is over with four quiet days
 # Windows looked back over, with those of which nothing is known: what a machine did before a long absence says nothing.
 _LOOKED_BACK = 14
 _WEEKLY = "weekly "  # how a schedule that has days of the week begins, in words
-_SLOT = 300.0  # s
 _RECORDED = 0.5  # of a window; of one that was seen for a shorter time nothing is known
 # A window was busy if the machine was for this share of it. The backup starts some time in the window and is
 # tried again for a while: a burst is no obstacle, and neither does the limit have to be passed all the time.
@@ -75,7 +74,8 @@ def forecast(
     alike = (window for window in windows if window.end <= at and _when(window.start, zone, is_weekly) == when)
     over = sorted({(window.start, window.end) for window in alike}, reverse=True)[:_LOOKED_BACK]
     within = [
-        (end - start, recorded[bisect_right(starts, start - _SLOT) : bisect_left(starts, end)]) for start, end in over
+        (end - start, recorded[bisect_right(starts, start - LOAD_SECONDS) : bisect_left(starts, end)])
+        for start, end in over
     ]
     found = []
     for resource, limit, shares in (
@@ -101,7 +101,7 @@ def _when(start: float, zone: zoneinfo.ZoneInfo, is_weekly: bool) -> tuple[int, 
 
 def _is_known(length: float, seen: int) -> bool:
     """Whether so many loads tell of a window of that length."""
-    return seen > 0 and seen * _SLOT >= length * _RECORDED
+    return seen > 0 and seen * LOAD_SECONDS >= length * _RECORDED
 
 
 def _level(shares: Sequence[float]) -> float:

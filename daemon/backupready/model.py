@@ -10,7 +10,7 @@ import enum
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any, Callable, Protocol, Union
 
 Scalar = Union[str, int, float, bool, None]
@@ -209,6 +209,21 @@ def whole_minutes(text: str) -> timedelta:
     if not (text.isascii() and text.isdigit() and len(text) < 7) or int(text) < 1:
         raise ValueError(f"{text!r} is no number of minutes")
     return timedelta(minutes=int(text))
+
+
+def percent(text: str) -> float:
+    """A share of something, as a ratio."""
+    if not (text.isascii() and text.isdigit() and len(text) < 4) or not 1 <= int(text) <= 99:
+        raise ValueError(f"{text!r} is no number from 1 to 99")
+    return int(text) / 100
+
+
+def in_utc(moment: float) -> str:
+    """A moment as evidence tells it, RFC 3339; one that no date has as its seconds."""
+    try:
+        return datetime.fromtimestamp(moment, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (OverflowError, ValueError, OSError):
+        return f"{moment:.0f} s since 1970"
 
 
 class Settings(Protocol):
@@ -500,6 +515,9 @@ class Sample:
     stalled_io_full: float | None = None
     stalled_memory_full: float | None = None
     swap_total: int | None = None  # bytes; None where it is not known
+
+
+LOAD_SECONDS = 300  # that one Load speaks of
 
 
 @dataclass(frozen=True)

@@ -759,23 +759,27 @@ def parse_config(data: bytes) -> dict[str, str | None]:
     return {line.key: line.value for line in config_lines(data)}
 
 
-_BLANKS_AROUND = re.compile(rb"[ \t]*=[ \t]*")
+_BLANKS = b" \t"
 
 
 def joined_config(data: bytes) -> bytes:
-    """waagent.conf with `Key = value` written as `Key=value`, and every other byte as it is.
+    """waagent.conf without blanks around the first equals sign of each setting, which the extension's own reading
+    cannot bear, and every other byte as it is. A line that the agent would read otherwise then is left as it is, and so
+    is one that begins with blanks and a `#`: no joining mends it."""
+    lines = data.split(b"\n")
+    for setting in config_lines(data):
+        line = lines[setting.number - 1]
+        left, _, right = line.partition(b"=")
+        value = right.lstrip(_BLANKS)
+        # A comment right behind the sign would become the value for the extension.
+        joined = left.rstrip(_BLANKS) + b"=" + (right if value.startswith(b"#") else value)
+        if setting.key and not setting.key.startswith("#") and _reading(joined) == _reading(line):
+            lines[setting.number - 1] = joined
+    return b"\n".join(lines)
 
-    Only blanks around the first `=` of a line that the agent takes for a setting go, and only where the agent reads the
-    same from the line without them.
-    """
 
-    def join(line: bytes) -> bytes:
-        if line.startswith(b"#"):
-            return line
-        closed = _BLANKS_AROUND.sub(b"=", line, count=1)
-        return closed if parse_config(closed) == parse_config(line) else line
-
-    return b"\n".join(map(join, data.split(b"\n")))
+def _reading(line: bytes) -> tuple[str, str | None] | None:
+    return next(((found.key, found.value) for found in config_lines(line)), None)
 
 
 def auto_update(values: Mapping[str, str | None]) -> bool:

@@ -51,9 +51,9 @@ def test_setting_a_key_changes_the_line_that_counts_and_no_other(data: bytes, ke
 @given(CONFIGS)
 def test_joining_takes_out_blanks_around_equals_signs_and_nothing_else(data: bytes) -> None:
     """The agent reads the same; the rest of each line stays, comments stay whole; twice is once."""
-    after = lines.join(data)
+    after = waagent.joined_config(data)
     assert waagent.parse_config(after) == waagent.parse_config(data)
-    assert lines.join(after) == after
+    assert waagent.joined_config(after) == after
     for old, new in zip(data.split(b"\n"), after.split(b"\n")):
         if old != new:
             (left, _, right), (new_left, sign, new_right) = old.partition(b"="), new.partition(b"=")
@@ -84,7 +84,7 @@ def test_joining_mends_what_breaks_the_extension() -> None:
     """The extension gives the file up at `Key = value`, and reads the joined line; what no joining mends is left."""
     before = b"# A = b\nHttpProxy.Host = proxy\nHttpProxy.Port =\t3128 # x = y\nEmpty = # note\nAfter=1\n # c = d\n"
     after = b"# A = b\nHttpProxy.Host=proxy\nHttpProxy.Port=3128 # x = y\nEmpty= # note\nAfter=1\n # c = d\n"
-    assert lines.join(before) == after
+    assert waagent.joined_config(before) == after
     assert vmsnapshot.extension_view(before).broken == (2, "HttpProxy.Host = proxy")
     view = vmsnapshot.extension_view(after.replace(b" # c = d\n", b""))
     assert view.broken is None
@@ -94,7 +94,7 @@ def test_joining_mends_what_breaks_the_extension() -> None:
 def test_a_line_that_would_be_read_otherwise_is_not_joined() -> None:
     """A tab before a quote is a part of the value for the agent."""
     data = b'Key =\t"value"\n'
-    assert lines.join(data) == data
+    assert waagent.joined_config(data) == data
 
 
 @pytest.mark.parametrize(

@@ -46,23 +46,3 @@ def set_key(data: bytes, key: str, value: str) -> bytes:
     gap = before[len(before.rstrip(_BLANKS)) :] or b" "
     lines[place] = setting + (gap + mark + comment if mark else b"") + carriage
     return b"\n".join(lines)
-
-
-def join(data: bytes) -> bytes:
-    """The file without blanks around the first equals sign of each setting, which the extension's own reading cannot
-    bear. A line that the agent would read otherwise then is left as it is, and so is one that begins with blanks and
-    a `#`: no joining mends it."""
-    lines = data.split(b"\n")
-    for setting in waagent.config_lines(data):
-        line = lines[setting.number - 1]
-        left, _, right = line.partition(b"=")
-        value = right.lstrip(_BLANKS)
-        # A comment right behind the sign would become the value for the extension.
-        joined = left.rstrip(_BLANKS) + b"=" + (right if value.startswith(b"#") else value)
-        if setting.key and not setting.key.startswith("#") and _reading(joined) == _reading(line):
-            lines[setting.number - 1] = joined
-    return b"\n".join(lines)
-
-
-def _reading(line: bytes) -> tuple[str, str | None] | None:
-    return next(((found.key, found.value) for found in waagent.config_lines(line)), None)

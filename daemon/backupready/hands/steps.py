@@ -312,7 +312,7 @@ class _JoinConfigLines(_Edit[JoinConfigLines]):
         return "take the blanks around the equals signs out of waagent.conf"
 
     def edited(self, step: JoinConfigLines, data: bytes) -> bytes:
-        return lines.join(data)
+        return waagent.joined_config(data)
 
     def reading(self, step: JoinConfigLines, values: dict[str, str | None]) -> dict[str, str | None]:
         return values
@@ -543,6 +543,15 @@ class _MakeDirectory(_Way[MakeDirectory]):
             os.rmdir(name, dir_fd=bench)
 
 
+def _await(place: Place, comes: Callable[[], bool], seconds: float, why: str) -> None:
+    """Raises StepFailed where it does not come in time."""
+    end = place.monotonic() + seconds
+    while not comes():
+        if place.monotonic() >= end:
+            raise StepFailed(f"{why} within {seconds:.0f} s")
+        place.sleep(_POLL)
+
+
 class _Wait(_Way[Wait]):
     def describe(self, step: Wait) -> str:
         path = f"{waagent.LIB_DIR}/{'/'.join(components(step.path))}"
@@ -552,13 +561,8 @@ class _Wait(_Way[Wait]):
         return {}
 
     def do(self, place: Place, step: Wait, record: Record) -> None:
-        end = place.monotonic() + step.seconds
-        while self.state(place, step, record) is not State.DONE:
-            if place.monotonic() >= end:
-                raise StepFailed(
-                    f"{waagent.LIB_DIR}/{step.path} did not hold {step.holds!r} within {step.seconds:.0f} s"
-                )
-            place.sleep(_POLL)
+        why = f"{waagent.LIB_DIR}/{step.path} did not hold {step.holds!r}"
+        _await(place, lambda: self.state(place, step, record) is State.DONE, step.seconds, why)
 
     def state(self, place: Place, step: Wait, record: Record) -> State:
         parts = components(step.path)
@@ -578,11 +582,8 @@ class _WaitForReport(_Way[WaitForReport]):
         return {"since": place.now()}
 
     def do(self, place: Place, step: WaitForReport, record: Record) -> None:
-        end = place.monotonic() + step.seconds
-        while self.state(place, step, record) is not State.DONE:
-            if place.monotonic() >= end:
-                raise StepFailed(f"the agent did not report to the platform within {step.seconds:.0f} s")
-            place.sleep(_POLL)
+        why = "the agent did not report to the platform"
+        _await(place, lambda: self.state(place, step, record) is State.DONE, step.seconds, why)
 
     def state(self, place: Place, step: WaitForReport, record: Record) -> State:
         written = place.reported()

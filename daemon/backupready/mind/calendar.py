@@ -137,6 +137,11 @@ class Calendar:
             return not full or run.ended > min(other.ended for other in self._runs.values())
         return _both(known, run) != known
 
+    @property
+    def is_unread(self) -> bool:
+        """Whether nothing can be said by the record at present."""
+        return bool(self._unread)
+
     def unread(self, why: str) -> None:
         """The record could not be read."""
         self._unread = why

@@ -11,9 +11,9 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from datetime import timedelta
 
-from backupready.model import Load, Sample
+from backupready.model import LOAD_SECONDS, Load, Sample
 
-SLOT = 300  # s
+SLOT = LOAD_SECONDS
 KEPT = timedelta(days=35)  # five windows of a weekly schedule
 RESOLUTION = 10000  # shares are told, kept and compared as whole ten-thousandths
 LATEST_SLOT = 253402300800 // SLOT  # the year 10000 begins with it

@@ -517,7 +517,7 @@ class Monitor:
         if look.state is not ProbeState.OK:
             self._calendar.unread(look.why)
             return
-        was_unread = bool(self._calendar.outlook(time.time()).unread)
+        was_unread = self._calendar.is_unread
         new = self._calendar.read(look.runs)
         if self._history is not None:
             for run in new:

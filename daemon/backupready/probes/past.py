@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 
 from backupready import vmsnapshot, waagent
 from backupready.model import (
@@ -29,6 +29,7 @@ from backupready.model import (
     Scalar,
     Setting,
     Settings,
+    in_utc,
     yes_or_no,
 )
 from backupready.vmsnapshot import CODES, Kind, Outcome
@@ -168,7 +169,7 @@ def _failed(run: Outcome, old: bool) -> Finding:
         "name": _name(run.code),
         "meaning": code.meaning if code else "not documented",
         "true_cause": reason.text if reason else None,
-        "at": _moment(run.time),
+        "at": in_utc(run.time),
         "path": run.path,
         "portal": " ".join(code.portal) if code else None,
         "points_at": " ".join(points),
@@ -220,7 +221,7 @@ def _crash_consistent(successes: Sequence[Outcome]) -> Iterator[Observation]:
     known = CODES.get(newest.health) if newest.health is not None else None
     because = known if known is not None and known.kind is Kind.FAILURE else None
     evidence: dict[str, Scalar] = {
-        "at": _moment(newest.time),
+        "at": in_utc(newest.time),
         "runs": sum(1 for _ in _leading(successes)),
         "because_code": because.number if because else None,
         "because": because.meaning if because else None,
@@ -239,13 +240,6 @@ def _leading(successes: Sequence[Outcome]) -> Iterator[Outcome]:
 
 def _name(code: int) -> str:
     return CODES[code].name if code in CODES else "unknown"
-
-
-def _moment(time: float) -> str:
-    try:
-        return datetime.fromtimestamp(time, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-    except (OverflowError, ValueError, OSError):
-        return f"{time:.0f} s since 1970"
 
 
 PROBE = Probe(

@@ -27,6 +27,7 @@ from backupready.model import (
     Scalar,
     Setting,
     Settings,
+    percent,
 )
 
 # Azure queues and delays the snapshot above 90 % of processor or memory (the troubleshooting article, "High CPU or
@@ -106,13 +107,6 @@ METRICS = (
 )
 
 
-def _percent(text: str) -> float:
-    """A share of something, as a ratio."""
-    if not (text.isascii() and text.isdigit() and len(text) < 4) or not 1 <= int(text) <= 99:
-        raise ValueError(f"{text!r} is no number from 1 to 99")
-    return int(text) / 100
-
-
 def _count(text: str) -> int:
     """How many stretches count."""
     if not (text.isascii() and text.isdigit() and len(text) < 4) or not 2 <= int(text) <= _MOST_SAMPLES:
@@ -126,7 +120,7 @@ SETTINGS = (
         "cpu_percent",
         str(_CPU_PERCENT),
         "From which share of busy processors on the machine counts as saturated.",
-        _percent,
+        percent,
         "a number from 1 to 99",
     ),
     Setting(
@@ -134,7 +128,7 @@ SETTINGS = (
         "memory_percent",
         str(_MEMORY_PERCENT),
         "From which share of used memory on, caches not counted, it counts as used up.",
-        _percent,
+        percent,
         "a number from 1 to 99",
     ),
     Setting(
@@ -142,7 +136,7 @@ SETTINGS = (
         "stalled_percent",
         str(_STALLED_PERCENT),
         "From which share of time on, in which everything waits for disks, the machine counts as stalled.",
-        _percent,
+        percent,
         "a number from 1 to 99",
     ),
     Setting(

@@ -10,12 +10,13 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from hashlib import sha256
 from typing import Callable
 
 from backupready.forecast import Limits, forecast
 from backupready.model import (
+    LOAD_SECONDS,
     Access,
     CannotTell,
     Cause,
@@ -36,6 +37,8 @@ from backupready.model import (
     Settings,
     Window,
     duration,
+    in_utc,
+    percent,
     yes_or_no,
 )
 from backupready.window import SKEW, is_near, parse, zone_name
@@ -65,7 +68,6 @@ _CPU_PERCENT = 90
 _MEMORY_PERCENT = 90
 _STALLED_PERCENT = 60
 
-_LOAD = 300.0  # s that one Load speaks of
 _ENOUGH_LOADS = 0.8  # of a window, to know that the machine was on
 
 PROBLEMS = (
@@ -133,13 +135,6 @@ METRICS = (
     Metric("backupready_window_lead_seconds", "The lead time before a window."),
     Metric("backupready_window_expected_interval_seconds", "How far apart windows are at most."),
 )
-
-
-def _percent(text: str) -> float:
-    """A share of something, as a ratio."""
-    if not (text.isascii() and text.isdigit() and len(text) < 4) or not 1 <= int(text) <= 99:
-        raise ValueError(f"{text!r} is no number from 1 to 99")
-    return int(text) / 100
 
 
 def _span(shortest: timedelta, longest: timedelta) -> Callable[[str], timedelta]:
@@ -260,7 +255,7 @@ SETTINGS = (
         "cpu_percent",
         str(_CPU_PERCENT),
         "From which share of busy processors on past windows count as busy.",
-        _percent,
+        percent,
         "a number from 1 to 99",
     ),
     Setting(
@@ -268,7 +263,7 @@ SETTINGS = (
         "memory_percent",
         str(_MEMORY_PERCENT),
         "From which share of used memory on, caches not counted, past windows count as busy.",
-        _percent,
+        percent,
         "a number from 1 to 99",
     ),
     Setting(
@@ -276,7 +271,7 @@ SETTINGS = (
         "stalled_percent",
         str(_STALLED_PERCENT),
         "From which share of time on, in which everything waits for disks, past windows count as busy.",
-        _percent,
+        percent,
         "a number from 1 to 99",
     ),
 )
@@ -410,7 +405,7 @@ def _contradicted(outlook: Outlook, record: _Record, setting: _Setting) -> Itera
         "confidence": round(learned[0].confidence, 2) if learned else None,
         "windows_without_a_run": len(on),
         "runs_elsewhere": len(elsewhere),
-        "began": " ".join(_moment(start) for start in elsewhere[-_SHOWN:]),
+        "began": " ".join(in_utc(start) for start in elsewhere[-_SHOWN:]),
     }
     yield Finding("WINDOW_CONTRADICTED", evidence=evidence)
 
@@ -437,8 +432,8 @@ def _was_on(outlook: Outlook, windows: Sequence[Window]) -> list[Window]:
         window
         for window in windows
         if (outlook.since is not None and outlook.since <= window.start)
-        or (bisect_left(noted, window.end) - bisect_right(noted, window.start - _LOAD)) * _LOAD
-        >= _ENOUGH_LOADS * max(window.end - window.start, _LOAD)
+        or (bisect_left(noted, window.end) - bisect_right(noted, window.start - LOAD_SECONDS)) * LOAD_SECONDS
+        >= _ENOUGH_LOADS * max(window.end - window.start, LOAD_SECONDS)
     ]
 
 
@@ -490,8 +485,8 @@ def _overdue(outlook: Outlook, record: _Record, settings: Settings, setting: _Se
     if at - max(outlook.since, after) <= limit and not _is_late(outlook, record, passed, at - limit):
         return
     evidence: dict[str, Scalar] = {
-        "last_run": _moment(record.runs[-1].ended),
-        "last_good": _moment(good[-1].ended) if good else None,
+        "last_run": in_utc(record.runs[-1].ended),
+        "last_good": in_utc(good[-1].ended) if good else None,
         "hours_since": round((outlook.at - last[0].ended) / 3600, 1),
         "limit_hours": round(limit / 3600, 1),
         "learned_from_runs": learned_from,
@@ -524,13 +519,6 @@ def _busy(outlook: Outlook, settings: Settings) -> Iterator[Observation]:
             "limit_percent": round(busy.limit * 100, 1),
         }
         yield Finding("BUSY_WINDOW_FORECAST", key=busy.resource, evidence=evidence)
-
-
-def _moment(time: float) -> str:
-    try:
-        return datetime.fromtimestamp(time, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-    except (OverflowError, ValueError, OSError):
-        return f"{time:.0f} s since 1970"
 
 
 PROBE = Probe(
