@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from backupready.probes import PROBES
-from lab.guest import AGENT_UNIT, HANDLER_DIRECTORY, Guest
+from lab.guest import AGENT_UNIT, HANDLER_DIRECTORY, Guest, LabError
 from lab.mount import tool
 
 BACKUPREADY = "/usr/bin/backupready"
@@ -117,7 +117,15 @@ class Inside:
         in_a_row = 0
         while True:
             # The daemon is asked first: that costs next to nothing, while a check keeps a processor busy.
-            told, late = self.daemon_active(), time.monotonic() > deadline
+            late = time.monotonic() > deadline
+            try:
+                told = self.daemon_active()
+            except LabError as error:
+                if late or "Connection refused" not in str(error):
+                    raise
+                in_a_row = 0
+                time.sleep(0.5)  # a daemon that was just restarted does not listen yet
+                continue
             right = told - set(perhaps) == wanted_of_daemon
             if right or late:
                 checked = self.check()
