@@ -245,7 +245,7 @@ def test_what_is_part_of_another_scrape_has_no_process() -> None:
 @pytest.mark.integration
 def test_promtool_has_nothing_to_say_to_the_whole_scrape() -> None:
     """The linter of Prometheus, on everything that is declared."""
-    need("promtool")
+    need("promtool", "prometheus")
     done = subprocess.run(
         ["promtool", "check", "metrics"], input=render(guarded()), capture_output=True, text=True, check=False
     )

@@ -51,6 +51,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+@pytest.fixture(autouse=True)
+def quick_to_close(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "_TURN", 0.02)
+
+
 def site() -> Site:
     newest: Snapshot = snapshot(looked("thing"), known=KNOWN)
     return Site(lambda: newest, Exposition(lambda: newest, probes.METRICS), lambda: 0.0)

@@ -168,11 +168,13 @@ class Monitor:
             self._memory.update({name: dict(kept.memory[name]) for name in _OUTLIVES if name in kept.memory})
         self._recall(_RECALL_TIMEOUT)
         self._calendar.tick(time.time(), time.monotonic(), suspended())
+        if config["web.config_file"]:
+            self._counters["web_config_last_reload_successful"] = 1.0  # with a bad one it does not start
         self.snapshot: Snapshot = self._judged()
         exposition = Exposition(lambda: self.snapshot, metrics)
         site = Site(lambda: self.snapshot, exposition, lambda: time.monotonic() - self._turned)
         self.web = listening(config, site)
-        self._note_web_config()
+        self._web_config_was_right = self.web.config_is_right
         self._textfile: TextFile | None = None
         if config["textfile.path"]:
             inside = Exposition(lambda: self.snapshot, metrics, process=False)

@@ -33,6 +33,7 @@ from backupready.model import Snapshot
 _REQUEST_TIMEOUT = 5.0  # s for every read and write; a silent client goes after that
 _CONNECTION_LIMIT = 15.0  # s for a whole connection, however slowly it drips
 _MOST_CONNECTIONS = 32
+_TURN = 0.5  # s; how soon a listener sees that it is closed, or that a connection takes too long
 _HEALTHY_WITHIN = 60.0  # s; the loop turns at least every few seconds
 
 
@@ -225,7 +226,7 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
             LOG.error("a page broke", exc_info=error)
 
     def service_actions(self) -> None:
-        """End connections that take too long; the library calls this twice a second."""
+        """End connections that take too long; the library calls this at every turn."""
         oldest = time.monotonic() - _CONNECTION_LIMIT
         for connection, since in list(self._open.values()):
             if since < oldest:
@@ -267,7 +268,7 @@ class WebServer:
             raise OSError(error.errno, f"cannot listen on {_joined(host, port)}: {error.strerror}") from None
         self._servers += [_Server(one, site, file, passwords) for one in inherited]
         for server in self._servers:
-            thread = threading.Thread(target=server.serve_forever, args=(0.5,), daemon=True)
+            thread = threading.Thread(target=server.serve_forever, args=(_TURN,), daemon=True)
             thread.start()
             self._threads.append(thread)
 
