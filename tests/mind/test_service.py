@@ -169,7 +169,7 @@ for number in (3, 4):
 os.environ.update(LISTEN_PID=str(os.getpid() + int(sys.argv[1])), LISTEN_FDS="2", LISTEN_FDNAMES="a:b")
 found = service.inherited_sockets()
 assert [one.getsockname() for one in found] == ([("127.0.0.1", port)] if sys.argv[1] == "0" else []), found
-assert all(one.gettimeout() is None and not os.get_inheritable(one.fileno()) for one in found)
+assert all(os.get_blocking(one.fileno()) and not os.get_inheritable(one.fileno()) for one in found)
 assert not [name for name in os.environ if name.startswith("LISTEN_")]
 assert service.inherited_sockets() == []
 print("well")

@@ -406,8 +406,9 @@ def test_a_renewed_certificate_is_taken_over(signed: Path, tmp_path: Path) -> No
     (tmp_path / "web.crt").write_bytes((signed / "other.crt").read_bytes())
     assert (watched.newest().tls, watched.successful) == (before, False)
     (tmp_path / "web.key").write_bytes((signed / "other.key").read_bytes())
-    assert watched.newest().tls is not before
-    assert watched.successful
+    renewed = watched.newest().tls
+    assert renewed is not before
+    assert (watched.newest().tls, watched.successful) == (renewed, True)
 
 
 def test_a_reading_that_hangs_keeps_nobody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
