@@ -134,14 +134,32 @@ def test_an_authority_may_stand_in_the_file(signed: Path, tmp_path: Path) -> Non
     assert (tls.verify_mode, len(tls.get_ca_certs())) == (ssl.CERT_OPTIONAL, 1)
 
 
+def example(directory: Path, signed: Path) -> Path:
+    """With everything in it uncommented, and what it names beside it."""
+    text = re.sub(r"(?m)^( *)#(?=[a-z-]|[A-Z][A-Za-z-]*:)", r"\1", EXAMPLE.read_text(encoding="utf-8"))
+    path = beside(directory, signed, text)
+    (directory / "clients.crt").write_bytes((signed / "authority.crt").read_bytes())
+    return path
+
+
+@pytest.mark.integration
+def test_exporter_toolkit_takes_the_example(signed: Path, tmp_path: Path) -> None:
+    """Prometheus itself reads it, by the library whose format it is; Debian 12's is older than one of the keys."""
+    need("promtool", "prometheus")
+    path = example(tmp_path, signed)
+    path.write_text(re.sub(r"  client_allowed_sans:\n *- .*\n", "", path.read_text(encoding="utf-8")))
+    done = subprocess.run(
+        ["promtool", "check", "web-config", path], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stdout + done.stderr) == (0, f"{path} SUCCESS\n")
+
+
 @pytest.mark.integration
 def test_the_example_says_what_is_possible(signed: Path, tmp_path: Path) -> None:
     """With everything in it uncommented it is right, names every key, and its password is the one it says."""
-    text = EXAMPLE.read_text(encoding="utf-8")
-    assert load(file(tmp_path, text)) == WebConfig()
-    uncommented = re.sub(r"(?m)^( *)#(?=[a-z-]|[A-Z][A-Za-z-]*:)", r"\1", text)
-    path = beside(tmp_path, signed, uncommented)
-    (tmp_path / "clients.crt").write_bytes((signed / "authority.crt").read_bytes())
+    assert load(EXAMPLE) == WebConfig()
+    path = example(tmp_path, signed)
+    uncommented = path.read_text(encoding="utf-8")
     config = load(path)
     assert config.tls is not None
     assert config.tls.verify_mode == ssl.CERT_REQUIRED
