@@ -68,7 +68,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Alert:
-    """One name with its rules and its page. One that tells a problem has that problem's page, and no text of its own."""
+    """One name with its rules and its page. One that tells a problem has that problem's page and no text of its own."""
 
     name: str
     cause: str
@@ -129,6 +129,7 @@ _LAST_GOOD = (
     "{{ else }}No good backup is on record.{{ end }}"
 )
 _NEAR = State('backupready_phase{phase=~"lead|hold|open"}', "phase")
+_ACTIVE, _UNKNOWN = "backupready_problem_active", "backupready_problem_unknown"
 _THIS_MACHINE = "on (job, instance)"
 _VOID = f'unless {_THIS_MACHINE} backupready_problem_active{{effect="voids"}} == 1'
 
@@ -141,7 +142,7 @@ def _problem(code: str) -> State:
     return State(f'backupready_problem_active{{problem="{code}"}}', "problem, effect")
 
 
-def _reasons(effect: Effect, series: str = "backupready_problem_active") -> str:
+def _reasons(effect: Effect, series: str = _ACTIVE) -> str:
     """The codes of this machine's problems with an effect, for a description."""
     asked = f'printf `{series}{_THIS},effect="{effect.value}"}} == 1` {_ON} | sortByLabel "problem"'
     return "{{ range " + asked + " }} {{ .Labels.problem }}{{ else }} nothing at this moment{{ end }}"
@@ -159,8 +160,8 @@ def _grown(selector: str, span: str) -> str:
 # ------------------------------------------------------------------------------------------------------- the symptom
 
 _FAILS = (
-    "`backupready status` on the machine, or its status page, tells the reasons, gravest first, with what was seen; each"
-    " has its own page here and its own alert of severity info."
+    "`backupready status` on the machine, or its status page, tells the reasons, gravest first, with what was seen;"
+    " each has its own page here and its own alert of severity info."
 )
 MACHINE = (
     Alert(
@@ -186,8 +187,8 @@ MACHINE = (
         " of a window until its backup has ended. Where windows are not known, it stays a warning.",
         impact="There will be no restore point of the next window.",
         diagnosis=_FAILS,
-        mitigation="Do what the page of the first reason says. If the window has begun meanwhile, start a backup by hand"
-        " afterwards.",
+        mitigation="Do what the page of the first reason says. If the window has begun meanwhile, start a backup by"
+        " hand afterwards.",
     ),
     Alert(
         "BackupreadyNextBackupDegraded",
@@ -218,8 +219,8 @@ MACHINE = (
                 (_verdict(Verdict.AT_RISK), _NEAR),
             ),
         ),
-        meaning="The verdict is `at_risk` in the lead time of a window, or while it is open. Outside of that, the alerts"
-        " of the problems tell the risks.",
+        meaning="The verdict is `at_risk` in the lead time of a window, or while it is open. Outside of that, the"
+        " alerts of the problems tell the risks.",
         impact="The backup may fail, or may not; nothing is known that blocks it.",
         diagnosis=_FAILS,
         mitigation="Do what the page of the first reason says, or look at the outcome of the window.",
@@ -232,16 +233,14 @@ MACHINE = (
             Rule(
                 "warning",
                 "15m",
-                "What might block it, and cannot be told:"
-                + _reasons(Effect.BLOCKS, "backupready_problem_unknown")
-                # No series tells the state of what is void.
-                + f". {_WHEN}",
+                f"What might block it, and cannot be told:{_reasons(Effect.BLOCKS, _UNKNOWN)}. {_WHEN}",
                 (_verdict(Verdict.UNKNOWN),),
                 _VOID,
             ),
         ),
-        meaning="The verdict is `unknown`: nothing is known to be wrong that blocks the backup, but something that could"
-        " block it could not be looked at. That is no sign of health. A machine that is none of Azure's is left out.",
+        meaning="The verdict is `unknown`: nothing is known to be wrong that blocks the backup, but something that"
+        " could block it could not be looked at. That is no sign of health. A machine that is none of Azure's is"
+        " left out.",
         impact="The next backup may fail without a warning.",
         diagnosis="`backupready status` on the machine tells what cannot be told, and why not.",
         mitigation="Remove what keeps the probes from looking; BackupreadyProbeCannotTell names them.",
@@ -329,9 +328,10 @@ SELF = (
         "backupready",
         "backupready on {{ $labels.instance }} cannot be scraped",
         (Rule("warning", "10m", "up is {{ $value }} for 10 minutes.", expression=f"{_UP} == 0"),),
-        meaning="Prometheus does not get the metrics of this machine: the machine or the daemon does not run, or the way"
-        " to it is closed.",
-        impact="Nobody says whether the next backup of this machine will succeed. Azure backs up a machine that is off.",
+        meaning="Prometheus does not get the metrics of this machine: the machine or the daemon does not run, or the"
+        " way to it is closed.",
+        impact="Nobody says whether the next backup of this machine will succeed. Azure backs up a machine that is"
+        " off.",
         diagnosis="Is the machine on? `systemctl status backupready`; web.listen_address, and the firewall between.",
         mitigation="Start the machine or the daemon; a machine that is gone for good leaves the scrape configuration.",
     ),
@@ -364,8 +364,8 @@ SELF = (
                 expression=f"backupready_build_info offset 6h unless {_THIS_MACHINE} up",
             ),
         ),
-        meaning="A machine that was scraped six hours ago is not in the scrape configuration any more. Alerts of it have"
-        " ended with its series, not since it is well.",
+        meaning="A machine that was scraped six hours ago is not in the scrape configuration any more. Alerts of it"
+        " have ended with its series, not since it is well.",
         impact="None where it was taken down; otherwise it is not watched. The alert ends after six hours by itself.",
         diagnosis="Whether the machine is still there, and what the service discovery says of it.",
         mitigation="Put it back, or nothing.",
@@ -404,8 +404,8 @@ SELF = (
         " they are set otherwise.",
         impact="What is told is old, and becomes unknown.",
         diagnosis=_JOURNAL,
-        mitigation="`systemctl restart backupready`; where it comes again, report it with the journal. Where every probe"
-        " is set to look less than once an hour, lengthen the range in this rule.",
+        mitigation="`systemctl restart backupready`; where it comes again, report it with the journal. Where every"
+        " probe is set to look less than once an hour, lengthen the range in this rule.",
     ),
     Alert(
         "BackupreadyLooksFailing",
@@ -534,9 +534,9 @@ SELF = (
                 ),
             ),
         ),
-        meaning="A window that was called ready or degraded passed without a backup or with one that failed; or one that"
-        " was called blocked has one that succeeded. What failed through nothing on the machine is left out. The alert"
-        " ends a day after the window.",
+        meaning="A window that was called ready or degraded passed without a backup or with one that failed; or one"
+        " that was called blocked has one that succeeded. What failed through nothing on the machine is left out."
+        " The alert ends a day after the window.",
         impact="Something is wrong that no probe sees, or a probe sees what is not wrong.",
         diagnosis="`backupready status` and `backupready explain NUMBER` with the code of that run; the job in the"
         " portal.",
@@ -650,7 +650,8 @@ RECORDINGS = (
     ),
     Recording(
         "job:backupready_machines_window_unknown:count",
-        f"count by (job) (backupready_build_info unless {_THIS_MACHINE} backupready_window_next_start_timestamp_seconds)",
+        f"count by (job) (backupready_build_info unless {_THIS_MACHINE}"
+        " backupready_window_next_start_timestamp_seconds)",
         "How many machines are in neither, since their window is not known.",
     ),
     Recording(
@@ -665,7 +666,8 @@ RECORDINGS = (
     ),
     Recording(
         "job:backupready_machines_without_success:count",
-        f"count by (job) (\n  backupready_build_info unless {_THIS_MACHINE} backupready_backup_last_success_timestamp_seconds"
+        f"count by (job) (\n  backupready_build_info unless {_THIS_MACHINE}"
+        " backupready_backup_last_success_timestamp_seconds"
         "\n)",
         "How many machines have no good backup on record, so that the age says nothing of them.",
     ),
@@ -679,13 +681,13 @@ FLEET = (
             Rule(
                 "info",
                 "1h",
-                "The next windows of {{ $value }} machines of the job {{ $labels.job }} all start at {{ $labels.start }}"
-                " (seconds since the epoch).",
+                "The next windows of {{ $value }} machines of the job {{ $labels.job }} all start at {{"
+                " $labels.start }} (seconds since the epoch).",
                 expression=f"job_start:backupready_machines:count > {MANY_STARTS}",
             ),
         ),
-        meaning="Many machines begin their backup at one moment. Azure names no number that would be too many; the one in"
-        " this rule may be changed.",
+        meaning="Many machines begin their backup at one moment. Azure names no number that would be too many; the"
+        " one in this rule may be changed.",
         impact="Jobs wait in Azure's queue, and disks and networks that machines share are busy all at once.",
         diagnosis="The series `job_start:backupready_machines:count` by its label start.",
         mitigation="Spread the schedules: several policies with different times.",
