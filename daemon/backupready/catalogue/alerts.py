@@ -319,7 +319,7 @@ def _stale() -> str:
     for limit, names in groupby(sorted(longest, key=lambda name: (longest[name], name)), key=longest.__getitem__):
         series = f'{_NEWEST_LOOK}{{probe=~"{"|".join(names)}"}}'
         parts.append(f"(-({series} - ignoring (probe) group_left () max without (probe) ({_NEWEST_LOOK})) > {limit})")
-    return "\nor ".join(parts)
+    return "(\n" + "\nor ".join(parts) + f"\n)\n{_VOID}"
 
 
 SELF = (
