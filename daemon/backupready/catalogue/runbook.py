@@ -7,32 +7,20 @@ from typing import Callable
 
 from backupready import probes, remedies, report
 from backupready.mind import metrics
-from backupready.model import Problem, Remedy
+from backupready.model import Problem
 
 
 def page(problem: Problem) -> str:
     """The page of one problem, in Markdown."""
-    known = remedies.remedies_for(problem.code)
-    may_do = "".join(f"- `{name}`: {words}\n" for name, words in map(_told, known))
-    fixes = f"\nWhere it is allowed, backupready may do it:\n\n{may_do}" if known else ""
-    believed = (
-        f"\nIt is believed after {problem.sightings} looks in a row: {problem.patience}.\n"
-        if problem.sightings > 1
-        else ""
+    sections = (
+        f"## {heading}\n\n{''.join(map(_block, blocks))}"
+        for heading, blocks in report.article(problem, remedies.remedies_for(problem.code))
     )
-    return (
-        f"# {problem.code}\n\n{problem.title}. Effect: **{problem.effects}**.\n\n"
-        f"## Meaning\n\n{problem.meaning}\n{believed}\n"
-        f"## Diagnosis\n\n{problem.diagnosis}\n\n"
-        f"## Mitigation\n\n{problem.fix}\n{fixes}\n"
-        f"## Source\n\n<{problem.source}>\n"
-    )
+    return f"# {problem.code}\n\n{problem.title}. Effect: **{problem.effects}**.\n\n{''.join(sections)}".rstrip() + "\n"
 
 
-def _told(remedy: Remedy) -> tuple[str, str]:
-    name, _, words = report.in_words(remedy).partition(": ")
-    rest, _, source = words.rpartition("; ")
-    return name, f"{rest} (<{source}>)"
+def _block(block: report.Block) -> str:
+    return f"{block}\n\n" if isinstance(block, str) else "".join(f"- {point}\n" for point in block) + "\n"
 
 
 def index() -> str:
@@ -54,10 +42,8 @@ def index() -> str:
         "|---|---|---|",
     ]
     for remedy in remedies.REMEDIES:
-        name, words = _told(remedy)
-        lines.append(
-            f"| `{name}` | {words} | {', '.join(f'[{code}]({code.lower()}.md)' for code in remedy.problems)} |"
-        )
+        name, _, words = report.in_runbook(remedy).partition(": ")
+        lines.append(f"| {name} | {words} | {', '.join(f'[{code}]({code.lower()}.md)' for code in remedy.problems)} |")
     return "\n".join(lines) + "\n"
 
 
