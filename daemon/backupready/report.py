@@ -394,11 +394,12 @@ def article(problem: Problem, remedies: Iterable[Remedy]) -> tuple[tuple[str, tu
     gentlest first."""
     believed = f"It is believed after {problem.sightings} looks in a row: {problem.patience}."
     may_do = tuple(in_runbook(remedy) for remedy in remedies)
+    by_itself: tuple[Block, ...] = ("Where it is allowed, backupready may do it:", may_do) if may_do else ()
     return (
         ("Meaning", (problem.meaning, *([believed] if problem.sightings > 1 else []))),
         ("Impact", tuple(_impact(problem))),
         ("Diagnosis", (problem.diagnosis,)),
-        ("Mitigation", (problem.fix, *(["Where it is allowed, backupready may do it:", may_do] if may_do else []))),
+        ("Mitigation", (problem.fix, *by_itself)),
         ("Source", (f"<{problem.source}>",)),
     )
 
@@ -450,6 +451,11 @@ def explain_remedy(remedy: Remedy) -> str:
         ("Source", remedy.source),
     ]
     return _told(parts)
+
+
+def code_name(number: int) -> str:
+    """What the extension calls a code of its own, empty where it has none such."""
+    return CODES[number].name if number in CODES else ""
 
 
 def explain_code(code: Code, known: Mapping[str, Problem]) -> str:

@@ -32,11 +32,13 @@ from backupready.mind.history import History, Judged, Transition
 from backupready.mind.judge import KEPT_EVERY, Judge, Kept
 from backupready.mind.loads import FiveMinutes, Loads
 from backupready.mind.metrics import Exposition
+from backupready.mind.page import DAY, SHOWN_RUNS, Past
 from backupready.mind.sampler import Sampled, Sampler
 from backupready.mind.service import LOG
 from backupready.mind.state import StateFile
 from backupready.mind.web import Site, WebServer
 from backupready.model import (
+    LOAD_SECONDS,
     Access,
     BeliefState,
     Effect,
@@ -46,6 +48,7 @@ from backupready.model import (
     Phase,
     Probe,
     ProbeState,
+    Remedy,
     Sample,
     Snapshot,
     Verdict,
@@ -105,7 +108,7 @@ def suspended() -> float:
 
 class Monitor:
     """The mind's loop. `load` reads the configuration anew for a reload; `state` and `history` are what outlives a
-    restart, None where nothing does."""
+    restart, None where nothing does; `remedies_for` gives the remedies for a problem's code, for its page."""
 
     def __init__(
         self,
@@ -116,6 +119,7 @@ class Monitor:
         look_command: Sequence[str],
         state: StateFile | None = None,
         history: History | None = None,
+        remedies_for: Callable[[str], Sequence[Remedy]] = lambda code: (),
     ) -> None:
         self._config = config
         self._load = load
@@ -149,6 +153,8 @@ class Monitor:
         self._noted: dict[tuple[str, str], tuple[BeliefState, Effect]] = {}
         self._noted_verdict: tuple[Verdict, tuple[str, ...]] | None = None
         self._calendar = Calendar(config)
+        self.past = Past()
+        self._past_until = 0.0  # monotonic: until then it is new enough
         self._told = ""  # the line that the service manager has
         self._kept: object = None  # what was handed over last, without the moment
         self._kept_at = 0.0  # monotonic: and when
@@ -164,7 +170,14 @@ class Monitor:
         self._calendar.tick(time.time(), time.monotonic(), suspended())
         self.snapshot: Snapshot = self._judged()
         exposition = Exposition(lambda: self.snapshot, metrics)
-        site = Site(lambda: self.snapshot, exposition, lambda: time.monotonic() - self._turned)
+        site = Site(
+            lambda: self.snapshot,
+            exposition,
+            lambda: time.monotonic() - self._turned,
+            lambda: self.past,
+            tuple(problem for probe in self._all_probes for problem in probe.problems),
+            remedies_for,
+        )
         self.web = WebServer(config["web.listen_address"], site)
 
     def _take(self, config: Config) -> None:
@@ -182,6 +195,7 @@ class Monitor:
         if switched_off:
             self._machine["switched_off"] = " ".join(switched_off)
         self._due = {p.name: now for p in self._probes}
+        self._past_until = 0.0
         self._missed = {name: why for name, why in self._missed.items() if name in self._due}
 
     # ---- the loop
@@ -522,6 +536,8 @@ class Monitor:
         if self._history is not None:
             for run in new:
                 self._history.note_run(run)
+        if new:
+            self._past_until = 0.0
         if (new or was_unread) and _WINDOW in self._due:
             self._due[_WINDOW] = time.monotonic()
 
@@ -533,14 +549,24 @@ class Monitor:
             for load in self._loads:
                 kept.loads.add(load)
             self._loads = kept.loads
+            self._past_until = 0.0
             self._history.release()
 
     def _note_load(self, sample: Sample) -> None:
         load = self._five_minutes.add(sample, time.time())
         if load is not None:
             self._loads.add(load)
+            self._past_until = 0.0
             if self._history is not None:
                 self._history.note_load(load)
+
+    def _tell_past(self) -> None:
+        """What the status page draws, when there is something new in it."""
+        now, wall = time.monotonic(), time.time()
+        if now >= self._past_until:
+            self._past_until = now + LOAD_SECONDS
+            runs, windows = self._calendar.recent(wall, DAY, SHOWN_RUNS)
+            self.past = Past(self._loads.since(wall - DAY - LOAD_SECONDS), runs, windows)
 
     def _foretell(self, before: Snapshot) -> None:
         """Hold what was said against what happened, and begin to look as often as the phase asks for."""
@@ -589,6 +615,7 @@ class Monitor:
             self._counters["history_records_dropped"] = float(self._history.dropped)
             self._counters["history_writes_failed"] = float(self._history.failures)
         self.snapshot = self._judged()
+        self._tell_past()
         self._foretell(before)
         self._note_history()
         line = report.headline(self.snapshot)
