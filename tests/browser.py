@@ -1,4 +1,4 @@
-"""A headless Chromium, driven through a pipe by its own protocol: what does a page look like, and what does it ask for?"""
+"""What does a page look like in a browser, and what does it ask for? A headless Chromium, driven through a pipe."""
 
 from __future__ import annotations
 
@@ -90,13 +90,18 @@ class Browser:
         shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip)
         return Seen(
             [event["params"]["request"]["url"] for event in self._told("Network.requestWillBeSent")],
-            [
-                *(event["params"]["entry"]["text"] for event in self._told("Log.entryAdded")),
-                *(str(event["params"]) for event in self._told("Runtime.exceptionThrown")),
-            ],
+            self.complaints(),
             int(widest),
             base64.b64decode(shot["data"]),
         )
+
+    def complaints(self) -> list[str]:
+        """What was logged since the page was asked for."""
+        self.value("1")  # what was told before comes before its answer
+        return [
+            *(event["params"]["entry"]["text"] for event in self._told("Log.entryAdded")),
+            *(str(event["params"]) for event in self._told("Runtime.exceptionThrown")),
+        ]
 
     def _told(self, method: str) -> list[dict[str, Any]]:
         return [event for event in self._events if event.get("method") == method]

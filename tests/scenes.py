@@ -23,6 +23,7 @@ from backupready.model import (
     Prediction,
     ProbeState,
     Run,
+    Scalar,
     Snapshot,
     Verdict,
     Window,
@@ -36,8 +37,8 @@ SCHEDULE, ZONE = "daily at 22:00 in Europe/Berlin", "Europe/Berlin"
 FACTS = {"name": "payroll-db-02", "system": "Debian GNU/Linux 12", "kernel": "6.1.0-28-cloud-amd64"}
 
 HOSTILE = (
-    "<script>alert(1)</script>\"'>&amp;</style></title><img src=x onerror=alert(2)> \u202edrawkcab\u2066 \x1b[31m\0\ud800 "
-    + "W" * 5000
+    "<script>alert(1)</script>\"'>&amp;</style></title><img src=x onerror=alert(2)>"
+    " \u202edrawkcab\u2066 \x1b[31m\0\ud800 " + "W" * 5000
 )
 
 
@@ -133,7 +134,7 @@ def healthy() -> Scene:
 
 
 def blocked() -> Scene:
-    scratch = {"what": "nfs4 is never frozen", "mounts": 1, "mount": "/srv/scratch", "kind": "nfs4"}
+    scratch: dict[str, Scalar] = {"what": "nfs4 is never frozen", "mounts": 1, "mount": "/srv/scratch", "kind": "nfs4"}
     seen = {
         "wire": looked(
             "wire",
@@ -161,7 +162,9 @@ def blocked() -> Scene:
     fixes = Fixes(
         known.at,
         (
-            Attempt(11, "restart-agent", "AGENT_STOPPED", "", "mind", NOON - 3 * DAY, Result.HEALED, NOON - 3 * DAY + 40),
+            Attempt(
+                11, "restart-agent", "AGENT_STOPPED", "", "mind", NOON - 3 * DAY, Result.HEALED, NOON - 3 * DAY + 40,
+            ),
             Attempt(
                 12, "restart-agent", "AGENT_HUNG", "", "mind", NOON - HOUR, Result.NOT_HEALED, NOON - HOUR + 90,
                 ("AGENT_HUNG is still seen",),
@@ -182,7 +185,7 @@ def unknown() -> Scene:
     seen["past"] = looked("past", state=ProbeState.CANNOT_TELL, why="cannot read /var/log/azure: Permission denied")
     known = outlook(NOON, window=None, upcoming=(), configured=False, lead=0.0, predictions=(), scores=(),
                     unread="cannot read /var/log/azure: Permission denied",
-                    learned=(LearnedSchedule("daily at 22:00 in Europe/Berlin", 0.43, (NOON, NOON - DAY)),))  # fmt: skip
+                    learned=(LearnedSchedule(SCHEDULE, 0.43, (NOON, NOON - DAY)),))  # fmt: skip
     return Scene(at(everything(seen), known, NOON - HOUR), Past())
 
 

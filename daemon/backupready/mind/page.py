@@ -7,6 +7,7 @@ printed or turns the direction of writing is shown by its number.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -41,9 +42,9 @@ from backupready.model import (
 DAY = 86400.0
 SHOWN_RUNS = 8
 _SHOWN_ATTEMPTS = 8
-_SHOWN_REASONS = 40
-_SHOWN_FACTS = 16  # of one finding's evidence
-_LONGEST = 300  # characters of a text that comes from the machine
+_SHOWN_REASONS = 25
+_SHOWN_FACTS = 12  # of one finding's evidence
+_LONGEST = 200  # characters of a text that comes from the machine
 _LONGEST_OURS = 4000
 _TICKS = 5  # on an axis, at most
 _NARROWEST = 0.8  # per cent of a picture's width: a window of two hours in a week is still seen
@@ -296,7 +297,7 @@ def _verdict(snapshot: Snapshot, clock: _Clock) -> Element:
             "div",
             _e("h1", word, class_=verdict.value),
             _e("p", f"{sentence[:1].upper()}{sentence[1:]}.", class_="lede"),
-            _e("p", "Since ", clock(snapshot.since), " · looked at, all of it, since ", clock(snapshot.checked_at),
+            _e("p", "Since ", clock(snapshot.since), " · oldest look ", clock(snapshot.checked_at),
                class_="muted small"),
             steps,
         ),
@@ -404,17 +405,14 @@ _PLACES = (("All problems", "problems/"), ("Status as JSON", "api/v1/status"), (
 def _window(outlook: Outlook | None, clock: _Clock) -> Iterator[Content]:
     window = outlook.window if outlook is not None else None
     if outlook is None or window is None:
-        why = outlook.unplanned if outlook is not None else ""
-        yield _e("p", "When the next backup is due is not known", [f": {why}"] if why else
-                 ": no schedule is configured in ", None if why else _e("code", "[window]"),
-                 None if why else ", and past backups suggest none.")  # fmt: skip
-        if outlook is not None:
-            yield (
-                _e("p", _sentence(report.PHASES[outlook.phase]), class_="muted")
-                if outlook.phase is Phase.OPEN
-                else None
-            )
-            yield _suggested(outlook)
+        if outlook is not None and outlook.unplanned:
+            yield _e("p", f"When the next backup is due cannot be told: {outlook.unplanned}.")
+        else:
+            yield _e("p", "When the next backup is due is not known: neither configured in ", _e("code", "[window]"),
+                     ", nor learned from past backups.")  # fmt: skip
+        if outlook is not None and outlook.phase is Phase.OPEN:
+            yield _e("p", _sentence(report.PHASES[outlook.phase]), class_="muted")
+        yield _suggested(outlook) if outlook is not None else None
         return
     yield _timeline(outlook, window, clock)
     is_open = window.start <= outlook.at
@@ -526,8 +524,11 @@ def _timeline(outlook: Outlook, window: Window, clock: _Clock) -> Element:
         role="img",
         aria_labelledby="timeline-title",
     )
-    return _e("figure", picture, _e("figcaption", _swatch("lead"), "lead, in which something can still be done ",
-                                    _swatch("window"), "window, in which a backup may run"))  # fmt: skip
+    return _e("figure", picture, _e(
+            "figcaption",
+            _key("lead", "lead, in which something can still be done"),
+            _key("window", "window, in which a backup may run"),
+        ))  # fmt: skip
 
 
 def _hatch() -> Element:
@@ -538,12 +539,13 @@ def _hatch() -> Element:
     )  # fmt: skip
 
 
-def _swatch(class_: str) -> Element:
+def _key(class_: str, words: str) -> Element:
+    """What a shape in a picture stands for."""
     if class_ == "run":
         shape = _e("line", x1="50%", x2="50%", y1="0", y2="100%", class_="run")
     else:
         shape = _e("rect", x="0", y="0", width="100%", height="100%", class_=class_)
-    return _e("svg", shape, aria_hidden="true")
+    return _e("span", _e("svg", shape, aria_hidden="true"), words)
 
 
 # -------------------------------------------------------------------------------------------------- the last day
@@ -593,8 +595,8 @@ def _pressure(past: Past, clock: _Clock) -> Content:
         role="img",
         aria_labelledby="pressure-title",
     )
-    legend: list[Content] = [_swatch("past"), "a window "] if past.windows else []
-    legend += [_swatch("run"), "a backup began"] if begun else []
+    legend = [_key("past", "a window")] if past.windows else []
+    legend += [_key("run", "a backup began")] if begun else []
     return _e(
         "figure",
         picture,
@@ -643,7 +645,8 @@ def _backups(runs: Sequence[Run], outlook: Outlook | None, clock: _Clock) -> Ite
         return
 
     def row(run: Run) -> Sequence[Content]:
-        took = f"{report.span(run.ended - run.began)}" if run.began is not None else "how long is not on record"
+        seconds = math.nan if run.began is None else run.ended - run.began
+        took = report.span(seconds) if math.isfinite(seconds) else "how long is not on record"
         path = f", snapshot by the {run.path}" if run.path else ""
         return clock(run.start), f"{report.HAPPENED[run.happened].capitalize()}", took, _in_code(run.code), [
             _said(path.lstrip(", "), 60)

@@ -57,10 +57,9 @@ tbody tr:last-child>*{border-bottom:0}
 ul{margin:.5rem 0;padding-left:1.1rem}
 figure{margin:0}
 figure svg.picture{display:block;width:100%;overflow:hidden}
-figcaption{font-size:.875rem;color:var(--muted);margin-top:.6rem}
-figcaption svg{width:1.5rem;height:.75rem;vertical-align:-.05em;margin:0 .35rem 0 .9rem}
-figcaption svg:first-child{margin-left:0}
-.picture text,figcaption text{font-size:.8125rem;fill:var(--muted)}
+figcaption{display:flex;flex-wrap:wrap;gap:.1rem 1.1rem;font-size:.875rem;color:var(--muted);margin-top:.6rem}
+figcaption svg{width:1.5rem;height:.75rem;vertical-align:-.05em;margin-right:.4rem}
+.picture text{font-size:.8125rem;fill:var(--muted)}
 .picture text{paint-order:stroke;stroke:var(--paper);stroke-width:3px;stroke-linejoin:round}
 .picture .strong{fill:var(--ink);font-weight:600}
 .axis{stroke:var(--line);stroke-width:1}
@@ -83,8 +82,8 @@ color:var(--muted);font-size:.875rem}
 @media (min-width:56rem){.page{padding:2rem 2rem 4rem}section{display:grid;grid-template-columns:11rem minmax(0,1fr);
 column-gap:2rem;padding:1.75rem 0 1.9rem}.more{padding-left:13rem}.verdict{padding:3.25rem 0 2.75rem}
 .verdict>div{padding-left:0}.verdict svg{width:4.4rem;height:4.4rem;margin-right:.8rem}}
-@media (max-width:30rem){.seen{grid-template-columns:minmax(0,1fr);gap:0}.seen dd+dt{margin-top:.4rem}.verdict{gap:.8rem}
-.verdict svg{width:2.4rem;height:2.4rem}.stack thead{position:absolute;width:1px;height:1px;overflow:hidden;
+@media (max-width:30rem){.seen{grid-template-columns:minmax(0,1fr);gap:0}.seen dd+dt{margin-top:.4rem}
+.verdict{gap:.8rem}.verdict svg{width:2.4rem;height:2.4rem}.stack thead{position:absolute;width:1px;height:1px;overflow:hidden;
 clip-path:inset(50%)}.stack tr,.stack th,.stack td{display:block;border:0;padding:0}.stack tbody th{font-weight:600}
 .stack td{display:inline}.stack td+td:not(:empty)::before{content:" · "}
 .stack tr{padding:.5rem 0;border-bottom:1px solid var(--line)}.stack tr:last-child{border:0}}
