@@ -17,7 +17,7 @@ html{-webkit-text-size-adjust:100%}
 body{margin:0;background:var(--paper);color:var(--ink);font:1rem/1.55 system-ui,-apple-system,"Segoe UI",Roboto,
 "Noto Sans","Liberation Sans",sans-serif;overflow-wrap:anywhere}
 .page{max-width:66rem;margin:0 auto;padding:1.25rem 1rem 3rem}
-a{color:var(--link);text-underline-offset:.15em;text-decoration-thickness:.06em}
+a{color:var(--link);text-underline-offset:.25em;text-decoration-thickness:.06em}
 a:focus-visible,summary:focus-visible{outline:2px solid var(--link);outline-offset:2px;border-radius:2px}
 code{font:.875em/1.4 ui-monospace,SFMono-Regular,Menlo,Consolas,"Liberation Mono",monospace}
 .top{display:flex;flex-wrap:wrap;justify-content:space-between;gap:.25rem 1.5rem;color:var(--muted);font-size:.875rem}
@@ -83,7 +83,8 @@ color:var(--muted);font-size:.875rem}
 column-gap:2rem;padding:1.75rem 0 1.9rem}.more{padding-left:13rem}.verdict{padding:3.25rem 0 2.75rem}
 .verdict>div{padding-left:0}.verdict svg{width:4.4rem;height:4.4rem;margin-right:.8rem}}
 @media (max-width:30rem){.seen{grid-template-columns:minmax(0,1fr);gap:0}.seen dd+dt{margin-top:.4rem}
-.verdict{gap:.8rem}.verdict svg{width:2.4rem;height:2.4rem}.stack thead{position:absolute;width:1px;height:1px;overflow:hidden;
+.verdict{gap:.8rem}.verdict svg{width:2.4rem;height:2.4rem}
+.stack thead{position:absolute;width:1px;height:1px;overflow:hidden;
 clip-path:inset(50%)}.stack tr,.stack th,.stack td{display:block;border:0;padding:0}.stack tbody th{font-weight:600}
 .stack td{display:inline}.stack td+td:not(:empty)::before{content:" · "}
 .stack tr{padding:.5rem 0;border-bottom:1px solid var(--line)}.stack tr:last-child{border:0}}
