@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import re
 import socket
 import threading
 import time
+import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -100,6 +102,15 @@ def test_the_runbook_is_served(served: Served) -> None:
     status, headers, body = served.ask("/problems/BROKEN")
     assert (status, headers["content-type"]) == (200, "text/html; charset=utf-8")
     assert body == page.problem(BROKEN, [MENDS])
+
+
+@pytest.mark.parametrize("path", ["/", "/problems/", "/problems/BROKEN"])
+def test_every_link_leads_somewhere(served: Served, path: str) -> None:
+    """From where it stands, to a page that is served."""
+    links = set(re.findall(r'href="([^"]+)"', served.ask(path)[2].decode()))
+    ours = {link for link in links if "://" not in link}
+    assert ours
+    assert {link for link in ours if served.ask(urllib.parse.urljoin(path, link))[0] != 200} == set()
 
 
 def test_the_status_as_json(served: Served) -> None:
