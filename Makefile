@@ -46,7 +46,7 @@ deb rpm:
 	@python3 packaging/build.py $@
 
 # Write what is rendered from the declarations: sample configuration, manual, completions, journal catalogue, metric
-# list, runbook.
+# list, alert rules, runbook.
 render: $(VENV)/.ready-for-tests
 	@$(PYTHON) -m backupready.catalogue .
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backupready import fixes
-from backupready.fixes import Attempt, Fixes, Limit, Result, Temporary
+from backupready.model import Attempt, Fixes, Limit, Result, Temporary
 
 TEXT = st.text(max_size=10)
 MOMENT = st.floats(0, 1e12)

@@ -517,7 +517,7 @@ def test_a_problems_article_has_what_a_runbook_has() -> None:
         (
             "Impact",
             (
-                "The next backup will fail. Where the machine lets it off more lightly: the next backup may fail.",
+                "The next backup will fail. In milder cases: the next backup may fail.",
                 "These may be no more than its consequences: `C_D`, `E_F`.",
             ),
         ),
@@ -535,7 +535,7 @@ def test_a_problems_article_has_what_a_runbook_has() -> None:
     plain = dict(report.article(problem("A_B", Effect.NOTICE), []))
     assert plain["Meaning"] == ("meaning of A_B",)
     assert plain["Mitigation"] == ("fix of A_B",)
-    assert plain["Impact"] == ("None for the next backup; it is worth knowing.",)
+    assert plain["Impact"] == ("Nothing happens to the next backup.",)
 
 
 def test_a_remedy_is_explained() -> None:

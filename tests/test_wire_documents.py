@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backupready import wire
+from backupready import model, wire
 from backupready.model import (
     CannotTell,
     Effect,
@@ -632,3 +632,103 @@ def test_a_program_that_is_not_there_is_an_os_error() -> None:
     with pytest.raises(FileNotFoundError):
         wire.spawn(["/nonexistent/program"], b"request", 5)
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+# -------------------------------------------------------------------------------------------------------- fixes
+
+
+def test_every_step_comes_back_as_it_was() -> None:
+    """The closed set of steps survives its way through JSON."""
+    steps: tuple[model.Step, ...] = (
+        model.StartUnit("a"),
+        model.StopUnit("a"),
+        model.RestartUnit("a"),
+        model.ResetFailed("a"),
+        model.EnableUnit("a"),
+        model.WriteDropIn("a", "b.conf", "[Service]\n"),
+        model.DaemonReload(),
+        model.SetConfigKey("a", "b"),
+        model.SetConfigKey("a", "b", 5.0),
+        model.JoinConfigLines(),
+        model.SetAside("a"),
+        model.MakeDirectory("a", ("mrseq", "\udcff")),
+        model.PackageUpgrade("a"),
+        model.Wait("a", "b", 3.0),
+        model.WaitForReport(3.0),
+    )
+    assert {type(step).__name__ for step in steps} == set(wire._STEPS)
+    for step in steps:
+        assert wire.decode_step(json.loads(json.dumps(wire.encode_step(step)))) == step
+    for wrong in ({"step": "Delete", "path": "/"}, {"step": "SetAside", "file": "a"}, {}):
+        with pytest.raises(ValueError, match="does not know the step"):
+            wire.decode_step(wrong)
+
+
+REMEDIES = ("restart-agent", "reload-extension")
+_moment = st.none() | _number
+_fix_requests = st.builds(
+    wire.FixRequest,
+    remedy=st.sampled_from(REMEDIES),
+    problem=_text,
+    key=_text,
+    seen=_number,
+    phase=st.sampled_from(model.Phase),
+) | st.builds(
+    wire.FixRequest, st.just("restart-agent"), _text, _text, _number, st.just(model.Phase.LEAD), _number, _number
+)
+_answers = st.one_of(
+    st.builds(
+        model.Attempt,
+        st.integers(0, 2**31 - 1),
+        _text,
+        _text,
+        _text,
+        _text,
+        _number,
+        st.sampled_from(model.Result),
+        _moment,
+        st.lists(_text, max_size=3).map(tuple),
+        st.lists(st.integers(0, 20), max_size=3).map(tuple),
+    ),
+    st.builds(model.Refusal, _text, _text, _moment, _text),
+    st.just(model.WouldRun((model.StartUnit("walinuxagent.service"), model.SetConfigKey("Logs.Verbose", "y", 7200.0)))),
+)
+
+
+@given(_fix_requests)
+def test_a_request_for_a_fix_comes_back_as_it_was(request: wire.FixRequest) -> None:
+    assert wire.decode_fix_request(wire.encode_fix_request(request), REMEDIES) == request
+
+
+@given(_answers)
+def test_the_answer_to_it_comes_back_as_it_was(answer: wire.FixAnswer) -> None:
+    assert wire.decode_fix_answer(wire.encode_fix_answer(answer)) == answer
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"remedy": "delete-everything"}, "is not declared"),
+        ({"remedy": ["restart-agent"]}, "wrong form"),
+        ({"path": "/etc/passwd"}, "there is no field 'path'"),
+        ({"seen": "yesterday"}, "wrong form"),
+        ({"phase": "now"}, "'now' is not a valid Phase"),
+        ({"start": 5.0}, "a window has a start and an end"),
+        ({"key": None}, "wrong form"),
+        ({"problem": "x" * 20_000}, "wrong form"),
+        ({"schema": 2}, "schema"),
+    ],
+)
+def test_a_request_of_another_form_is_refused(change: Mapping[str, Any], why: str) -> None:
+    document = json.loads(wire.encode_fix_request(wire.FixRequest("restart-agent", "AGENT_STOPPED", "", 5.0)))
+    assert wire.decode_fix_request(json.dumps(document).encode(), REMEDIES).seen == 5.0
+    with pytest.raises(Malformed, match=why):
+        wire.decode_fix_request(json.dumps({**document, **change}).encode(), REMEDIES)
+
+
+@pytest.mark.parametrize(
+    "answer", [{}, {"attempt": 1}, {"refusal": {}}, {"would_run": [{"step": "Delete"}]}, {"error": "no"}]
+)
+def test_an_answer_of_another_form_is_refused(answer: Mapping[str, Any]) -> None:
+    with pytest.raises(Malformed):
+        wire.decode_fix_answer(json.dumps({"schema": 1, **answer}).encode())

@@ -228,11 +228,6 @@ CORE: tuple[Setting, ...] = (
         endpoint,
         "host:port",
     ),
-)
-
-
-# What the hands go by. Not in the table as long as nothing asks for a fix: a setting that does nothing is no setting.
-FIX: tuple[Setting, ...] = (
     Setting(
         "fix",
         "mode",

@@ -5,86 +5,12 @@ The hands write it after everything they do, and whoever wants to know reads it:
 
 from __future__ import annotations
 
-import enum
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
-from backupready.model import Cause, Effect, Problem
+from backupready.model import Attempt, Cause, Effect, Fixes, Limit, Problem, Result, Temporary
 
 SCHEMA = 1
-
-
-class Result(enum.Enum):
-    """How an attempt to fix something ended. Of all but `healed`, `done` and `under_way`, what can be undone is undone
-    again."""
-
-    UNDER_WAY = "under_way"  # it has not ended; what the next start finds so, it finishes or undoes
-    HEALED = "healed"  # a fresh look no longer sees the problem, and nothing new
-    DONE = "done"  # it was asked for without a problem, and was done
-    NOT_HEALED = "not_healed"  # it was done, and the problem is still seen
-    WORSE = "worse"  # it was done, and something is seen that was not there before
-    FAILED = "failed"  # one of its steps could not be done
-    INTERRUPTED = "interrupted"  # the hands ended in the middle
-    UNDONE = "undone"  # somebody had it undone later, or its time was over
-
-    @property
-    def stands(self) -> bool:
-        """Whether what was changed is meant to stay."""
-        return self in (Result.HEALED, Result.DONE)
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """One remedy, done once. `by` is `mind` or whoever asked for it. Times are seconds since the epoch, `ended` None as
-    long as it is under way. `left` are the steps, by their place in the plan, that were to be undone and could not be;
-    `reasons` say why, and what else is to be said."""
-
-    id: int
-    remedy: str
-    problem: str
-    key: str
-    by: str
-    began: float
-    result: Result = Result.UNDER_WAY
-    ended: float | None = None
-    reasons: tuple[str, ...] = ()
-    left: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class Temporary:
-    """A change that ends by itself at `until`, seconds since the epoch. `change` is what was changed."""
-
-    attempt: int
-    change: str
-    until: float
-
-
-@dataclass(frozen=True)
-class Limit:
-    """A problem that is not fixed any more, since a limit says so; `until` is None where only its end lifts it."""
-
-    problem: str
-    key: str
-    remedy: str
-    why: str
-    until: float | None = None
-
-
-@dataclass(frozen=True)
-class Fixes:
-    """All of it, at one moment. Attempts are oldest first, and only the newest. The counters are by remedy and reason,
-    and by remedy; they begin anew when the document is lost."""
-
-    at: float
-    attempts: tuple[Attempt, ...] = ()
-    temporary: tuple[Temporary, ...] = ()
-    limits: tuple[Limit, ...] = ()
-    incidents: tuple[tuple[str, str], ...] = ()  # problem and key of what is being fixed and is not clear yet
-    refused: Mapping[tuple[str, str], int] = field(default_factory=dict)
-    would_run: Mapping[str, int] = field(default_factory=dict)
 
 
 FIX_LIMIT_REACHED = Problem(

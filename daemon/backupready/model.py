@@ -866,6 +866,112 @@ def _kind(machine: Machine, path: str) -> str:
         return ""
 
 
+# --------------------------------------------------------------------------------------------------------- fixes
+
+
+class Result(enum.Enum):
+    """How an attempt to fix something ended. Of all but `healed`, `done` and `under_way`, what can be undone is undone
+    again."""
+
+    UNDER_WAY = "under_way"  # it has not ended; what the next start finds so, it finishes or undoes
+    HEALED = "healed"  # a fresh look no longer sees the problem, and nothing new
+    DONE = "done"  # it was asked for without a problem, and was done
+    NOT_HEALED = "not_healed"  # it was done, and the problem is still seen
+    WORSE = "worse"  # it was done, and something is seen that was not there before
+    FAILED = "failed"  # one of its steps could not be done
+    INTERRUPTED = "interrupted"  # the hands ended in the middle
+    UNDONE = "undone"  # somebody had it undone later, or its time was over
+
+    @property
+    def stands(self) -> bool:
+        """Whether what was changed is meant to stay."""
+        return self in (Result.HEALED, Result.DONE)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One remedy, done once. `by` is `mind` or whoever asked for it. Times are seconds since the epoch, `ended` None as
+    long as it is under way. `left` are the steps, by their place in the plan, that were to be undone and could not be;
+    `reasons` say why, and what else is to be said."""
+
+    id: int
+    remedy: str
+    problem: str
+    key: str
+    by: str
+    began: float
+    result: Result = Result.UNDER_WAY
+    ended: float | None = None
+    reasons: tuple[str, ...] = ()
+    left: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Temporary:
+    """A change that ends by itself at `until`, seconds since the epoch. `change` is what was changed."""
+
+    attempt: int
+    change: str
+    until: float
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A problem that is not fixed any more, since a limit says so; `until` is None where only its end lifts it."""
+
+    problem: str
+    key: str
+    remedy: str
+    why: str
+    until: float | None = None
+
+
+@dataclass(frozen=True)
+class Fixes:
+    """All of it, at one moment. Attempts are oldest first, and only the newest. The counters are by remedy and reason,
+    and by remedy; they begin anew when the document is lost."""
+
+    at: float
+    attempts: tuple[Attempt, ...] = ()
+    temporary: tuple[Temporary, ...] = ()
+    limits: tuple[Limit, ...] = ()
+    incidents: tuple[tuple[str, str], ...] = ()  # problem and key of what is being fixed and is not clear yet
+    refused: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    would_run: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Not now: its name, why, until when (seconds since the epoch, None where no time lifts it), and what would."""
+
+    name: str
+    why: str
+    until: float | None
+    lift: str
+
+    def __str__(self) -> str:
+        until = "" if self.until is None else f", until {in_utc(self.until)}"
+        return f"{self.why}{until}; {self.lift}"
+
+
+@dataclass(frozen=True)
+class WouldRun:
+    """Fixes are only observed; these steps would have been done."""
+
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What would be done for a problem at present: the steps of a remedy, or why there are none."""
+
+    remedy: str
+    problem: str
+    key: str
+    steps: tuple[Step, ...] = ()
+    why: str = ""
+
+
 # --------------------------------------------------------------------------------------------------- judgement
 
 
@@ -936,7 +1042,8 @@ class ProbeRun:
 class Snapshot:
     """All that is believed at one moment, published by one assignment. Whoever reads it adds no judgement.
 
-    Times are wall clock, seconds since the epoch. `reasons` and `notices` are ranked, gravest first.
+    Times are wall clock, seconds since the epoch. `reasons` and `notices` are ranked, gravest first. `fixes` is what
+    the hands have told, None where they never did or it cannot be read; `plans` what would be done for the reasons.
     """
 
     verdict: Verdict
@@ -950,6 +1057,8 @@ class Snapshot:
     readings: tuple[Reading, ...]
     counters: Mapping[str, float] = field(default_factory=dict)
     outlook: Outlook | None = None
+    fixes: Fixes | None = None
+    plans: tuple[Planned, ...] = ()
 
     @property
     def void(self) -> bool:

@@ -405,19 +405,18 @@ def article(problem: Problem, remedies: Iterable[Remedy]) -> tuple[tuple[str, tu
 
 
 _IMPACTS = {
-    Effect.VOIDS: "nothing is judged, since the question does not arise on this machine",
+    Effect.VOIDS: "nothing is judged here",
     Effect.BLOCKS: "the next backup will fail",
-    Effect.DEGRADES: "the next backup will be late or only crash-consistent",
+    Effect.DEGRADES: "the next backup will only be crash-consistent, or late",
     Effect.RISKS: "the next backup may fail",
-    Effect.NOTICE: "none for the next backup; it is worth knowing",
+    Effect.NOTICE: "nothing happens to the next backup",
 }
 
 
 def _impact(problem: Problem) -> Iterator[str]:
     """The gravest first, and what else follows."""
-    first, *milder = (_IMPACTS[effect] for effect in (problem.effect, *problem.milder))
-    where = f" Where the machine lets it off more lightly: {'; or '.join(milder)}." if milder else ""
-    yield f"{first.capitalize()}.{where}"
+    milder = " or ".join(_IMPACTS[effect] for effect in problem.milder)
+    yield f"{_IMPACTS[problem.effect].capitalize()}." + (f" In milder cases: {milder}." if milder else "")
     if problem.explains:
         yield f"These may be no more than its consequences: {', '.join(f'`{code}`' for code in problem.explains)}."
 

@@ -14,26 +14,34 @@ import socket
 import struct
 import subprocess
 import time
+import typing
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Union
 
 from backupready.model import (
+    Attempt,
     CannotTell,
     Effect,
     Finding,
     Happened,
     Looked,
+    Phase,
     Probe,
     ProbeState,
     Reading,
+    Refusal,
+    Result,
     Run,
+    Step,
     Watch,
+    WouldRun,
 )
 
 SCHEMA = 1
 REQUEST_LIMIT = 256 << 10  # bytes: a few names, and what the probes remember
 ANSWER_LIMIT = 1 << 20  # bytes
+FIX_LIMIT = 16 << 10  # bytes: a few names
 _LONGEST_TEXT = 10_000  # characters; a traceback is the longest
 _MOST_ITEMS = 2000  # findings, readings or watches of one probe
 _MOST_RUNS = 200  # twice what the record is read for
@@ -107,6 +115,125 @@ def decode_answer(data: bytes, asked: Mapping[str, Probe]) -> tuple[Looked, ...]
     if missing or len(decoded) != len(asked):
         raise Malformed(f"the answer does not speak once of each probe: {', '.join(missing) or 'too many'}")
     return decoded
+
+
+# ------------------------------------------------------------------------------------------------------- fixes
+
+
+@dataclass(frozen=True)
+class FixRequest:
+    """What the mind would have done: a remedy for a problem that was seen, with its key, at `seen`. `phase`, and
+    `start` and `end` of the window, are as the mind believes; times are seconds since the epoch, None where no window
+    is known."""
+
+    remedy: str
+    problem: str
+    key: str
+    seen: float
+    phase: Phase = Phase.IDLE
+    start: float | None = None
+    end: float | None = None
+
+
+FixAnswer = Union[Attempt, Refusal, WouldRun]
+
+
+def encode_fix_request(request: FixRequest) -> bytes:
+    return _encode({"schema": SCHEMA, **vars(request), "phase": request.phase.value})
+
+
+def decode_fix_request(data: bytes, known: Iterable[str]) -> FixRequest:
+    """Raises Malformed, also for a remedy that is not known."""
+    document = _decode(data)
+    try:
+        strangers = sorted(set(document) - {"schema", *FixRequest.__dataclass_fields__})
+        if strangers:
+            raise ValueError(f"there is no field {strangers[0][:40]!r}")
+        request = FixRequest(
+            _in(document["remedy"], known),
+            _text(document["problem"]),
+            _text(document["key"]),
+            _number(document["seen"]),
+            Phase(document["phase"]),
+            _moment(document["start"]),
+            _moment(document["end"]),
+        )
+        if (request.start is None) is not (request.end is None):
+            raise ValueError("a window has a start and an end")
+        return request
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise Malformed(f"the request has a wrong form: {error!r}"[:500]) from None
+
+
+def encode_fix_answer(answer: FixAnswer) -> bytes:
+    """What came of a request to the hands."""
+    if isinstance(answer, Attempt):
+        told: dict[str, Any] = {"attempt": {**vars(answer), "result": answer.result.value}}
+    elif isinstance(answer, Refusal):
+        told = {"refusal": vars(answer)}
+    else:
+        told = {"would_run": [encode_step(step) for step in answer.steps]}
+    return _encode({"schema": SCHEMA, **told})
+
+
+def decode_fix_answer(data: bytes) -> FixAnswer:
+    """Raises Malformed."""
+    document = _decode(data)
+    if "error" in document:
+        raise Malformed(str(document["error"])[:500])
+    try:
+        if "attempt" in document:
+            return _attempt(document["attempt"])
+        if "refusal" in document:
+            refusal = document["refusal"]
+            return Refusal(
+                _text(refusal["name"]), _text(refusal["why"]), _moment(refusal["until"]), _text(refusal["lift"])
+            )
+        return WouldRun(tuple(decode_step(step) for step in _list(document["would_run"])))
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise Malformed(f"the answer has a wrong form: {error!r}"[:500]) from None
+
+
+def _attempt(document: Mapping[str, Any]) -> Attempt:
+    return Attempt(
+        _whole(document["id"]),
+        _text(document["remedy"]),
+        _text(document["problem"]),
+        _text(document["key"]),
+        _text(document["by"]),
+        _number(document["began"]),
+        Result(document["result"]),
+        _moment(document["ended"]),
+        tuple(_text(reason) for reason in _list(document["reasons"])),
+        tuple(_whole(step) for step in _list(document["left"])),
+    )
+
+
+def _moment(value: Any) -> float | None:
+    return None if value is None else _number(value)
+
+
+_STEPS: dict[str, Any] = {kind.__name__: kind for kind in typing.get_args(Step)}
+
+
+def encode_step(step: Step) -> dict[str, Any]:
+    """As JSON has it."""
+    return {"step": type(step).__name__, **vars(step)}
+
+
+def decode_step(document: Mapping[str, Any]) -> Step:
+    """Raises ValueError for a step that this version does not know."""
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in document.items() if name != "step"
+    }
+    try:
+        step: Step = _STEPS[document["step"]](**values)
+    except (KeyError, TypeError):
+        raise ValueError(f"this version does not know the step {str(dict(document))[:200]}") from None
+    return step
+
+
+# ------------------------------------------------------------------------------------------------------- looks
 
 
 def _look_document(look: Looked) -> dict[str, Any]:

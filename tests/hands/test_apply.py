@@ -15,23 +15,26 @@ from typing import Any, Callable
 import pytest
 
 from backupready import fixes
-from backupready.fixes import Attempt, Result
 from backupready.hands import apply as hands
 from backupready.hands import ledger
-from backupready.hands.apply import World, WouldRun
+from backupready.hands.apply import World
 from backupready.hands.files import StepFailed
-from backupready.hands.gate import Refusal, Request, Sight, Situation
+from backupready.hands.gate import Request, Sight, Situation
 from backupready.hands.ledger import Ledger, LedgerError, Moment
 from backupready.model import (
+    Attempt,
     CannotTell,
     DaemonReload,
     Finding,
+    Fixes,
     Machine,
     Outlook,
     PackageUpgrade,
     Phase,
+    Refusal,
     Remedy,
     RestartUnit,
+    Result,
     SetAside,
     SetConfigKey,
     Step,
@@ -39,6 +42,7 @@ from backupready.model import (
     Unsuitable,
     Wait,
     Window,
+    WouldRun,
     WriteDropIn,
 )
 
@@ -196,7 +200,7 @@ class CrashingLedger(Ledger):
         os.write(self._file, data[half:])
         self._guest.reach()
 
-    def publish(self, now: Moment) -> fixes.Fixes:
+    def publish(self, now: Moment) -> Fixes:
         self._guest.reach()
         return super().publish(now)
 

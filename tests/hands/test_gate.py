@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from backupready.hands import gate, ledger
-from backupready.hands.gate import Pause, Refusal, Request, Sight, Situation
+from backupready.hands.gate import Pause, Request, Sight, Situation
 from backupready.hands.ledger import Line, Moment
 from backupready.model import (
     CannotTell,
@@ -18,6 +18,7 @@ from backupready.model import (
     Machine,
     Outlook,
     Phase,
+    Refusal,
     Remedy,
     RestartUnit,
     Step,
@@ -119,7 +120,7 @@ def test_paused() -> None:
     """Until a time, or until somebody ends it."""
     refusal = refused(paused=Pause(NOW.wall + HOUR))
     assert (refusal.name, refusal.until) == ("paused", NOW.wall + HOUR)
-    assert "until 1970-01-12 14:46:40 UTC" in str(refusal)
+    assert "until 1970-01-12T14:46:40Z" in str(refusal)
     assert refused(PERSON, paused=Pause()).until is None
 
 

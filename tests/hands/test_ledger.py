@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import itertools
-import json
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -15,11 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backupready import fixes, model
-from backupready.fixes import Result
+from backupready import fixes
 from backupready.hands import ledger
 from backupready.hands.ledger import Ledger, LedgerBusy, LedgerError, Line, Moment
-from backupready.model import MakeDirectory, RestartUnit, SetConfigKey, Step
+from backupready.model import RestartUnit, Result, SetConfigKey, Step
 from measured import measured
 
 NOW = Moment(1_000_000.0, "one", 500.0)
@@ -73,33 +71,6 @@ def test_what_is_noted_is_there_at_the_next_start(tmp_path: Path) -> None:
         assert begin(book, later(21.0)) == 3
     assert stat.S_IMODE((tmp_path / "hands").stat().st_mode) == 0o700
     assert stat.S_IMODE((tmp_path / "hands/ledger").stat().st_mode) == 0o600
-
-
-def test_every_step_comes_back_as_it_was() -> None:
-    """The closed set of steps survives its way through JSON."""
-    steps: tuple[Step, ...] = (
-        model.StartUnit("a"),
-        model.StopUnit("a"),
-        model.RestartUnit("a"),
-        model.ResetFailed("a"),
-        model.EnableUnit("a"),
-        model.WriteDropIn("a", "b.conf", "[Service]\n"),
-        model.DaemonReload(),
-        SetConfigKey("a", "b"),
-        SetConfigKey("a", "b", 5.0),
-        model.JoinConfigLines(),
-        model.SetAside("a"),
-        MakeDirectory("a", ("mrseq", "\udcff")),
-        model.PackageUpgrade("a"),
-        model.Wait("a", "b", 3.0),
-        model.WaitForReport(3.0),
-    )
-    assert {type(step).__name__ for step in steps} == set(ledger._STEPS)
-    for step in steps:
-        assert ledger.decode_step(json.loads(json.dumps(ledger.encode_step(step)))) == step
-    for wrong in ({"step": "Delete", "path": "/"}, {"step": "SetAside", "file": "a"}, {}):
-        with pytest.raises(LedgerError, match="does not know the step"):
-            ledger.decode_step(wrong)
 
 
 def test_a_file_that_is_cut_anywhere_gives_the_whole_lines_before(tmp_path: Path, no_sync: None) -> None:

@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 
-from backupready.fixes import Result
 from backupready.hands import apply as hands
 from backupready.hands import ledger
 from backupready.hands.gate import Sight
 from backupready.hands.steps import Steps
-from backupready.model import MakeDirectory, RestartUnit, SetAside, SetConfigKey, StartUnit, Step, StopUnit
+from backupready.model import MakeDirectory, RestartUnit, Result, SetAside, SetConfigKey, StartUnit, Step, StopUnit
 from hands.test_apply import PROBLEM, REMEDY, REQUEST, Crash, Guest
 from hands.test_apply import no_sync as no_sync
 from hands.test_steps import HANDLER, UNIT, Bench, bench, tree

@@ -19,9 +19,11 @@ _AGENT_CONFIG = "/etc/waagent.conf"
 # True of Debian 12's agent on its Python and of its configuration, healthy or not, and of a guest whose root is an
 # overlay and for which no schedule is set.
 ALWAYS = frozenset({"AGENT_DEFECT_ON_PYTHON", "AUTO_UPDATE_OFF", "FREEZE_NOT_CONSISTENT", "WINDOW_UNKNOWN"})
-# How often the daemon looks in the tests. Looks that come one by one for each probe would keep the machine busy by
-# themselves, so that only what most tests are about is looked at as often as that.
-_OFTEN, _LESS_OFTEN = "3s", "8s"
+# How often the daemon looks in the tests by itself. Looks keep the machine busy, so that a test which waits for
+# something asks for one instead (a reload looks at everything anew), and only what most tests are about is looked at
+# more often.
+_OFTEN, _LESS_OFTEN = "10s", "30s"
+_ASK_FIRST, _ASK_AGAIN = 1.0, 20.0  # s; one that is under way is given up by a reload, so that it is not asked often
 _CORE = ("agent", "extension", "unit", "wire")
 # What takes processor time at each look, and changes seldom.
 _COSTLY = {"interpreter": "30s", "package": "1min"}
@@ -53,12 +55,11 @@ class Inside:
     def install(self, deb: Path) -> None:
         """The built package, as anybody installs it; only how often it looks is the tests' own."""
         self.guest.install_deb(deb)
-        self.set_intervals("3s")
+        self.set_intervals()
         self.guest.run("systemctl", "reload", "backupready.service")
 
-    def set_intervals(self, span: str, pressure: bool = False) -> None:
+    def set_intervals(self, span: str = _OFTEN, seldom: str = _LESS_OFTEN, pressure: bool = False) -> None:
         """How often the daemon looks by itself; the tests have less patience than an administrator."""
-        seldom = _LESS_OFTEN if span == _OFTEN else span
         spans = {probe.name: span if probe.name in _CORE else _COSTLY.get(probe.name, seldom) for probe in PROBES}
         text = "".join(f"[{name}]\ninterval = {spans[name]}\n" for name in spans)
         text = text.replace(
@@ -108,16 +109,18 @@ class Inside:
         daemon: Collection[str] | None = None,
         perhaps: Collection[str] = (),
     ) -> Checked:
-        """Exactly these problems are active: by a check of its own, twice in a row, and by the daemon; for the daemon
-        others may be given, where it sees less than a check by root does. What is there perhaps may be active or
-        not."""
+        """Exactly these problems are active: by the daemon, twice in a row, and then by a check of its own; for the
+        daemon others may be given, where it sees less than a check by root does. What is there perhaps may be active
+        or not."""
         wanted = frozenset(problems)
         wanted_of_daemon = wanted if daemon is None else frozenset(daemon)
-        deadline = time.monotonic() + within
+        began = time.monotonic()
+        deadline, ask = began + within, began + _ASK_FIRST
         in_a_row = 0
         while True:
             # The daemon is asked first: that costs next to nothing, while a check keeps a processor busy.
-            late = time.monotonic() > deadline
+            now = time.monotonic()
+            late = now > deadline
             try:
                 told = self.daemon_active()
             except LabError as error:
@@ -127,19 +130,22 @@ class Inside:
                 time.sleep(0.5)  # a daemon that was just restarted does not listen yet
                 continue
             right = told - set(perhaps) == wanted_of_daemon
-            if right or late:
+            in_a_row = in_a_row + 1 if right else 0
+            if in_a_row >= 2 or late:
                 checked = self.check()
                 right = right and checked.active - set(perhaps) == wanted
                 # What is not told must be known: where nothing at all is wrong, the machine is ready.
                 right = right and (bool(checked.active) or checked.document["verdict"] == "ready")
-            in_a_row = in_a_row + 1 if right else 0
-            if in_a_row == 2:
-                return checked
-            if late and not right:
-                raise AssertionError(
-                    f"expected {sorted(wanted)}; check says {sorted(checked.active)}, the daemon {sorted(told)}\n"
-                    f"{json.dumps(checked.document, indent=1)}\n{self.last_words()}"
-                )
+                if right:
+                    return checked
+                if late:
+                    raise AssertionError(
+                        f"expected {sorted(wanted)}; check says {sorted(checked.active)}, the daemon {sorted(told)}\n"
+                        f"{json.dumps(checked.document, indent=1)}\n{self.last_words()}"
+                    )
+            elif now > ask:
+                ask = now + _ASK_AGAIN
+                self.guest.run("systemctl", "reload", "backupready.service", check=False)
             time.sleep(0.5)
 
     def last_words(self) -> str:

@@ -106,13 +106,13 @@ def test_daemon_killed(inside: Inside) -> None:
     inside.guest.wait_agent_ready()
     inside.expect("AGENT_NO_AUTO_RESTART", within=200)
     # So that it is the death that is seen, and not the next look in turn.
-    inside.set_intervals("1h")
+    inside.set_intervals("1h", "1h")
     inside.guest.run("systemctl", "reload", "backupready.service")
     time.sleep(1)
     seconds = inside.guest.run("python3", "-c", _STOPWATCH, str(inside.guest.agent_pids().daemon)).stdout.strip()
     measured(f'kill -9 of the agent\'s daemon to backupready_problem_active{{problem="AGENT_STOPPED"}} 1: {seconds} s')
     inside.expect("AGENT_STOPPED", "AGENT_NO_AUTO_RESTART")
-    inside.set_intervals("3s")
+    inside.set_intervals()
     inside.guest.run("systemctl", "reload", "backupready.service")
     inside.heal()
     assert inside.expect(within=200).exit_code == 0

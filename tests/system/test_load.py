@@ -55,7 +55,7 @@ def test_two_hundred_looks_without_a_false_alarm(inside: Inside) -> None:
     """The healthy guest at rest, while packages are upgraded, the agent's own among them, and with an extension that
     has nothing to do with backup: no problem is ever active, but for those that are always there."""
     guest = inside.guest
-    inside.set_intervals("3s", pressure=True)
+    inside.set_intervals("3s", "8s", pressure=True)
     guest.run("systemctl", "reload", "backupready.service")
     inside.expect()
     # How busy it was just before, while it was being set up, is not known at once to be over.
@@ -91,7 +91,7 @@ def test_two_hundred_looks_without_a_false_alarm(inside: Inside) -> None:
         looks = _looks(inside) - first
     finally:
         archive.withdraw(guest)
-        inside.set_intervals("3s")
+        inside.set_intervals()
         guest.run("systemctl", "reload", "backupready.service")
     # What the archive offers is newer until it is installed: that is no false alarm, but the truth.
     # An agent that is being replaced cannot be judged; at all other times it is known to be well.
@@ -130,7 +130,7 @@ def test_an_outdated_agent(inside: Inside) -> None:
 
 def test_cpu_hog(steady: Inside) -> None:
     """stress-ng on every processor, bounded; it ends, and so does the finding."""
-    steady.set_intervals("3s", pressure=True)
+    steady.set_intervals("3s", "8s", pressure=True)
     steady.guest.run("systemctl", "reload", "backupready.service")
     try:
         with faults.running(steady, "stress-ng", "--cpu", "0", "--timeout", "150s"):
@@ -138,7 +138,7 @@ def test_cpu_hog(steady: Inside) -> None:
             assert checked.document["verdict"] == "degraded"
         steady.expect(within=120)
     finally:
-        steady.set_intervals("3s")
+        steady.set_intervals()
         steady.guest.run("systemctl", "reload", "backupready.service")
 
 
@@ -152,7 +152,7 @@ def test_memory_hog(steady: Inside) -> None:
     mebibytes = int(meminfo["MemTotal"]) * share // 100 // 1024
     if int(meminfo["MemAvailable"]) // 1024 < 3 * mebibytes:
         unavailable(f"{mebibytes} MiB cannot be spared here")
-    steady.set_intervals("3s", pressure=True)
+    steady.set_intervals("3s", "8s", pressure=True)
     steady.guest.write(
         "/etc/backupready/conf.d/60-memory.conf", f"[pressure]\nmemory_percent = {round(used) + share // 2}\n"
     )
@@ -166,5 +166,5 @@ def test_memory_hog(steady: Inside) -> None:
         steady.expect(within=120, perhaps=("CPU_SATURATED",))
     finally:
         steady.guest.path("/etc/backupready/conf.d/60-memory.conf").unlink()
-        steady.set_intervals("3s")
+        steady.set_intervals()
         steady.guest.run("systemctl", "reload", "backupready.service")

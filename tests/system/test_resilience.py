@@ -340,11 +340,11 @@ def test_a_look_that_hangs_is_given_up(configured: Inside, hang: Hang) -> None:
         assert most_processes <= 6 + 2 * len(LOOK_THERE)
         assert (main_pid(guest), restarts(guest)) == (mind, before)
         guest.wait_for("the daemon to be ready", lambda: is_ready(inside), 120)
-        inside.set_intervals("1h")
+        inside.set_intervals("1h", "1h")
         guest.run("systemctl", "reload", UNIT)
         guest.wait_for("the last look to be gone", lambda: not look_units(guest) and not look_processes(guest), 30)
     finally:
-        inside.set_intervals("3s")
+        inside.set_intervals()
         guest.run("rmdir", place)
 
 

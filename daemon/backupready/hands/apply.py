@@ -11,20 +11,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Callable, Protocol
 
-from backupready.fixes import Attempt, Limit, Result
 from backupready.hands import gate, ledger
 from backupready.hands.files import StepFailed
-from backupready.hands.gate import Refusal, Request, Sight, Situation, Trouble
+from backupready.hands.gate import Request, Sight, Situation, Trouble
 from backupready.hands.ledger import CHANGES, Ledger, LedgerError, Moment
 from backupready.model import (
+    Attempt,
     CannotTell,
     DaemonReload,
+    Limit,
     PackageUpgrade,
+    Refusal,
     Remedy,
     RestartUnit,
+    Result,
     SetConfigKey,
     Step,
     Unsuitable,
+    WouldRun,
 )
 
 _LOOKS = 4  # within the time in which it settles
@@ -70,13 +74,6 @@ class World:
     collect: Callable[[Request], str]
     clock: Callable[[], Moment]
     sleep: Callable[[float], None]
-
-
-@dataclass(frozen=True)
-class WouldRun:
-    """Fixes are only observed; these steps would have been done."""
-
-    steps: tuple[Step, ...]
 
 
 def apply(remedy: Remedy, request: Request, world: World) -> Attempt | Refusal | WouldRun:

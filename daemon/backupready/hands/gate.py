@@ -13,7 +13,7 @@ from typing import Callable, Optional, Union
 
 from backupready.hands import ledger
 from backupready.hands.ledger import Line, Moment
-from backupready.model import CannotTell, Outlook, Phase, Remedy, Step, Unsuitable, duration
+from backupready.model import CannotTell, Outlook, Phase, Refusal, Remedy, Step, Unsuitable, duration
 
 _HOUR = 3600.0  # s
 _CLOCK_SLACK = 5.0  # s by which evidence may be from the future
@@ -94,20 +94,6 @@ class Situation:
 
 
 @dataclass(frozen=True)
-class Refusal:
-    """Not now: its name, why, until when (seconds since the epoch, None where no time lifts it), and what would."""
-
-    name: str
-    why: str
-    until: float | None
-    lift: str
-
-    def __str__(self) -> str:
-        until = "" if self.until is None else f", until {_clock(self.until)}"
-        return f"{self.why}{until}; {self.lift}"
-
-
-@dataclass(frozen=True)
 class _Case:
     """What every refusal is asked about."""
 
@@ -129,8 +115,8 @@ def pause_of(text: bytes, written: float, now: float) -> Pause | None:
         words = text.decode().strip()
         until = written + duration(words).total_seconds() if words else None
         if until is not None:
-            _clock(until)
-    except (ValueError, OverflowError):
+            datetime.fromtimestamp(until, timezone.utc)  # raises what a moment beyond all dates raises
+    except (ValueError, OverflowError, OSError):
         until = None
     return None if until is not None and until <= now else Pause(until)
 
@@ -148,13 +134,6 @@ def check(remedy: Remedy, request: Request, facts: Situation, lines: Sequence[Li
         if answer is not None:
             return Refusal(name, *answer)
     return None
-
-
-def _clock(moment: float) -> str:
-    try:
-        return datetime.fromtimestamp(moment, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
-    except (OverflowError, OSError, ValueError):
-        raise ValueError(f"{moment!r} is no moment") from None
 
 
 def _span(seconds: float) -> str:

@@ -20,9 +20,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from backupready import fixes, model
-from backupready.fixes import Attempt, Fixes, Limit, Result, Temporary
-from backupready.model import Step
+from backupready import fixes, model, wire
+from backupready.model import Attempt, Fixes, Limit, Result, Step, Temporary
 from backupready.observe import clean
 
 DIRECTORY = "/var/lib/backupready-hands"  # root's alone
@@ -43,7 +42,6 @@ CHANGES = frozenset(
     for kind in (model.WriteDropIn, model.SetConfigKey, model.JoinConfigLines, model.SetAside, model.MakeDirectory)
 )
 _BEGINNING = re.compile(rb"(?=((\d{1,7}) [0-9a-f]{16} ))")  # of a line, wherever it stands
-_STEPS: dict[str, Any] = {kind.__name__: kind for kind in typing.get_args(Step)}
 
 
 class LedgerError(Exception):
@@ -77,23 +75,6 @@ class Line:
 
 
 # ------------------------------------------------------------------------------------------------------ the form
-
-
-def encode_step(step: Step) -> dict[str, Any]:
-    """As JSON has it."""
-    return {"step": type(step).__name__, **vars(step)}
-
-
-def decode_step(document: Mapping[str, Any]) -> Step:
-    """Raises LedgerError for a step that this version does not know."""
-    values: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in document.items() if name != "step"
-    }
-    try:
-        step: Step = _STEPS[document["step"]](**values)
-    except (KeyError, TypeError):
-        raise LedgerError(f"this version does not know the step {str(dict(document))[:200]}") from None
-    return step
 
 
 def encode_line(line: Line) -> bytes:
@@ -217,7 +198,10 @@ def of_attempt(lines: Sequence[Line], attempt: int, event: str) -> Iterator[Line
 def plan_of(lines: Sequence[Line], attempt: int) -> tuple[Step, ...]:
     """The steps of an attempt. Raises LedgerError."""
     for line in of_attempt(lines, attempt, "started"):
-        return tuple(decode_step(document) for document in line["steps"])
+        try:
+            return tuple(wire.decode_step(document) for document in line["steps"])
+        except ValueError as error:
+            raise LedgerError(str(error)) from None
     raise LedgerError(f"there is no attempt {attempt} in the ledger")
 
 
@@ -354,7 +338,7 @@ class Ledger:
     def begin(self, now: Moment, steps: Sequence[Step], **fields: Any) -> int:
         """Note that an attempt begins; gives its number. Raises LedgerError."""
         number = self._next
-        self.add("started", now, attempt=number, steps=[encode_step(step) for step in steps], **fields)
+        self.add("started", now, attempt=number, steps=[wire.encode_step(step) for step in steps], **fields)
         self._next = number + 1
         return number
 

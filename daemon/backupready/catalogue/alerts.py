@@ -1,0 +1,776 @@
+"""What is Prometheus to tell, and when?
+
+The page is for the symptom, on one machine: its next backup will fail. What is wrong with the machine is an alert of
+severity info for each problem, which wakes nobody. What this program itself cannot do any more is told besides.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import groupby
+
+from backupready import fixes, probes
+from backupready.model import Effect, Problem, Verdict
+
+# No host of this name can exist (RFC 2606): whoever has the pages on a server puts its address in this one's place.
+RUNBOOK = "https://runbook.example/backupready"
+JOB = "backupready"
+SCRAPE_SECONDS = 60  # what the ranges in here are made for, and the longest that they are right for
+
+# A state counts as going on over gaps so long: a scrape that fails, a daemon that is restarted.
+HELD = "5m"
+
+# Worth an alert although no reason for a verdict: who takes the machine out of the backup, and what is left behind.
+TOLD_NOTICES = ("AGENT_DEFECT_ON_PYTHON", "EXTENSION_NEVER_INSTALLED", "EXTENSION_UNINSTALLED", "VERBOSE_LEFT_ON")
+
+# So many machines that start at one moment are worth spreading. Azure names no number; this is one to be changed.
+MANY_STARTS = 50
+
+_STALE_INTERVALS = 6
+_STALE_AT_LEAST = 1800  # s; a probe that hangs is asked again after ten minutes only
+
+PROBLEMS = {problem.code: problem for problem in (*probes.PROBLEMS, fixes.FIX_LIMIT_REACHED)}
+
+
+@dataclass(frozen=True)
+class State:
+    """A state that a series tells by 1; `without` are labels that are not the alert's."""
+
+    selector: str
+    without: str
+
+    def expression(self, held: bool) -> str:
+        series = f"max_over_time({self.selector}[{HELD}])" if held else self.selector
+        return f"max without ({self.without}) ({series}) == 1"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """When an alert fires with which severity: in all of `states` at once, and where `expression` is true.
+
+    `after` is how long that must be so, in Prometheus' own form.
+    """
+
+    severity: str
+    after: str
+    description: str
+    states: tuple[State, ...] = ()
+    expression: str = ""
+
+    def expr(self, held: bool) -> str:
+        """In PromQL; `held` bridges gaps in the states by what Prometheus has had for long."""
+        states = "\nand ".join(state.expression(held) for state in self.states)
+        return "\n".join(filter(None, [states, self.expression]))
+
+
+@dataclass(frozen=True)
+class Alert:
+    """One name with its rules and its page. One that tells a problem has that problem's page and no text of its own."""
+
+    name: str
+    cause: str
+    summary: str
+    rules: tuple[Rule, ...]
+    problem: str = ""
+    meaning: str = ""
+    impact: str = ""
+    diagnosis: str = ""
+    mitigation: str = ""
+
+    @property
+    def page(self) -> str:
+        """The file below the runbook."""
+        words = re.findall(r"[A-Z][a-z]+", self.name)[1:]
+        return f"{self.problem.lower() or '_'.join(words).lower()}.md"
+
+    @property
+    def severities(self) -> str:
+        return " or ".join(dict.fromkeys(rule.severity for rule in self.rules))
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A series that is reckoned beforehand."""
+
+    name: str
+    expr: str
+    help: str
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rules that are evaluated together."""
+
+    name: str
+    alerts: tuple[Alert, ...] = ()
+    recordings: tuple[Recording, ...] = field(default=())
+
+
+def alert_name(code: str) -> str:
+    """Of a problem's alert."""
+    return "Backupready" + "".join(word.capitalize() for word in code.split("_"))
+
+
+# ------------------------------------------------------------------------------------------------ what is asked often
+
+_THIS = "{job=%q,instance=%q"
+_ON = "$labels.job $labels.instance | query"
+_WHEN = (
+    "{{ with printf `backupready_window_next_start_timestamp_seconds" + _THIS + "} - time()` " + _ON + " }}"
+    "The next window starts in {{ . | first | value | humanizeDuration }}."
+    "{{ else }}It is not known when the next window starts.{{ end }}"
+)
+_LAST_GOOD = (
+    "{{ with printf `time() - backupready_backup_last_success_timestamp_seconds" + _THIS + "}` " + _ON + " }}"
+    "The last good backup ended {{ . | first | value | humanizeDuration }} ago."
+    "{{ else }}No good backup is on record.{{ end }}"
+)
+_NEAR = State('backupready_phase{phase=~"lead|hold|open"}', "phase")
+_ACTIVE, _UNKNOWN = "backupready_problem_active", "backupready_problem_unknown"
+_THIS_MACHINE = "on (job, instance)"
+_VOID = f'unless {_THIS_MACHINE} backupready_problem_active{{effect="voids"}} == 1'
+
+
+def _verdict(verdict: Verdict) -> State:
+    return State(f'backupready_verdict{{verdict="{verdict.value}"}}', "verdict")
+
+
+def _problem(code: str) -> State:
+    return State(f'backupready_problem_active{{problem="{code}"}}', "problem, effect")
+
+
+def _reasons(effect: Effect, series: str = _ACTIVE) -> str:
+    """The codes of this machine's problems with an effect, for a description."""
+    asked = f'printf `{series}{_THIS},effect="{effect.value}"}} == 1` {_ON} | sortByLabel "problem"'
+    return "{{ range " + asked + " }} {{ .Labels.problem }}{{ else }} nothing at this moment{{ end }}"
+
+
+def _grown(selector: str, span: str) -> str:
+    """By how much counters have grown, also those that are new: they have no series before the first time, and that is
+    no growth to increase(). A machine that was not scraped then says nothing."""
+    return (
+        f"({selector} - ({selector} offset {span} or {selector} * 0) > 0)\n"
+        f"and {_THIS_MACHINE} backupready_build_info offset {span}"
+    )
+
+
+# ------------------------------------------------------------------------------------------------------- the symptom
+
+_FAILS = (
+    "`backupready status` on the machine, or its status page, tells the reasons, gravest first, with what was seen;"
+    " each has its own page here and its own alert of severity info."
+)
+MACHINE = (
+    Alert(
+        "BackupreadyNextBackupWillFail",
+        "verdict",
+        "The next backup of {{ $labels.instance }} will fail",
+        (
+            Rule(
+                "critical",
+                "10m",
+                f"The window is near or open. What blocks the backup:{_reasons(Effect.BLOCKS)}. {_WHEN}",
+                (_verdict(Verdict.BLOCKED), _NEAR),
+            ),
+            Rule(
+                "warning",
+                "15m",
+                f"What blocks the backup:{_reasons(Effect.BLOCKS)}. {_WHEN}",
+                (_verdict(Verdict.BLOCKED),),
+            ),
+        ),
+        meaning="The verdict is `blocked`: something is known to be so that a backup cannot succeed. It is a warning as"
+        " long as that lasts, so that it does not come and go with the windows, and critical besides from the lead time"
+        " of a window until its backup has ended. Where windows are not known, it stays a warning.",
+        impact="There will be no restore point of the next window.",
+        diagnosis=_FAILS,
+        mitigation="Do what the page of the first reason says. If the window has begun meanwhile, start a backup by"
+        " hand afterwards.",
+    ),
+    Alert(
+        "BackupreadyNextBackupDegraded",
+        "verdict",
+        "The next backup of {{ $labels.instance }} will only be crash-consistent, or late",
+        (
+            Rule(
+                "warning",
+                "30m",
+                f"What degrades the backup:{_reasons(Effect.DEGRADES)}. {_WHEN}",
+                (_verdict(Verdict.DEGRADED),),
+            ),
+        ),
+        meaning="The verdict is `degraded`: the backup will succeed, but not as it should.",
+        impact="What had not been written to the disks is not in the restore point, or the backup comes late.",
+        diagnosis=_FAILS,
+        mitigation="Do what the page of the first reason says.",
+    ),
+    Alert(
+        "BackupreadyNextBackupAtRisk",
+        "verdict",
+        "The next backup of {{ $labels.instance }} may fail",
+        (
+            Rule(
+                "warning",
+                "15m",
+                f"The window is near or open. What may break the backup:{_reasons(Effect.RISKS)}. {_WHEN}",
+                (_verdict(Verdict.AT_RISK), _NEAR),
+            ),
+        ),
+        meaning="The verdict is `at_risk` in the lead time of a window, or while it is open. Outside of that, the"
+        " alerts of the problems tell the risks.",
+        impact="The backup may fail, or may not; nothing is known that blocks it.",
+        diagnosis=_FAILS,
+        mitigation="Do what the page of the first reason says, or look at the outcome of the window.",
+    ),
+    Alert(
+        "BackupreadyUnknown",
+        "verdict",
+        "Whether the next backup of {{ $labels.instance }} will succeed cannot be told",
+        (
+            Rule(
+                "warning",
+                "15m",
+                f"What might block it, and cannot be told:{_reasons(Effect.BLOCKS, _UNKNOWN)}. {_WHEN}",
+                (_verdict(Verdict.UNKNOWN),),
+                _VOID,
+            ),
+        ),
+        meaning="The verdict is `unknown`: nothing is known to be wrong that blocks the backup, but something that"
+        " could block it could not be looked at. That is no sign of health. A machine that is none of Azure's is"
+        " left out.",
+        impact="The next backup may fail without a warning.",
+        diagnosis="`backupready status` on the machine tells what cannot be told, and why not.",
+        mitigation="Remove what keeps the probes from looking; BackupreadyProbeCannotTell names them.",
+    ),
+    Alert(
+        "BackupreadyBackupOverdue",
+        PROBLEMS["BACKUP_OVERDUE"].cause.value,
+        "There has been no good backup of {{ $labels.instance }} for too long",
+        (
+            Rule("warning", "15m", _LAST_GOOD, (_problem("BACKUP_OVERDUE"),)),
+            Rule("critical", "1d", f"That is known for a day. {_LAST_GOOD}", (_problem("BACKUP_OVERDUE"),)),
+        ),
+        problem="BACKUP_OVERDUE",
+    ),
+    Alert(
+        "BackupreadyWindowUnknown",
+        PROBLEMS["WINDOW_UNKNOWN"].cause.value,
+        "It is not known when backups of {{ $labels.instance }} start",
+        (
+            Rule(
+                "warning",
+                "1d",
+                "For a day no schedule is configured, and none could be learned: nothing about this machine becomes"
+                f" critical before a window. {_LAST_GOOD}",
+                (_problem("WINDOW_UNKNOWN"),),
+            ),
+        ),
+        problem="WINDOW_UNKNOWN",
+    ),
+)
+
+
+# ------------------------------------------------------------------------------------------------------ each problem
+
+
+def _of_problem(problem: Problem) -> Alert:
+    milder = "" if problem.code in TOLD_NOTICES else ',effect!="notice"'
+    return Alert(
+        alert_name(problem.code),
+        problem.cause.value,
+        f"{problem.title} ({{{{ $labels.instance }}}})",
+        (
+            Rule(
+                "info",
+                "5m",
+                "What that does to the next backup: {{ $labels.effect }}. `backupready explain "
+                + problem.code
+                + "` tells more, and `backupready status` what was seen.",
+                expression=f'backupready_problem_active{{problem="{problem.code}"{milder}}} == 1',
+            ),
+        ),
+        problem=problem.code,
+    )
+
+
+_ELSEWHERE = {"BACKUP_OVERDUE", "WINDOW_UNKNOWN", "FIX_LIMIT_REACHED"}  # they are told with more weight
+EACH = tuple(
+    _of_problem(problem)
+    for code, problem in sorted(PROBLEMS.items())
+    if code not in _ELSEWHERE and (problem.effect is not Effect.NOTICE or code in TOLD_NOTICES)
+)
+
+
+# --------------------------------------------------------------------------------------------------- we ourselves
+
+_UP = f'up{{job="{JOB}"}}'
+_NEWEST_LOOK = "backupready_probe_last_run_timestamp_seconds"
+_BAD_ENDS = "|".join(result.value for result in (fixes.Result.FAILED, fixes.Result.INTERRUPTED, fixes.Result.WORSE))
+_JOURNAL = "`journalctl -u backupready -u 'backupready-look@*'` on the machine."
+
+
+def _stale() -> str:
+    """Each probe's newest look against the newest of all, both by the machine's own clock."""
+    longest = {p.name: max(_STALE_INTERVALS * int(p.interval.total_seconds()), _STALE_AT_LEAST) for p in probes.PROBES}
+    parts = []
+    for limit, names in groupby(sorted(longest, key=lambda name: (longest[name], name)), key=longest.__getitem__):
+        series = f'{_NEWEST_LOOK}{{probe=~"{"|".join(names)}"}}'
+        parts.append(f"(-({series} - ignoring (probe) group_left () max without (probe) ({_NEWEST_LOOK})) > {limit})")
+    return "(\n" + "\nor ".join(parts) + f"\n)\n{_VOID}"
+
+
+SELF = (
+    Alert(
+        "BackupreadyDown",
+        "backupready",
+        "backupready on {{ $labels.instance }} cannot be scraped",
+        (Rule("warning", "10m", "up is {{ $value }} for 10 minutes.", expression=f"{_UP} == 0"),),
+        meaning="Prometheus does not get the metrics of this machine: the machine or the daemon does not run, or the"
+        " way to it is closed.",
+        impact="Nobody says whether the next backup of this machine will succeed. Azure backs up a machine that is"
+        " off.",
+        diagnosis="Is the machine on? `systemctl status backupready`; web.listen_address, and the firewall between.",
+        mitigation="Start the machine or the daemon; a machine that is gone for good leaves the scrape configuration.",
+    ),
+    Alert(
+        "BackupreadyAbsent",
+        "backupready",
+        "Prometheus knows no machine with backupready",
+        (
+            Rule(
+                "critical",
+                "15m",
+                f"There is no target of the job {JOB}: absent() is {{{{ $value }}}}.",
+                expression=f"absent({_UP})",
+            ),
+        ),
+        meaning=f"The scrape configuration has no target of the job `{JOB}`, so that no other alert can fire.",
+        impact="No machine is watched.",
+        diagnosis="The page of targets of Prometheus, and its service discovery.",
+        mitigation=f"Mend the discovery, or name the job `{JOB}`.",
+    ),
+    Alert(
+        "BackupreadyGone",
+        "backupready",
+        "{{ $labels.instance }} is no target any more",
+        (
+            Rule(
+                "info",
+                "15m",
+                "Version {{ $labels.version }} was scraped there six hours ago; it is not a target now.",
+                expression=f"backupready_build_info offset 6h unless {_THIS_MACHINE} up",
+            ),
+        ),
+        meaning="A machine that was scraped six hours ago is not in the scrape configuration any more. Alerts of it"
+        " have ended with its series, not since it is well.",
+        impact="None where it was taken down; otherwise it is not watched. The alert ends after six hours by itself.",
+        diagnosis="Whether the machine is still there, and what the service discovery says of it.",
+        mitigation="Put it back, or nothing.",
+    ),
+    Alert(
+        "BackupreadySilent",
+        "backupready",
+        "{{ $labels.instance }} answers, but tells no verdict",
+        (
+            Rule(
+                "warning",
+                "10m",
+                "up is {{ $value }}, and there is no backupready_verdict.",
+                expression=f"{_UP} == 1 unless {_THIS_MACHINE} backupready_verdict",
+            ),
+        ),
+        meaning="The target answers, and the answer has no verdict in it: something else listens there, or relabelling"
+        " drops the series.",
+        impact="Nobody says whether the next backup of this machine will succeed.",
+        diagnosis="Fetch /metrics of the target; `metric_relabel_configs` of the job.",
+        mitigation="Mend the target's address or the relabelling.",
+    ),
+    Alert(
+        "BackupreadyNotLooking",
+        "backupready",
+        "backupready on {{ $labels.instance }} does not look any more",
+        (
+            Rule(
+                "warning",
+                "5m",
+                "Looks begun within an hour: {{ $value }}.",
+                expression="increase(backupready_looks_total[1h]) == 0",
+            ),
+        ),
+        meaning="The daemon answers scrapes, but has begun no look for an hour. Probes look every five minutes unless"
+        " they are set otherwise.",
+        impact="What is told is old, and becomes unknown.",
+        diagnosis=_JOURNAL,
+        mitigation="`systemctl restart backupready`; where it comes again, report it with the journal. Where every"
+        " probe is set to look less than once an hour, lengthen the range in this rule.",
+    ),
+    Alert(
+        "BackupreadyLooksFailing",
+        "backupready",
+        "Looks on {{ $labels.instance }} fail",
+        (
+            Rule(
+                "warning",
+                "15m",
+                "Share of the looks within 30 minutes that failed: {{ $value | humanizePercentage }}.",
+                expression=(
+                    "increase(backupready_looks_failed_total[30m]) / (increase(backupready_looks_total[30m]) > 0) > 0.5"
+                ),
+            ),
+        ),
+        meaning="More than half of the looks died, hung, or answered what cannot be used.",
+        impact="What they should see becomes unknown.",
+        diagnosis=f"{_JOURNAL} `systemctl status backupready-look.socket`.",
+        mitigation="`systemctl restart backupready-look.socket`; for a look that hangs, what BackupreadyUnknown's page"
+        " says.",
+    ),
+    Alert(
+        "BackupreadyProbeStale",
+        "backupready",
+        "The probe {{ $labels.probe }} on {{ $labels.instance }} does not look any more",
+        (
+            Rule(
+                "warning",
+                "5m",
+                "Its newest look is {{ $value | humanizeDuration }} older than the newest of another probe.",
+                expression=_stale(),
+            ),
+        ),
+        meaning="One probe has not looked for six times its usual interval, while others do.",
+        impact="What it should see is unknown.",
+        diagnosis=f"{_JOURNAL} `backupready status` tells how its newest look ended.",
+        mitigation="What keeps it from looking is told there. Where its interval is set longer, lengthen the limit in"
+        " this rule.",
+    ),
+    Alert(
+        "BackupreadyProbeCannotTell",
+        "backupready",
+        "The probe {{ $labels.probe }} on {{ $labels.instance }} cannot tell",
+        (
+            Rule(
+                "info",
+                "1h",
+                "backupready_probe_success is {{ $value }} for an hour.",
+                expression=f"backupready_probe_success == 0\n{_VOID}",
+            ),
+        ),
+        meaning="For an hour no look of this probe could find out what it is for.",
+        impact="What it should see is unknown; where that could block the backup, so is the verdict.",
+        diagnosis="`backupready status` tells why it cannot.",
+        mitigation="Remove what keeps it from looking, or switch the probe off where it has nothing to look at.",
+    ),
+    Alert(
+        "BackupreadyProbeDefect",
+        "backupready",
+        "A defect of backupready on {{ $labels.instance }}",
+        (
+            Rule(
+                "info",
+                "0m",
+                "Looks of a probe within an hour that ended in a defect: {{ $value | humanize }}.",
+                expression="increase(backupready_probe_defects_total[1h]) > 0",
+            ),
+        ),
+        meaning="A probe stumbled over something that it is not made for.",
+        impact="What it should see is unknown.",
+        diagnosis=f"{_JOURNAL} It has the traceback, once for each distinct defect.",
+        mitigation="Report it with the traceback; until then the probe can be switched off.",
+    ),
+    Alert(
+        "BackupreadyConfigReloadFailed",
+        "backupready",
+        "backupready on {{ $labels.instance }} has not taken over its configuration",
+        (
+            Rule(
+                "warning",
+                "5m",
+                "backupready_config_last_reload_successful is {{ $value }}.",
+                expression="backupready_config_last_reload_successful == 0",
+            ),
+        ),
+        meaning="The configuration has a mistake, and the daemon goes on with the one that it has.",
+        impact="A change has no effect, and the daemon would not start with it.",
+        diagnosis="`backupready config check` names each mistake with its line.",
+        mitigation="Mend it, then `systemctl reload backupready`.",
+    ),
+    Alert(
+        "BackupreadyCannotKeep",
+        "backupready",
+        "backupready on {{ $labels.instance }} cannot write what it should remember",
+        (
+            Rule(
+                "warning",
+                "15m",
+                "Writes within 30 minutes that failed: {{ $value | humanize }}.",
+                expression=(
+                    "increase(backupready_state_writes_failed_total[30m])"
+                    " + increase(backupready_history_writes_failed_total[30m]) > 0"
+                ),
+            ),
+        ),
+        meaning="The state directory or the history cannot be written.",
+        impact="After a restart the daemon does not know since when things are as they are; schedules are not learned.",
+        diagnosis=f"{_JOURNAL} `df /var/lib/backupready`.",
+        mitigation="Make room, or mend the file system.",
+    ),
+    Alert(
+        "BackupreadyPredictionWrong",
+        "backupready",
+        "A backup of {{ $labels.instance }} ended otherwise than backupready had said",
+        (
+            Rule(
+                "warning",
+                "15m",
+                "Predicted: {{ $labels.predicted }}; happened: {{ $labels.happened }}; within a day: {{ $value }}.",
+                expression=_grown(
+                    'backupready_predictions_total{predicted=~"ready|degraded",happened=~"failed|missed"}', "1d"
+                )
+                + "\nor "
+                + _grown(
+                    'backupready_predictions_total{predicted="blocked",happened=~"succeeded|crash_consistent"}', "1d"
+                ),
+            ),
+        ),
+        meaning="A window that was called ready or degraded passed without a backup or with one that failed; or one"
+        " that was called blocked has one that succeeded. What failed through nothing on the machine is left out."
+        " The alert ends a day after the window.",
+        impact="Something is wrong that no probe sees, or a probe sees what is not wrong.",
+        diagnosis="`backupready status` and `backupready explain NUMBER` with the code of that run; the job in the"
+        " portal.",
+        mitigation="Mend what the run tells, and report what no probe has seen.",
+    ),
+    Alert(
+        "BackupreadyFixLimitReached",
+        fixes.FIX_LIMIT_REACHED.cause.value,
+        "A problem on {{ $labels.instance }} stays, and is not fixed any more",
+        (
+            Rule(
+                "warning",
+                "5m",
+                f"What blocks the next backup:{_reasons(Effect.BLOCKS)}. {_WHEN}",
+                (_problem("FIX_LIMIT_REACHED"),),
+            ),
+        ),
+        problem="FIX_LIMIT_REACHED",
+    ),
+    Alert(
+        "BackupreadyFixRequestsFailed",
+        "backupready",
+        "backupready on {{ $labels.instance }} cannot ask for fixes",
+        (
+            Rule(
+                "warning",
+                "5m",
+                "Requests within 30 minutes that got no answer: {{ $value | humanize }}.",
+                expression="increase(backupready_fix_requests_failed_total[30m]) > 0",
+            ),
+        ),
+        meaning="The part that fixes was asked, and did not answer. A fix that is refused is an answer.",
+        impact="What could be fixed by itself is not.",
+        diagnosis="`systemctl status backupready-fix.socket`, `journalctl -u 'backupready-fix@*'`.",
+        mitigation="`systemctl restart backupready-fix.socket`; fix the problem by hand meanwhile.",
+    ),
+    Alert(
+        "BackupreadyFixDoorClosed",
+        "backupready",
+        "backupready on {{ $labels.instance }} is to fix, and cannot",
+        (
+            Rule(
+                "warning",
+                "15m",
+                "fix.mode is on, and backupready_fix_door_open is {{ $value }}.",
+                expression=f'backupready_fix_door_open == 0 and {_THIS_MACHINE} backupready_fix_mode{{mode="on"}} == 1',
+            ),
+        ),
+        meaning="The configuration lets backupready fix, but the socket through which it asks is not there.",
+        impact="What could be fixed by itself is not.",
+        diagnosis="`systemctl status backupready-fix.socket`.",
+        mitigation="`systemctl enable --now backupready-fix.socket`, or set fix.mode to observe or off.",
+    ),
+    Alert(
+        "BackupreadyFixFailed",
+        "backupready",
+        "A fix on {{ $labels.instance }} ended badly",
+        (
+            Rule(
+                "warning",
+                "0m",
+                "{{ $labels.remedy }} ended as {{ $labels.result }}; within an hour: {{ $value }}.",
+                expression=_grown(f'backupready_fix_attempts_total{{result=~"{_BAD_ENDS}"}}', "1h"),
+            ),
+        ),
+        meaning="A step of a fix could not be done, it was cut off, or something new was wrong after it. What could be"
+        " undone has been undone. The alert ends after an hour by itself.",
+        impact="The problem is still there, and what could not be undone is left as it is.",
+        diagnosis="`backupready status` tells the attempt, why it ended so, and what is left.",
+        mitigation="Fix the problem by hand, and what is left of the attempt.",
+    ),
+    Alert(
+        "BackupreadyTemporaryChangeOverdue",
+        "backupready",
+        "A temporary change on {{ $labels.instance }} has not been undone",
+        (
+            Rule(
+                "warning",
+                "5m",
+                "The end of {{ $labels.change }} has passed since {{ $value | humanizeDuration }}.",
+                expression=(
+                    "time() - backupready_temporary_change_end_timestamp_seconds > 900\n"
+                    "and backupready_temporary_change_active == 1"
+                ),
+            ),
+        ),
+        meaning="What was changed for a time should have been undone by itself a quarter of an hour ago at the latest.",
+        impact="The change stays; verbose logging fills the disk.",
+        diagnosis="`backupready status`, `journalctl -u 'backupready-fix@*'`.",
+        mitigation="`backupready undo`, or undo it by hand.",
+    ),
+)
+
+
+# --------------------------------------------------------------------------------------------------------- the fleet
+
+_SOON = "(backupready_window_next_start_timestamp_seconds - time() < 86400)"
+RECORDINGS = (
+    Recording(
+        "job_verdict:backupready_machines:sum",
+        "sum by (job, verdict) (backupready_verdict)",
+        "How many machines have which verdict.",
+    ),
+    Recording(
+        "job_verdict:backupready_machines_within_a_day:sum",
+        "sum by (job, verdict) (\n"
+        f"  backupready_verdict and {_THIS_MACHINE} {_SOON}\n"
+        f'  or backupready_verdict and {_THIS_MACHINE} backupready_phase{{phase="open"}} == 1\n'
+        ")",
+        "Of those whose window is open or starts within a day: who fails tonight.",
+    ),
+    Recording(
+        "job:backupready_machines_window_unknown:count",
+        f"count by (job) (backupready_build_info unless {_THIS_MACHINE}"
+        " backupready_window_next_start_timestamp_seconds)",
+        "How many machines are in neither, since their window is not known.",
+    ),
+    Recording(
+        "job_start:backupready_machines:count",
+        'count_values by (job) ("start", backupready_window_next_start_timestamp_seconds)',
+        "How many machines share the start of their next window; start is in seconds since the epoch.",
+    ),
+    Recording(
+        "instance:backupready_last_success_age_seconds:sub",
+        "time() - backupready_backup_last_success_timestamp_seconds",
+        "How long ago the last good backup of each machine ended.",
+    ),
+    Recording(
+        "job:backupready_machines_without_success:count",
+        f"count by (job) (\n  backupready_build_info unless {_THIS_MACHINE}"
+        " backupready_backup_last_success_timestamp_seconds"
+        "\n)",
+        "How many machines have no good backup on record, so that the age says nothing of them.",
+    ),
+)
+FLEET = (
+    Alert(
+        "BackupreadyManyShareStart",
+        "schedule",
+        "{{ $value }} machines start their backup at the same moment",
+        (
+            Rule(
+                "info",
+                "1h",
+                "The next windows of {{ $value }} machines of the job {{ $labels.job }} all start at {{"
+                " $labels.start }} (seconds since the epoch).",
+                expression=f"job_start:backupready_machines:count > {MANY_STARTS}",
+            ),
+        ),
+        meaning="Many machines begin their backup at one moment. Azure names no number that would be too many; the"
+        " one in this rule may be changed.",
+        impact="Jobs wait in Azure's queue, and disks and networks that machines share are busy all at once.",
+        diagnosis="The series `job_start:backupready_machines:count` by its label start.",
+        mitigation="Spread the schedules: several policies with different times.",
+    ),
+)
+
+GROUPS = (
+    Group("backupready-fleet", FLEET, RECORDINGS),
+    Group("backupready-machine", MACHINE),
+    Group("backupready-problem", EACH),
+    Group("backupready-self", SELF),
+)
+ALERTS = tuple(alert for group in GROUPS for alert in group.alerts)
+
+
+def of_problem(code: str) -> Alert | None:
+    """The alert that tells a problem."""
+    return next((alert for alert in ALERTS if alert.problem == code), None)
+
+
+# ---------------------------------------------------------------------------------------------------------- rendered
+
+_HEAD = f"""\
+# Rendered from the declarations of backupready; `make render` does it again.
+#
+# Scrape the machines as the job "{JOB}", once a minute or more often:
+#   scrape_configs:
+#     - job_name: {JOB}
+#       scrape_interval: {SCRAPE_SECONDS}s
+#       static_configs: [{{targets: ["10.0.0.4:10168"]}}]
+# The runbook is packaging/runbook in the source, runbook below the package's documentation. It is on no server that
+# could be named here, so its address is one that cannot exist; put yours in its place:
+#   sed -i 's,{RUNBOOK},ADDRESS,' FILE
+#
+# severity: critical pages somebody, warning is for the working day, info is to be read beside them and tells nobody.
+# cause: the part of the machine; verdict for the symptom, backupready for this program, schedule for the fleet.
+"""
+_PLAIN_HEAD = f"""\
+#
+# For Prometheus 2.24 and later. From 2.42 on alerts-keep-firing.yml can be used instead; load one of the two. In this
+# one a state that is interrupted for less than {HELD} counts as going on, before the alert fires and after.
+"""
+_KEPT_HEAD = f"""\
+#
+# For Prometheus 2.42 and later, instead of alerts.yml: the same alerts with the same labels. What is interrupted goes
+# on firing for {HELD} here by keep_firing_for; before it fires, it must have been so without an interruption. Use it
+# where that is wanted, and alerts.yml where a failed scrape must not begin the waiting anew.
+"""
+
+
+def rules(keep_firing: bool = False) -> str:
+    """The file of rules, YAML; `keep_firing` makes use of keep_firing_for."""
+    lines = [_HEAD + (_KEPT_HEAD if keep_firing else _PLAIN_HEAD), "groups:"]
+    for group in GROUPS:
+        lines += [f"  - name: {group.name}", "    rules:"]
+        for recording in group.recordings:
+            lines += [f"      # {recording.help}", f"      - record: {recording.name}", *_block(recording.expr)]
+        for alert in group.alerts:
+            for rule in alert.rules:
+                lines += _rule(alert, rule, keep_firing)
+    return "\n".join(lines) + "\n"
+
+
+def _rule(alert: Alert, rule: Rule, keep_firing: bool) -> Iterator[str]:
+    yield f"      - alert: {alert.name}"
+    yield from _block(rule.expr(held=not keep_firing))
+    yield f"        for: {rule.after}"
+    if keep_firing and rule.states:
+        yield f"        keep_firing_for: {HELD}"
+    yield "        labels:"
+    yield f"          severity: {rule.severity}"
+    yield f"          cause: {alert.cause}"
+    yield "        annotations:"
+    yield f"          summary: {_quoted(alert.summary)}"
+    yield f"          description: {_quoted(rule.description)}"
+    yield f"          runbook_url: {RUNBOOK}/{alert.page}"
+
+
+def _block(expr: str) -> Iterator[str]:
+    yield "        expr: |-"
+    yield from (f"          {line}" for line in expr.splitlines())
+
+
+def _quoted(text: str) -> str:
+    """As YAML takes it, of the two manners the one that needs no escapes; JSON's is one of them."""
+    return "'" + text.replace("'", "''") + "'" if '"' in text else json.dumps(text, ensure_ascii=False)
