@@ -7,24 +7,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from backupready import probes
-from backupready.fixes import Attempt, Fixes, Limit, Result, Temporary
 from backupready.mind.loads import SLOT, Loads
 from backupready.mind.page import Past
 from backupready.model import (
+    Attempt,
     CannotTell,
     Effect,
     Finding,
+    Fixes,
     Happened,
     LearnedSchedule,
+    Limit,
     Load,
     Looked,
     Outlook,
     Phase,
     Prediction,
     ProbeState,
+    Result,
     Run,
     Scalar,
     Snapshot,
+    Temporary,
     Verdict,
     Window,
 )
@@ -48,7 +52,6 @@ class Scene:
 
     snapshot: Snapshot
     past: Past
-    fixes: Fixes | None = None
 
 
 def windows(start: float, count: int, schedule: str = SCHEDULE) -> tuple[Window, ...]:
@@ -173,7 +176,8 @@ def blocked() -> Scene:
         (Temporary(9, "Logs.Verbose=y in /etc/waagent.conf", NOON + 20 * HOUR),),
         (Limit("AGENT_HUNG", "", "restart-agent", "it was tried as often as it may be in a day", NOON + 10 * HOUR),),
     )  # fmt: skip
-    return Scene(at(whole, known, TONIGHT - DAY - 1.4 * HOUR), past(known.at, nights(5, failed)), fixes)
+    whole = replace(at(whole, known, TONIGHT - DAY - 1.4 * HOUR), fixes=fixes)
+    return Scene(whole, past(known.at, nights(5, failed)))
 
 
 def unknown() -> Scene:
@@ -210,7 +214,7 @@ def hostile() -> Scene:
     )  # fmt: skip
     facts = {"name": HOSTILE, "system": HOSTILE, "kernel": HOSTILE, "switched_off": HOSTILE}
     runs = (Run(NOON, 10**30, Happened.FAILED, NOON - HOUR, HOSTILE), Run(1e18, -5, Happened.FAILED))
-    return Scene(replace(whole, machine=facts), past(NOON, runs), fixes)
+    return Scene(replace(whole, machine=facts, fixes=fixes), past(NOON, runs))
 
 
 def void() -> Scene:

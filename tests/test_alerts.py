@@ -17,11 +17,11 @@ from pathlib import Path
 import pytest
 import requests
 
-from backupready import fixes, probes
+from backupready import probes
 from backupready.catalogue import alerts, runbook
 from backupready.catalogue.alerts import ALERTS, EACH, GROUPS, Alert, Rule
 from backupready.mind import metrics
-from backupready.model import Effect
+from backupready.model import Effect, Result
 from requirement import need, unavailable
 
 CONFIG = Path(__file__).parents[1] / "config"
@@ -201,7 +201,7 @@ def test_every_problem_that_can_change_the_verdict_is_told() -> None:
 def test_every_way_in_which_a_fix_ends_badly_is_told() -> None:
     """And none in which it ends as it may."""
     expr = next(alert for alert in ALERTS if alert.name == "BackupreadyFixFailed").rules[0].expr(held=True)
-    bad = {result.value for result in fixes.Result if re.search(rf'["|]{result.value}["|]', expr)}
+    bad = {result.value for result in Result if re.search(rf'["|]{result.value}["|]', expr)}
     assert bad == {"failed", "interrupted", "worse"}
 
 

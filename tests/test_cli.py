@@ -15,12 +15,17 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
+import bcrypt
 import pytest
 
-from backupready import __version__, cli, probes, remedies, report, vmsnapshot
+from backupready import __version__, catalogue, cli, config, probes, remedies, report, vmsnapshot
 from backupready.mind import sampler
+from backupready.mind.metrics import Exposition
+from backupready.mind.web import Site, WebServer
+from backupready.mind.webconfig import WatchedFile
 from backupready.model import Access, CannotTell, Sample, Unreachable, Verdict
 from fake import PLUGIN, FakeMachine, answer, configuration, healthy, told
+from lab import certificates
 
 Capture = pytest.CaptureFixture[str]
 
@@ -545,3 +550,82 @@ def test_an_address_that_is_taken_stops_the_daemon_with_a_word(tmp_path: Path) -
     assert done.returncode == 1
     assert "cannot listen on 127.0.0.1:" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+# ---------------------------------------------------------------------------------------------- the web server's own
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("how", ["setting", "option"])
+def test_a_bad_web_configuration_stops_the_daemon(how: str, tmp_path: Path) -> None:
+    """Exit 78 with file and line, as a wrong configuration; systemd does not try again."""
+    path, web = tmp_path / "x.conf", tmp_path / "web.yml"
+    directory = f"[state]\ndirectory = {tmp_path}\n[web]\nlisten_address = 127.0.0.1:0\n"
+    path.write_text(directory + (f"config_file = {web}\n" if how == "setting" else ""))
+    web.write_text("basic_auth_users:\n  a: plain\n")
+    command = [sys.executable, "-m", "backupready", "--config", str(path), "run"]
+    command += [f"--web.config.file={web.name}"] if how == "option" else []
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path)
+    assert done.returncode == 78
+    assert done.stderr.startswith(f"{web}:2: what a has is no hash of bcrypt")
+    assert "Traceback" not in done.stderr
+
+
+def test_config_check_reads_the_web_configuration_too(tmp_path: Path, capsys: Capture) -> None:
+    """What would stop the daemon is found before."""
+    path, web = tmp_path / "x.conf", tmp_path / "web.yml"
+    path.write_text(f"[web]\nconfig_file = {web}\n")
+    web.write_text("http_server_config:\n  http2: true\n")
+    assert exit_of("--config", str(path), "config", "check") == 78
+    assert capsys.readouterr().err.startswith(f"{web}:2: this server cannot do HTTP/2")
+    web.write_text("http_server_config:\n  http2: false\n")
+    assert exit_of("--config", str(path), "config", "check") == 0
+
+
+def test_options_of_run_take_the_place_of_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each its own, several addresses added up; a relative path is one from here. Without any nothing is changed."""
+    monkeypatch.chdir(tmp_path)
+    line = "run --web.listen-address [::1]:1 --web.listen-address :2 --web.systemd-socket"
+    options = cli.command_line().parse_args(f"{line} --web.config.file w.yml --textfile out/x.prom".split())
+    path = tmp_path / "x.conf"
+    path.write_text("[web]\nlisten_address = 127.0.0.1:9\n")
+    settings = config.load(catalogue.SETTINGS, path, cli._run_options(options))
+    assert settings["web.listen_address"] == (("::1", 1), ("::", 2))
+    assert settings["web.systemd_socket"] is True
+    assert settings["web.config_file"] == str(tmp_path / "w.yml")
+    assert settings["textfile.path"] == str(tmp_path / "out/x.prom")
+    assert settings.values["textfile.path"].origin == "command line"
+    assert cli._run_options(cli.command_line().parse_args(["run"])) == {}
+
+
+@pytest.mark.integration
+def test_a_wrong_option_of_run_is_a_mistake(empty: Path, capsys: Capture) -> None:
+    """It says which setting it takes the place of."""
+    assert exit_of("--config", str(empty), "run", "--textfile", "/x/metrics.txt") == 78
+    assert capsys.readouterr().err.startswith(
+        "command line: textfile.path: '/x/metrics.txt' does not end in .prom, and node_exporter reads no other file"
+    )
+
+
+@pytest.mark.integration
+def test_status_asks_over_tls_and_says_what_it_lacks(tmp_path: Path, capsys: Capture) -> None:
+    """It trusts the server's own certificate; a password it has none of, and says where to give one."""
+    authority = certificates.authority(tmp_path, "authority", "The tests")
+    certificates.signed(authority, tmp_path, "web", "DNS:elsewhere")
+    web = tmp_path / "web.yml"
+    tls = "tls_server_config:\n  cert_file: web.crt\n  key_file: web.key\n"
+    web.write_text(tls)
+    believed = cli.check(configuration(), lambda memory: healthy(), {"name": "vm1"}, changes=False)
+    site = Site(lambda: believed, Exposition(lambda: believed, probes.METRICS), lambda: 0.0)
+    with contextlib.closing(WebServer((("127.0.0.1", 0),), site, file=WatchedFile(web))) as server:
+        path = tmp_path / "x.conf"
+        path.write_text(f"[web]\nlisten_address = {server.addresses[0]}\nconfig_file = {web}\n")
+        assert exit_of("--config", str(path), "status") == 0
+        assert capsys.readouterr().out.startswith("READY")
+        web.write_text(f"{tls}basic_auth_users:\n  a: {bcrypt.hashpw(b'x', bcrypt.gensalt(4)).decode()}\n")
+        assert exit_of("--config", str(path), "status") == 3
+        told = capsys.readouterr().err
+        assert told == f"backupready: the daemon asks for a password; see https://{server.addresses[0]}/\n"
+        (tmp_path / "web.crt").unlink()
+        assert exit_of("--config", str(path), "status") == 3
+        assert "cannot read the daemon's certificate: No such file or directory" in capsys.readouterr().err

@@ -109,6 +109,7 @@ REACHES_OUT: dict[str, tuple[set[str], str]] = {
     "eyes/look.py": ({"socket"}, "it answers on the socket that it is started with"),
     "wire.py": ({"socket", "subprocess"}, "it carries the questions, and starts the child that answers"),
     "mind/web.py": ({"http", "socket"}, "it is the listener"),
+    "mind/webconfig.py": ({"ssl"}, "it makes the listener's TLS"),
     "mind/service.py": ({"socket"}, "it tells the service manager"),
     "mind/monitor.py": ({"socket"}, "a signal wakes the loop through a pair of sockets"),
     "cli.py": ({"http"}, "`status` asks the daemon"),

@@ -198,3 +198,15 @@ def test_sos_collects_the_configuration_but_no_key(kind: str, tmp_path: Path) ->
     assert told[2] == f"('forbidden', {places})"
     assert told[3] == "('copy', '/etc/backupready')"
     assert "'backupready status --json'" in told[-1]
+
+
+# ---------------------------------------------------------------------------------------------------- Prometheus
+
+
+def test_prometheus_takes_its_example() -> None:
+    """promtool reads it, and every series then says its VM, resource group and policy."""
+    need("promtool", "prometheus")
+    example = SOURCE / "config/prometheus.yml"
+    assert "SUCCESS" in output("promtool", "check", "config", example)
+    for label in ("vm", "resource_group", "backup_policy"):
+        assert f"target_label: {label}\n" in example.read_text(encoding="utf-8")

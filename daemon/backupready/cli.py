@@ -54,7 +54,26 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument("--config", metavar="FILE", help=f"instead of {config.DEFAULT_PATH}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_Parser)
 
-    verbs.add_parser("run", help="the resident daemon")
+    run = verbs.add_parser("run", help="the resident daemon")
+    run.add_argument(
+        "--web.listen-address",
+        dest="listen_address",
+        metavar="ADDRESS",
+        action="append",
+        help="instead of web.listen_address; may be given several times",
+    )
+    run.add_argument(
+        "--web.systemd-socket",
+        dest="systemd_socket",
+        action="store_true",
+        help="serve the sockets that systemd hands over",
+    )
+    run.add_argument(
+        "--web.config.file", dest="web_config_file", metavar="FILE", help="instead of web.config_file: TLS and users"
+    )
+    run.add_argument(
+        "--textfile", metavar="PATH", help="instead of textfile.path: write the metrics there, for node_exporter"
+    )
 
     check = verbs.add_parser("check", help="one look now")
     form = check.add_mutually_exclusive_group()
@@ -107,8 +126,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
 
 
-def _load(path: str | None) -> Config:
-    return config.load(catalogue.SETTINGS, Path(path) if path else None)
+def _load(path: str | None, options: Mapping[str, str] | None = None) -> Config:
+    return config.load(catalogue.SETTINGS, Path(path) if path else None, options)
 
 
 # --------------------------------------------------------------------------------------------------------- run
@@ -122,12 +141,13 @@ def _run(options: argparse.Namespace) -> int:
 
     with contextlib.suppress(io.UnsupportedOperation):  # where standard error is no file
         faulthandler.enable()  # the watchdog's SIGABRT then says where every thread stood
-    settings = _load(options.config)
+    given = _run_options(options)
+    settings = _load(options.config, given)
     listener = service.log_to_journal()
     try:
         monitor = Monitor(
             settings,
-            lambda: _load(options.config),
+            lambda: _load(options.config, given),
             probes.PROBES,
             probes.METRICS,
             look_command(),
@@ -139,7 +159,7 @@ def _run(options: argparse.Namespace) -> int:
         print(f"backupready: {error.strerror or error}", file=sys.stderr)
         return 1
     for address in monitor.web.addresses:
-        service.LOG.info("serving http://%s/", address)
+        service.LOG.info("serving %s://%s/", monitor.web.scheme, address)
     try:
         return monitor.run()
     finally:
@@ -151,6 +171,20 @@ def _remedies_for(code: str) -> tuple[Remedy, ...]:
     from backupready import remedies
 
     return remedies.remedies_for(code)
+
+
+def _run_options(options: argparse.Namespace) -> dict[str, str]:
+    """What the options of `run` set, by the setting's name. A relative path is one from here."""
+    given = {}
+    if options.listen_address:
+        given["web.listen_address"] = ",".join(options.listen_address)
+    if options.systemd_socket:
+        given["web.systemd_socket"] = "yes"
+    if options.web_config_file is not None:
+        given["web.config_file"] = str(Path(options.web_config_file).absolute()) if options.web_config_file else ""
+    if options.textfile is not None:
+        given["textfile.path"] = str(Path(options.textfile).absolute()) if options.textfile else ""
+    return given
 
 
 def _look(options: argparse.Namespace) -> int:
@@ -298,10 +332,18 @@ def _asked(settings: Config) -> dict[str, Any] | None:
     """The running daemon's document; None, and why on standard error, where there is none that can be read."""
     host, port = settings["web.listen_address"][0]
     host = {"::": "::1", "0.0.0.0": "127.0.0.1"}.get(host, host)
-    connection = http.client.HTTPConnection(host, port, timeout=_STATUS_TIMEOUT)
+    try:
+        connection = _connection(settings, host, port)
+    except OSError as error:
+        print(f"backupready: cannot read the daemon's certificate: {error.strerror}", file=sys.stderr)
+        return None
     try:
         connection.request("GET", "/api/v1/status")
-        document: dict[str, Any] = json.loads(connection.getresponse().read())
+        answer = connection.getresponse()
+        if answer.status == http.HTTPStatus.UNAUTHORIZED:
+            print(f"backupready: the daemon asks for a password; see https://{host}:{port}/", file=sys.stderr)
+            return None
+        document: dict[str, Any] = json.loads(answer.read())
         Verdict(document["verdict"])
         report.told(document)
         report.windows(document)
@@ -313,6 +355,17 @@ def _asked(settings: Config) -> dict[str, Any] | None:
     finally:
         connection.close()
     return None
+
+
+def _connection(settings: Config, host: str, port: int) -> http.client.HTTPConnection:
+    """To the daemon, in the clear or with TLS as it is set. Raises ConfigError, and OSError without its certificate."""
+    if settings["web.config_file"]:
+        from backupready.mind import webconfig
+
+        context = webconfig.client_context(Path(settings["web.config_file"]))
+        if context is not None:
+            return http.client.HTTPSConnection(host, port, timeout=_STATUS_TIMEOUT, context=context)
+    return http.client.HTTPConnection(host, port, timeout=_STATUS_TIMEOUT)
 
 
 # ----------------------------------------------------------------------------------------------------- the rest
@@ -351,6 +404,10 @@ def _explain(options: argparse.Namespace) -> int:
 def _config(options: argparse.Namespace) -> int:
     settings = _load(options.config)
     if options.action == "check":
+        if settings["web.config_file"]:
+            from backupready.mind import webconfig
+
+            webconfig.load(Path(settings["web.config_file"]))
         print("the configuration is right")
         return 0
     for value in settings.values.values():

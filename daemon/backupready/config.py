@@ -99,6 +99,18 @@ def absolute_path(text: str) -> str:
     return text
 
 
+def optional_path(text: str) -> str:
+    """A path from the root, or nothing."""
+    return absolute_path(text) if text else ""
+
+
+def text_file(text: str) -> str:
+    """A path from the root to a file that node_exporter reads, or nothing."""
+    if text and not text.endswith(".prom"):
+        raise ValueError(f"{text!r} does not end in .prom, and node_exporter reads no other file")
+    return optional_path(text)
+
+
 def count(text: str) -> int:
     """A whole number that is not zero."""
     if not (text.isascii() and text.isdigit() and len(text) < 7) or int(text) < 1:
@@ -203,6 +215,47 @@ CORE: tuple[Setting, ...] = (
         "Where /metrics and the status page are served.",
         addresses,
         "host:port, several separated by commas",
+    ),
+    Setting(
+        "web",
+        "systemd_socket",
+        "no",
+        "Whether the sockets that systemd hands over are served, of a socket unit with Service=backupready.service;"
+        " web.listen_address then counts only where it is set as well.",
+        yes_or_no,
+        "yes or no",
+    ),
+    Setting(
+        "web",
+        "config_file",
+        "",
+        "A file with TLS, users and headers in the format of Prometheus' exporter-toolkit; see web.yml among the"
+        " examples. It and the certificates are read anew when they have changed. The user backupready must be able to"
+        " read them, but not the key: a key_file without a directory, such as web.key, is looked for first among the"
+        " unit's credentials, and the unit hands over /etc/backupready/web.key under that name (systemd 247 or later),"
+        " which so stays root's; another key there is taken over by a restart. With users or clients' certificates"
+        " `backupready status` is refused as everybody else is.",
+        optional_path,
+        "a path",
+    ),
+    Setting(
+        "textfile",
+        "path",
+        "",
+        "Where the metrics are written for the textfile collector of node_exporter. The directory must be opened to the"
+        " unit by a drop-in with ReadWritePaths=, and be writable for the user backupready. The web server listens"
+        " then only where web.listen_address or web.systemd_socket is set. The file is removed when the daemon stops;"
+        " one that is no longer written shows by node_textfile_mtime_seconds.",
+        text_file,
+        "a path that ends in .prom",
+    ),
+    Setting(
+        "textfile",
+        "interval",
+        "1min",
+        "How often that file is written; when the verdict changes, at once.",
+        positive_duration,
+        "a time span",
     ),
     Setting(
         "machine",
@@ -369,8 +422,8 @@ class Config:
         return {value.setting.key: value.value for value in self.values.values() if value.setting.section == name}
 
 
-def load(settings: Sequence[Setting], path: Path | None = None) -> Config:
-    """Read the main file and its drop-ins.
+def load(settings: Sequence[Setting], path: Path | None = None, options: Mapping[str, str] | None = None) -> Config:
+    """Read the main file and its drop-ins; `options` of the command line, texts by setting name, come last.
 
     A missing default file is fine (everything has a default); a missing file that was asked for is a mistake.
     Raises ConfigError with all mistakes.
@@ -398,6 +451,12 @@ def load(settings: Sequence[Setting], path: Path | None = None) -> Config:
         found, wrong = _parse(text, str(file), settings)
         values.update(found)
         mistakes += wrong
+    for name, text in (options or {}).items():
+        setting = values[name].setting
+        try:
+            values[name] = Value(setting, text, setting.parse(text), "command line")
+        except ValueError as error:
+            mistakes.append(Mistake("command line", 0, f"{name}: {error}", f"give {setting.form}"))
     if mistakes:
         raise ConfigError(mistakes)
     return Config(values)

@@ -2,7 +2,7 @@
 
 _shtab_backupready_subparsers=(run check status window explain config look)
 
-_shtab_backupready_run_option_strings=(-h --help)
+_shtab_backupready_run_option_strings=(-h --help --web.listen-address --web.systemd-socket --web.config.file --textfile)
 _shtab_backupready_check_option_strings=(-h --help --json --nagios --root --at --demo)
 _shtab_backupready_status_option_strings=(-h --help --json)
 _shtab_backupready_window_option_strings=(-h --help --json)
@@ -11,6 +11,7 @@ _shtab_backupready_config_option_strings=(-h --help)
 _shtab_backupready_look_option_strings=(-h --help)
 _shtab_backupready_option_strings=(-h --help --version --config)
 
+_shtab_backupready_run___web_config_file_COMPGEN=_shtab_compgen_files
 _shtab_backupready_check___root_COMPGEN=_shtab_compgen_dirs
 _shtab_backupready___config_COMPGEN=_shtab_compgen_files
 
@@ -20,6 +21,7 @@ _shtab_backupready_pos_0_choices=(run check status window explain config look)
 
 _shtab_backupready_run__h_nargs=0
 _shtab_backupready_run___help_nargs=0
+_shtab_backupready_run___web_systemd_socket_nargs=0
 _shtab_backupready_check__h_nargs=0
 _shtab_backupready_check___help_nargs=0
 _shtab_backupready_check___json_nargs=0

@@ -42,7 +42,7 @@ function _shtab_backupready_using
 end
 
 set -g _shtab_backupready_commands run check status window explain config look
-set -g _shtab_backupready_opts_with_value --at --config --root
+set -g _shtab_backupready_opts_with_value --at --config --root --textfile --web.config.file --web.listen-address
 
 complete -c backupready -e
 complete -c backupready -f
@@ -52,6 +52,10 @@ complete -c backupready -n _shtab_backupready_using -l version -d 'show program'
 complete -c backupready -n _shtab_backupready_using -l config -xka "(__fish_complete_path (commandline -ct))" -d 'instead of /etc/backupready/backupready.conf'
 complete -c backupready -n '_shtab_backupready_using; and test $_shtab_backupready_npos -eq 0' -a run -d 'the resident daemon'
 complete -c backupready -n '_shtab_backupready_using run' -s h -l help -d 'show this help message and exit'
+complete -c backupready -n '_shtab_backupready_using run' -l web.listen-address -x -d 'instead of web.listen_address; may be given several times'
+complete -c backupready -n '_shtab_backupready_using run' -l web.systemd-socket -d 'serve the sockets that systemd hands over'
+complete -c backupready -n '_shtab_backupready_using run' -l web.config.file -xka "(__fish_complete_path (commandline -ct))" -d 'instead of web.config_file: TLS and users'
+complete -c backupready -n '_shtab_backupready_using run' -l textfile -x -d 'instead of textfile.path: write the metrics there, for node_exporter'
 complete -c backupready -n '_shtab_backupready_using; and test $_shtab_backupready_npos -eq 0' -a check -d 'one look now'
 complete -c backupready -n '_shtab_backupready_using check' -s h -l help -d 'show this help message and exit'
 complete -c backupready -n '_shtab_backupready_using check' -l json -d 'one JSON document'

@@ -15,19 +15,32 @@ def make(directory: Path) -> Path:
     with its key. The authorities' organisation is the one that signs the certificates of Azure's storage."""
     directory.mkdir()
     for name, organisation in (("good", "Microsoft Corporation"), ("foreign", "A proxy that looks inside")):
-        authority, key = directory / f"{name}-authority.crt", directory / f"{name}-authority.key"
-        _openssl(
-            *f"req -x509 {' '.join(_NEW_KEY)} -keyout {key} -out {authority}".split(),
-            *("-subj", f"/O={organisation}/CN=Authority of the lab", "-addext", "basicConstraints=critical,CA:TRUE"),
-        )
-        own, signed = directory / f"{name}.key", directory / f"{name}.crt"
-        _openssl(
-            *f"req -x509 {' '.join(_NEW_KEY)} -keyout {own} -out {signed} -CA {authority} -CAkey {key}".split(),
-            *("-subj", f"/O=The lab/CN={STORAGE_HOST}", "-addext", f"subjectAltName=DNS:{STORAGE_HOST}"),
-            *("-addext", "basicConstraints=critical,CA:FALSE"),
-        )
-        (directory / f"{name}.pem").write_text(own.read_text() + signed.read_text())
+        signer = authority(directory, f"{name}-authority", organisation)
+        signed(signer, directory, name, f"DNS:{STORAGE_HOST}")
+        own = (directory / f"{name}.key").read_text()
+        (directory / f"{name}.pem").write_text(own + (directory / f"{name}.crt").read_text())
     return directory / "good-authority.crt"
+
+
+def authority(directory: Path, name: str, organisation: str) -> Path:
+    """name.crt, which is returned, and name.key beside it."""
+    certificate = directory / f"{name}.crt"
+    _openssl(
+        *f"req -x509 {' '.join(_NEW_KEY)} -keyout {directory / name}.key -out {certificate}".split(),
+        *("-subj", f"/O={organisation}/CN=Authority of the lab", "-addext", "basicConstraints=critical,CA:TRUE"),
+    )
+    return certificate
+
+
+def signed(signer: Path, directory: Path, name: str, alternative: str) -> None:
+    """name.crt and name.key, of who has these alternative names in openssl's form."""
+    own, certificate = directory / f"{name}.key", directory / f"{name}.crt"
+    key = signer.with_suffix(".key")
+    _openssl(
+        *f"req -x509 {' '.join(_NEW_KEY)} -keyout {own} -out {certificate} -CA {signer} -CAkey {key}".split(),
+        *("-subj", f"/O=The lab/CN={STORAGE_HOST}", "-addext", f"subjectAltName={alternative}"),
+        *("-addext", "basicConstraints=critical,CA:FALSE"),
+    )
 
 
 def _openssl(*arguments: str) -> None:

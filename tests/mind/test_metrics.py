@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +32,7 @@ from backupready.model import (
     Verdict,
 )
 from fake import NOW, configuration, healthy, looked, probe, problem, snapshot
+from requirement import need
 
 parse_openmetrics: Callable[[str], Iterable[Family]] = openmetrics.text_string_to_metric_families
 GOLDEN = Path(__file__).parent / "golden"
@@ -47,6 +49,12 @@ def stopped() -> Snapshot:
     looks = tuple(replace(one, seconds=0.125 * number) for number, one in enumerate(looks, 1))
     whole = snapshot(*looks, times=2, facts={"name": "vm1"})
     return replace(whole, counters={"looks": 7.0, "looks_failed": 2.0, "config_last_reload_successful": 0.0})
+
+
+def guarded() -> Snapshot:
+    """The same with a configuration of the web server's own, so that nothing that is declared is missing."""
+    whole = stopped()
+    return replace(whole, counters={**whole.counters, "web_config_last_reload_successful": 1.0})
 
 
 def render(of: Snapshot, accept: str = "", declared: Iterable[Metric] = probes.METRICS) -> str:
@@ -72,12 +80,12 @@ def samples(text: str, name: str) -> dict[tuple[str, ...], float]:
 
 def test_the_whole_scrape(golden: Callable[[Path, str], None]) -> None:
     """Everything that is exposed of a machine in trouble, as text."""
-    golden(GOLDEN / "scrape.prom", masked(render(stopped())))
+    golden(GOLDEN / "scrape.prom", masked(render(guarded())))
 
 
 def test_the_whole_scrape_as_openmetrics(golden: Callable[[Path, str], None]) -> None:
     """The same in the other format."""
-    golden(GOLDEN / "scrape.openmetrics", masked(render(stopped(), OPENMETRICS)))
+    golden(GOLDEN / "scrape.openmetrics", masked(render(guarded(), OPENMETRICS)))
 
 
 def test_the_format_is_what_the_client_takes() -> None:
@@ -97,7 +105,7 @@ def test_the_format_is_what_the_client_takes() -> None:
 @pytest.mark.parametrize(("accept", "parse"), [("", parse_text), (OPENMETRICS, parse_openmetrics)])
 def test_a_parser_can_read_it(accept: str, parse: Callable[[str], Iterable[Family]]) -> None:
     """The library's own parsers find every family once, with the kind that the metric list says."""
-    families = list(parse(render(stopped(), accept)))
+    families = list(parse(render(guarded(), accept)))
     names = [family.name for family in families]
     assert len(names) == len(set(names))
     kinds = {family.name: family.type for family in families}
@@ -224,6 +232,31 @@ def test_hostile_labels_stay_labels() -> None:
         found = [s for family in parse(text) for s in family.samples if s.name == declared.name]
         assert [(sample.labels, sample.value) for sample in found] == [({"name": hostile, "other": ""}, 1.0)]
         assert len([line for line in text.splitlines() if line.startswith("backupready_verdict{")]) == len(Verdict)
+
+
+def test_what_is_part_of_another_scrape_has_no_process() -> None:
+    """node_exporter has series of those names itself, and would refuse the whole; all else is the same."""
+    whole, part = (Exposition(stopped, probes.METRICS, process=own).render("")[1].decode() for own in (True, False))
+    kept = [line for line in whole.splitlines() if not re.match(r"(# \w+ )?process_", line)]
+    assert len(kept) < len(whole.splitlines())
+    assert part.splitlines() == kept
+
+
+@pytest.mark.integration
+def test_promtool_has_nothing_to_say_to_the_whole_scrape() -> None:
+    """The linter of Prometheus, on everything that is declared."""
+    need("promtool", "prometheus")
+    done = subprocess.run(
+        ["promtool", "check", "metrics"], input=render(guarded()), capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_web_configuration_has_a_series_where_there_is_one() -> None:
+    """Without one nothing is claimed of it."""
+    name = "backupready_web_config_last_reload_successful"
+    assert samples(render(stopped()), name) == {}
+    assert samples(render(guarded()), name) == {(): 1.0}
 
 
 def test_the_scrape_stays_small() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import re
@@ -686,6 +687,14 @@ def looks_again(it: Mind) -> None:
     it.until(lambda: looks(it) > before)
 
 
+def test_every_alert_about_a_problem_finds_its_page(mind: Callable[..., Mind]) -> None:
+    """Those of all probes, also of one that is switched off, and the one that the hands raise."""
+    it = mind(EXITS, "[wire]\nenabled = no\n")
+    for code in ("WIRE_SERVER_UNREACHABLE", "FIX_LIMIT_REACHED"):
+        with urllib.request.urlopen(f"http://{it.monitor.web.addresses[0]}/problems/{code}", timeout=20) as answer:
+            assert code.encode() in answer.read()
+
+
 def test_what_the_page_draws_is_published_by_one_assignment(windowed: Windowed) -> None:
     """The newest backups, the windows and the loads of the last day, also those that another run of the program kept;
     as long as there is nothing new in it, it is the same object."""
@@ -896,3 +905,34 @@ def test_a_request_is_bounded() -> None:
     memory: dict[str, Any] = {"inode": 1, "offset": 1, "facts": {"text": "x" * 4000}}
     request = wire.encode_request(wire.LookRequest(("agent", "extension"), {"agent": memory, "extension": memory}))
     assert len(request) < wire.REQUEST_LIMIT / 10
+
+
+def test_a_bad_web_configuration_shows_in_the_metrics(mind: Callable[..., Mind], tmp_path: Path) -> None:
+    """As soon as somebody has asked after it changed, and until it is mended; the port stays open."""
+    web, path = tmp_path / "web.yml", tmp_path / "x.conf"
+    web.write_text("")
+    path.write_text(f"[web]\nlisten_address = 127.0.0.1:0\nconfig_file = {web}\n[look]\ndeadline = 100ms\n")
+    it = mind(HANGS, path=path)
+    name = "web_config_last_reload_successful"
+    assert it.monitor.snapshot.counters[name] == 1.0
+    for text, right in (("users:\n", 0.0), ("# mended\n", 1.0)):
+        web.write_text(text)
+        connection = http.client.HTTPConnection(it.monitor.web.addresses[0], timeout=20)
+        with contextlib.closing(connection):
+            connection.request("GET", "/metrics")
+            assert connection.getresponse().status == 200
+        it.until(lambda: it.monitor.snapshot.counters[name] == right)  # noqa: B023 - it is called at once
+
+
+def test_the_text_file_has_the_metrics_and_no_process(mind: Callable[..., Mind], tmp_path: Path) -> None:
+    """Nothing listens then; what the loop believes is written, and gone when it ends."""
+    out, path = tmp_path / "out.prom", tmp_path / "x.conf"
+    path.write_text(f"[textfile]\npath = {out}\n[look]\ndeadline = 100ms\n")
+    it = mind(HANGS, path=path)
+    it.until(out.exists)
+    assert it.monitor.web.addresses == []
+    text = out.read_text()
+    assert 'backupready_verdict{verdict="unknown"} 1.0\n' in text
+    assert "process_" not in re.sub("backupready_process_", "", text)
+    it.monitor.close()
+    assert not out.exists()

@@ -16,11 +16,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import scenes
-from backupready import fixes, probes, remedies, report
+from backupready import probes, remedies, report
 from backupready.mind import page, style
 from backupready.mind.loads import SLOT, Loads
 from backupready.mind.page import Past
-from backupready.model import Finding, Happened, Load, Outlook, Phase, Problem, Run, Scalar, Verdict, Window
+from backupready.model import (
+    Attempt,
+    Finding,
+    Fixes,
+    Happened,
+    Limit,
+    Load,
+    Outlook,
+    Phase,
+    Problem,
+    Result,
+    Run,
+    Scalar,
+    Verdict,
+    Window,
+)
 from fake import looked, problem, remedy, snapshot
 from measured import measured
 
@@ -77,7 +92,7 @@ class Parsed(HTMLParser):
 
 
 def shown(scene: scenes.Scene) -> Parsed:
-    return Parsed(page.status(scene.snapshot, scene.past, scene.fixes))
+    return Parsed(page.status(scene.snapshot, scene.past))
 
 
 # ---------------------------------------------------------------------------------------------------- every page
@@ -194,9 +209,11 @@ def test_any_fact_is_told(value: Scalar) -> None:
 def test_a_moment_that_no_date_has_is_told_by_its_seconds(moment: float) -> None:
     """Of a record that is wrong, or of a clock that was."""
     run = Run(moment, 1, Happened.SUCCEEDED, moment)
-    whole = replace(scenes.healthy().snapshot, outlook=scenes.outlook(scenes.NOON))
-    attempt = fixes.Attempt(1, "restart-agent", "AGENT_STOPPED", "", "mind", moment)
-    text = Parsed(page.status(whole, Past(runs=(run,)), fixes.Fixes(scenes.NOON, (attempt,)))).text
+    attempt = Attempt(1, "restart-agent", "AGENT_STOPPED", "", "mind", moment)
+    whole = replace(
+        scenes.healthy().snapshot, outlook=scenes.outlook(scenes.NOON), fixes=Fixes(scenes.NOON, (attempt,))
+    )
+    text = Parsed(page.status(whole, Past(runs=(run,)))).text
     told = f"{moment:.0f} s since 1970"
     assert text.count(told) == (0 if 0 <= moment < 1e12 else 2)
     assert "Succeeded" in text
@@ -313,20 +330,22 @@ def test_the_last_backups_are_told_newest_first() -> None:
 # --------------------------------------------------------------------------------------------------------- fixes
 
 
+def fixed(scene: scenes.Scene, told: Fixes) -> scenes.Scene:
+    return replace(scene, snapshot=replace(scene.snapshot, fixes=told))
+
+
 def test_without_anybody_who_may_fix_there_is_no_heading_for_it() -> None:
     """And with somebody who has not, it is said."""
     scene = scenes.healthy()
     assert "fixes" not in shown(scene).ids
-    assert "Nothing was fixed." in shown(replace(scene, fixes=fixes.Fixes(scenes.NOON))).text
+    assert "Nothing was fixed." in shown(fixed(scene, Fixes(scenes.NOON))).text
 
 
-@pytest.mark.parametrize("result", fixes.Result)
-def test_every_result_has_words(result: fixes.Result) -> None:
+@pytest.mark.parametrize("result", Result)
+def test_every_result_has_words(result: Result) -> None:
     """Each attempt with when, which, for what, and what came of it."""
-    attempt = fixes.Attempt(
-        1, "restart-agent", "AGENT_STOPPED", "k", "mind", scenes.NOON, result, None, ("since",), (3,)
-    )
-    text = shown(replace(scenes.healthy(), fixes=fixes.Fixes(scenes.NOON, (attempt,)))).text
+    attempt = Attempt(1, "restart-agent", "AGENT_STOPPED", "k", "mind", scenes.NOON, result, None, ("since",), (3,))
+    text = shown(fixed(scenes.healthy(), Fixes(scenes.NOON, (attempt,)))).text
     came = re.search(
         r"Wed 12:00 CETrestart-agentAGENT_STOPPED k([A-Z][a-z, ]+); 1 step could not be undone: since", text
     )
@@ -337,9 +356,9 @@ def test_every_result_has_words(result: fixes.Result) -> None:
 def test_temporary_changes_and_limits_are_told() -> None:
     """With their end, or that only the problem's end lifts it."""
     scene = scenes.blocked()
-    assert scene.fixes is not None
-    limits = (*scene.fixes.limits, fixes.Limit("OTHER", "", "x", "nothing is left to try", None))
-    text = shown(replace(scene, fixes=replace(scene.fixes, limits=limits))).text
+    assert scene.snapshot.fixes is not None
+    limits = (*scene.snapshot.fixes.limits, Limit("OTHER", "", "x", "nothing is left to try", None))
+    text = shown(fixed(scene, replace(scene.snapshot.fixes, limits=limits))).text
     assert "For the time being: Logs.Verbose=y in /etc/waagent.conf, until Thu 08:00 CET" in text
     assert "Not fixed any more: AGENT_HUNG until Wed 22:00 CET, since it was tried as often as it may be" in text
     assert "Not fixed any more: OTHER until it is over, since nothing is left to try" in text
@@ -445,7 +464,7 @@ def test_a_page_costs_little() -> None:
     scene = scenes.blocked()
     started = time.process_time()
     for _ in range(20):
-        size = len(page.status(scene.snapshot, scene.past, scene.fixes))
+        size = len(page.status(scene.snapshot, scene.past))
     measured(f"a status page: {(time.process_time() - started) / 20 * 1000:.1f} ms, {size / 1000:.0f} kB")
     assert size < 60_000
 

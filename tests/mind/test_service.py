@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -148,3 +149,36 @@ def test_looks_that_live_are_counted_by_their_control_groups(tmp_path: Path) -> 
     for name in ("backupready-look@1-260-997.service", "backupready-look@2-260-997.service", "other.service"):
         (slice_ / name).mkdir(parents=True)
     assert service.living_looks((str(old), str(unified))) == 2
+
+
+# ------------------------------------------------------------------------------------------------------- sockets
+
+HANDED = """
+import os, socket, sys
+from backupready.mind import service
+listening, connected, _ = socket.socket(), *socket.socketpair()
+listening.bind(("127.0.0.1", 0))
+listening.listen()
+listening.setblocking(False)
+port = listening.getsockname()[1]
+for number, handed in ((3, connected.dup()), (4, listening.dup())):
+    os.dup2(handed.fileno(), number + 100)
+listening.close()
+for number in (3, 4):
+    os.dup2(number + 100, number)
+os.environ.update(LISTEN_PID=str(os.getpid() + int(sys.argv[1])), LISTEN_FDS="2", LISTEN_FDNAMES="a:b")
+found = service.inherited_sockets()
+assert [one.getsockname() for one in found] == ([("127.0.0.1", port)] if sys.argv[1] == "0" else []), found
+assert all(os.get_blocking(one.fileno()) and not os.get_inheritable(one.fileno()) for one in found)
+assert not [name for name in os.environ if name.startswith("LISTEN_")]
+assert service.inherited_sockets() == []
+print("well")
+"""
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("off_by", ["0", "1"])
+def test_sockets_are_taken_once_and_only_if_they_are_ours(off_by: str) -> None:
+    """Those that listen, made to wait; what is meant for another process is left, and children hear of none."""
+    done = subprocess.run([sys.executable, "-c", HANDED, off_by], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("well\n", "")

@@ -28,6 +28,8 @@ COMMON = (
     "/usr/share/bash-completion/completions/backupready",
     "/usr/share/doc/backupready/CHANGELOG.md",
     "/usr/share/doc/backupready/README.md",
+    "/usr/share/doc/backupready/examples/prometheus.yml",
+    "/usr/share/doc/backupready/examples/web.yml",
     "/usr/share/doc/backupready/metrics.md",
     "/usr/share/doc/backupready/runbook/README.md",
     "/usr/share/doc/backupready/runbook/agent_stopped.md",

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from backupready import fixes, probes
-from backupready.model import Effect, Problem, Verdict
+from backupready.model import Effect, Problem, Result, Verdict
 
 # No host of this name can exist (RFC 2606): whoever has the pages on a server puts its address in this one's place.
 RUNBOOK = "https://runbook.example/backupready"
@@ -308,7 +308,7 @@ EACH = tuple(
 
 _UP = f'up{{job="{JOB}"}}'
 _NEWEST_LOOK = "backupready_probe_last_run_timestamp_seconds"
-_BAD_ENDS = "|".join(result.value for result in (fixes.Result.FAILED, fixes.Result.INTERRUPTED, fixes.Result.WORSE))
+_BAD_ENDS = "|".join(result.value for result in (Result.FAILED, Result.INTERRUPTED, Result.WORSE))
 _JOURNAL = "`journalctl -u backupready -u 'backupready-look@*'` on the machine."
 
 

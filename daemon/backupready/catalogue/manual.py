@@ -35,8 +35,9 @@ SIGNALS = (
         "SIGHUP",
         (
             "The daemon reads its configuration anew, as `systemctl reload backupready` asks for. With a mistake in"
-            " it the old one stays in force, and the journal says what is wrong. Another `web.listen_address` is taken"
-            " over at the next start only."
+            " it the old one stays in force, and the journal says what is wrong. Where the web server listens and"
+            " the text file is written is taken over at the next start only; `web.config_file` itself is read anew"
+            " whenever it has changed."
         ),
     ),
     ("SIGTERM, SIGINT", "The daemon gives up running looks, closes its listener and ends with status 0."),

@@ -90,6 +90,12 @@ OWN: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
         "1 if the newest reload of the configuration was taken over.",
         (),
     ),
+    (
+        "backupready_web_config_last_reload_successful",
+        "gauge",
+        "1 if the newest web.config_file was taken over; no series without one.",
+        (),
+    ),
 )
 _COUNTERS = {
     "backupready_looks_total": "looks",
@@ -158,6 +164,8 @@ class SnapshotCollector:
         yield self._plain(
             "backupready_config_last_reload_successful", snapshot.counters.get("config_last_reload_successful", 1.0)
         )
+        if (right := snapshot.counters.get("web_config_last_reload_successful")) is not None:
+            yield self._plain("backupready_web_config_last_reload_successful", right)
         yield from self._readings(snapshot)
 
     def _readings(self, snapshot: Snapshot) -> Iterator[GaugeMetricFamily]:
@@ -189,13 +197,15 @@ class SnapshotCollector:
 
 
 class Exposition:
-    """A scrape's body, in the format that the client takes."""
+    """A scrape's body, in the format that the client takes. What this process itself costs is left out where the
+    body becomes part of another process's scrape, which has series of the same names."""
 
-    def __init__(self, newest: Callable[[], Snapshot], declared: Sequence[Metric]) -> None:
+    def __init__(self, newest: Callable[[], Snapshot], declared: Sequence[Metric], process: bool = True) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
         # The library's registry asks for nothing but `collect`; its base class is younger than our oldest version.
         self._registry.register(cast("Any", SnapshotCollector(newest, declared)))
-        ProcessCollector(registry=self._registry)
+        if process:
+            ProcessCollector(registry=self._registry)
 
     def render(self, accept: str) -> tuple[str, bytes]:
         """The content type and the body for an Accept header."""

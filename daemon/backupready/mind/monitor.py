@@ -26,6 +26,7 @@ from typing import Any, Callable
 
 from backupready import report, wire
 from backupready.config import Config, ConfigError
+from backupready.fixes import FIX_LIMIT_REACHED
 from backupready.mind import service
 from backupready.mind.calendar import Calendar, is_running, local_zone
 from backupready.mind.history import History, Judged, Transition
@@ -36,7 +37,8 @@ from backupready.mind.page import DAY, SHOWN_RUNS, Past
 from backupready.mind.sampler import Sampled, Sampler
 from backupready.mind.service import LOG
 from backupready.mind.state import StateFile
-from backupready.mind.web import Site, WebServer
+from backupready.mind.textfile import TextFile
+from backupready.mind.web import Site, listening
 from backupready.model import (
     LOAD_SECONDS,
     Access,
@@ -76,6 +78,11 @@ _FOLLOW_LOOP = 2.0  # s
 # more often, so that its end is seen soon, and the machine is left alone otherwise.
 _RECORD, _WINDOW = "past", "window"
 _OUTLIVES = (_WINDOW,)  # whose memory outlives a restart: since when the schedule is set so
+# What is taken over at the next start only.
+_AT_START = (
+    *("web.listen_address", "web.systemd_socket", "web.config_file", "textfile.path", "textfile.interval"),
+    *("state.directory", "history.keep", "history.limit"),
+)
 _RECALL_TIMEOUT = 2.0  # s; a frozen disk does not keep the daemon from starting
 
 
@@ -168,6 +175,8 @@ class Monitor:
             self._memory.update({name: dict(kept.memory[name]) for name in _OUTLIVES if name in kept.memory})
         self._recall(_RECALL_TIMEOUT)
         self._calendar.tick(time.time(), time.monotonic(), suspended())
+        if config["web.config_file"]:
+            self._counters["web_config_last_reload_successful"] = 1.0  # with a bad one it does not start
         self.snapshot: Snapshot = self._judged()
         exposition = Exposition(lambda: self.snapshot, metrics)
         site = Site(
@@ -175,10 +184,16 @@ class Monitor:
             exposition,
             lambda: time.monotonic() - self._turned,
             lambda: self.past,
-            tuple(problem for probe in self._all_probes for problem in probe.problems),
+            (*(problem for probe in self._all_probes for problem in probe.problems), FIX_LIMIT_REACHED),
             remedies_for,
         )
-        self.web = WebServer(config["web.listen_address"], site)
+        self.web = listening(config, site)
+        self._web_config_was_right = self.web.config_is_right
+        self._textfile: TextFile | None = None
+        if config["textfile.path"]:
+            inside = Exposition(lambda: self.snapshot, metrics, process=False)
+            interval = config["textfile.interval"].total_seconds()
+            self._textfile = TextFile(config["textfile.path"], interval, lambda: inside.render("")[1])
 
     def _take(self, config: Config) -> None:
         """Go by this configuration from now on; what is believed of its probes stays."""
@@ -225,6 +240,8 @@ class Monitor:
             self._state.close()
         if self._history is not None:
             self._history.close()
+        if self._textfile is not None:
+            self._textfile.close()
         self.web.close()
         self._selector.close()
 
@@ -241,6 +258,10 @@ class Monitor:
         if (sample := self._sampler.sample_if_due(now)) is not None:
             self._note_load(sample)
         self._recall()
+        if self._textfile is not None:
+            self._textfile.offer(self.snapshot.verdict, now)
+        if self.web.config_is_right != self._web_config_was_right:
+            self._publish()
         if service.watchdog_seconds() is not None:
             service.notify("WATCHDOG=1")
         if self._reload_wanted:
@@ -609,6 +630,7 @@ class Monitor:
     def _publish(self) -> None:
         before = self.snapshot
         self._counters["log_records_dropped"] = float(service.dropped_records())
+        self._note_web_config()
         if self._state is not None:
             self._counters["state_writes_failed"] = float(self._state.failures)
         if self._history is not None:
@@ -643,6 +665,11 @@ class Monitor:
                 fields["MESSAGE_ID"] = service.MESSAGE_PROBLEM_CLEAR
                 LOG.info("%s is over", belief.problem.code, extra=fields)
         self._keep()
+
+    def _note_web_config(self) -> None:
+        self._web_config_was_right = right = self.web.config_is_right
+        if right is not None:
+            self._counters["web_config_last_reload_successful"] = float(right)
 
     def _to_keep(self) -> Kept:
         memory = {name: dict(self._memory[name]) for name in _OUTLIVES if name in self._memory}
@@ -699,7 +726,7 @@ class Monitor:
             LOG.error("the configuration is refused and the old one kept:\n%s", error, extra=extra)
         else:
             self._counters["config_last_reload_successful"] = 1.0
-            for name in ("web.listen_address", "state.directory", "history.keep", "history.limit"):
+            for name in _AT_START:
                 if config[name] != self._config[name]:
                     LOG.warning("%s is taken over at the next start only", name)
             for exchange in self._asked:

@@ -17,12 +17,13 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from backupready import __version__, report
-from backupready.fixes import Attempt, Fixes, Result
 from backupready.mind.loads import SLOT, Loads
 from backupready.mind.style import MARKS, STYLE
 from backupready.model import (
+    Attempt,
     Effect,
     Evidence,
+    Fixes,
     Happened,
     Outlook,
     Phase,
@@ -31,6 +32,7 @@ from backupready.model import (
     Problem,
     Reason,
     Remedy,
+    Result,
     Run,
     Scalar,
     Snapshot,
@@ -224,19 +226,19 @@ def _percent(value: float) -> str:
 # -------------------------------------------------------------------------------------------------- status page
 
 
-def status(snapshot: Snapshot, past: Past, fixes: Fixes | None = None) -> bytes:
-    """The page of everything that is known. `fixes` is what was done about it, None where nobody may do anything."""
+def status(snapshot: Snapshot, past: Past) -> bytes:
+    """The page of everything that is known."""
     outlook = snapshot.outlook
     clock = _Clock(_zone(outlook, past), outlook.at if outlook is not None else snapshot.checked_at)
     parts: list[Content] = [
         _top(snapshot, clock),
-        _e("main", _verdict(snapshot, clock), _sections(snapshot, past, fixes, clock)),
+        _e("main", _verdict(snapshot, clock), _sections(snapshot, past, clock)),
     ]
     name = snapshot.machine.get("name", "")
     return _page(f"{name}: {snapshot.verdict.value}", report.headline(snapshot), parts, _foot(""))
 
 
-def _sections(snapshot: Snapshot, past: Past, fixes: Fixes | None, clock: _Clock) -> Iterator[Content]:
+def _sections(snapshot: Snapshot, past: Past, clock: _Clock) -> Iterator[Content]:
     if snapshot.reasons:
         yield _section("reasons", "Why" if not snapshot.void else "Seen", _reasons(snapshot.reasons, clock))
     if not snapshot.void:
@@ -246,8 +248,8 @@ def _sections(snapshot: Snapshot, past: Past, fixes: Fixes | None, clock: _Clock
         yield _section("backups", "Last backups", _backups(past.runs, snapshot.outlook, clock))
         if snapshot.outlook is not None and (snapshot.outlook.predictions or snapshot.outlook.scores):
             yield _section("predictions", "Predictions", _predictions(snapshot, snapshot.outlook, clock))
-    if fixes is not None:
-        yield _section("fixes", "Last fixes", _fixes(fixes, snapshot, clock))
+    if snapshot.fixes is not None:
+        yield _section("fixes", "Last fixes", _fixes(snapshot.fixes, snapshot, clock))
     if snapshot.notices:
         summary = f"Worth knowing: {_number(len(snapshot.notices), 'more thing')}"
         yield _more("notices", summary, _reasons(snapshot.notices, clock))

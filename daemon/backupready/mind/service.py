@@ -122,6 +122,7 @@ MESSAGES: tuple[Message, ...] = (
 
 _HIERARCHIES = ("/sys/fs/cgroup/systemd", "/sys/fs/cgroup")  # of control groups: the named one of old, the unified one
 _LOOKS = "/system.slice/system-backupready\\x2dlook.slice"  # where the instances of a template go by default
+_FIRST_SOCKET = 3  # SD_LISTEN_FDS_START
 _LOG_QUEUE = 1000  # records
 _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 
@@ -159,6 +160,22 @@ def watchdog_seconds() -> float | None:
 def reloading() -> str:
     """The state that announces a reload; the clock is what newer service managers ask for with it."""
     return f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}"
+
+
+def inherited_sockets() -> list[socket.socket]:
+    """The listening stream sockets that the service manager has handed to this process; it does so once."""
+    count = os.environ.get("LISTEN_FDS", "")
+    ours = os.environ.pop("LISTEN_PID", "") == str(os.getpid()) and count.isdigit()
+    for name in ("LISTEN_FDS", "LISTEN_FDNAMES"):
+        os.environ.pop(name, None)
+    found = []
+    for number in range(_FIRST_SOCKET, _FIRST_SOCKET + int(count)) if ours else ():
+        os.set_inheritable(number, False)
+        handed = socket.socket(fileno=number)
+        if handed.type == socket.SOCK_STREAM and handed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            handed.setblocking(True)
+            found.append(handed)
+    return found
 
 
 class _PriorityFormatter(logging.Formatter):

@@ -1,11 +1,15 @@
 """Who serves strangers? A small threaded HTTP server: GET and HEAD only, with time-outs and a cap on connections.
 
-It reads the newest snapshot and nothing else, so that it answers whatever the machine's disks are doing.
+It reads the newest snapshot and nothing else, so that it answers whatever the machine's disks are doing. Where a file
+of exporter-toolkit's format is set, it speaks TLS and asks who comes; the handshake and slow passwords are each
+connection's own thread's.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import errno
 import json
 import socket
 import socketserver
@@ -14,19 +18,23 @@ import threading
 import time
 from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 from typing import Callable
 
 from backupready import __version__, report
-from backupready.mind import page
+from backupready.config import Config, ConfigError, Mistake
+from backupready.mind import page, service
 from backupready.mind.metrics import Exposition
 from backupready.mind.page import Past
 from backupready.mind.service import LOG
 from backupready.mind.style import POLICY
+from backupready.mind.webconfig import Passwords, WatchedFile, WebConfig, credentials_directory
 from backupready.model import Problem, Remedy, Snapshot
 
 _REQUEST_TIMEOUT = 5.0  # s for every read and write; a silent client goes after that
 _CONNECTION_LIMIT = 15.0  # s for a whole connection, however slowly it drips
 _MOST_CONNECTIONS = 32
+_TURN = 0.5  # s; how soon a listener sees that it is closed, or that a connection takes too long
 _HEALTHY_WITHIN = 60.0  # s; the loop turns at least every few seconds
 
 
@@ -78,6 +86,15 @@ class Site:
 
 _HTML = "text/html; charset=utf-8"
 _TEXT = "text/plain; charset=utf-8"
+_FENCE = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": POLICY,
+    "Referrer-Policy": "no-referrer",
+}
+_TLS_HANDSHAKE = b"\x16"  # the first byte of every TLS client
+_NOT_TLS = (
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\nhere is TLS; ask https://\n"
+)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -87,6 +104,10 @@ class _Handler(BaseHTTPRequestHandler):
     sys_version = ""
     protocol_version = "HTTP/1.1"
 
+    def __init__(self, request: socket.socket, client_address: object, server: _Server, config: WebConfig) -> None:
+        self._config = config
+        super().__init__(request, client_address, server)
+
     def do_GET(self) -> None:  # noqa: N802 - the name is the library's
         self._answer(with_body=True)
 
@@ -94,19 +115,45 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(with_body=False)
 
     def _answer(self, with_body: bool) -> None:
-        path = self.path.split("?", 1)[0]
-        status, content_type, body = self.server.site.answer(path, self.headers.get("Accept") or "")
+        extra: dict[str, str] = {}
+        right = self._is_user() if self._config.users else True
+        if right:
+            path = self.path.split("?", 1)[0]
+            status, content_type, body = self.server.site.answer(path, self.headers.get("Accept") or "")
+        elif right is None:
+            status, content_type, body = 503, _TEXT, b"too many passwords wait to be checked; ask again\n"
+            extra["Retry-After"] = "5"
+        else:
+            status, content_type, body = 401, _TEXT, b"a name and a password are needed\n"
+            extra["WWW-Authenticate"] = 'Basic realm="backupready", charset="UTF-8"'
         self.send_response(status)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
-        self.send_header("X-Content-Type-Options", "nosniff")
-        self.send_header("Content-Security-Policy", POLICY)
-        self.send_header("Referrer-Policy", "no-referrer")
         self.send_header("Cache-Control", "no-store")
         self.send_header("Connection", "close")
+        for name, value in extra.items():
+            self.send_header(name, value)
         self.end_headers()
         if with_body:
             self.wfile.write(body)
+
+    def _is_user(self) -> bool | None:
+        """None where it cannot be told for now."""
+        scheme, _, encoded = (self.headers.get("Authorization") or "").partition(" ")
+        if scheme.lower() != "basic":
+            return False
+        try:
+            name, _, password = base64.b64decode(encoded.strip(), validate=True).partition(b":")
+            return self.server.passwords.right(self._config.users, name.decode(), password)
+        except ValueError:
+            return False
+
+    def end_headers(self) -> None:
+        """Every answer is fenced, the library's own too."""
+        for name, value in {**_FENCE, **self._config.headers}.items():
+            if value:
+                self.send_header(name, value)
+        super().end_headers()
 
     def log_message(self, format: str, *args: object) -> None:
         """Scrapes are not news."""
@@ -117,12 +164,24 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, address: tuple[str, int], site: Site) -> None:
-        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    def __init__(
+        self, where: tuple[str, int] | socket.socket, site: Site, file: WatchedFile | None, passwords: Passwords
+    ) -> None:
         self.site = site
-        self._open: dict[socket.socket, float] = {}
+        self.passwords = passwords
+        self._file = file
+        self._open: dict[int, tuple[socket.socket, float]] = {}  # by thread: its connection, and since when
         self._places = threading.BoundedSemaphore(_MOST_CONNECTIONS)
-        super().__init__(address, _Handler)
+        if isinstance(where, socket.socket):
+            super().__init__(("", 0), _Handler, bind_and_activate=False)  # type: ignore[arg-type]
+            self.socket.close()
+            self.socket = where
+            self.server_address = where.getsockname()
+        else:
+            if where[0] == "::" and not _has_ipv6():
+                where = ("0.0.0.0", where[1])
+            self.address_family = socket.AF_INET6 if ":" in where[0] else socket.AF_INET
+            super().__init__(where, _Handler)  # type: ignore[arg-type]
 
     def server_bind(self) -> None:
         if self.address_family == socket.AF_INET6 and self.server_address[0] == "::":
@@ -140,12 +199,34 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
             raise
 
     def process_request_thread(self, request: socket.socket, client_address: object) -> None:  # type: ignore[override]
-        self._open[request] = time.monotonic()
+        thread = threading.get_ident()
+        self._open[thread] = request, time.monotonic()
         try:
             super().process_request_thread(request, client_address)
         finally:
-            del self._open[request]
+            del self._open[thread]
             self._places.release()
+
+    def finish_request(self, request: socket.socket, client_address: object) -> None:  # type: ignore[override]
+        config = self._file.newest() if self._file is not None else WebConfig()
+        if config.tls is None:
+            _Handler(request, client_address, self, config)
+            return
+        request.settimeout(_Handler.timeout)
+        first = request.recv(1, socket.MSG_PEEK)
+        if first != _TLS_HANDSHAKE:
+            if first:
+                request.sendall(_NOT_TLS)
+            return
+        with config.tls.wrap_socket(request, server_side=True, do_handshake_on_connect=False) as secured:
+            thread = threading.get_ident()
+            self._open[thread] = secured, self._open[thread][1]
+            secured.do_handshake()
+            if config.admits(secured.getpeercert()):
+                _Handler(secured, client_address, self, config)
+                secured.settimeout(0)
+                with contextlib.suppress(OSError, ValueError):
+                    secured.unwrap()  # says that this is the end, and waits for no answer
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that goes away is not news; anything else is a defect of ours."""
@@ -154,40 +235,70 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
             LOG.error("a page broke", exc_info=error)
 
     def service_actions(self) -> None:
-        """End connections that take too long; the library calls this twice a second."""
+        """End connections that take too long; the library calls this at every turn."""
         oldest = time.monotonic() - _CONNECTION_LIMIT
-        for connection, since in list(self._open.items()):
+        for connection, since in list(self._open.values()):
             if since < oldest:
                 with contextlib.suppress(OSError):
-                    connection.shutdown(socket.SHUT_RDWR)
+                    # Not a TLS connection's own, which would go on in the clear.
+                    socket.socket.shutdown(connection, socket.SHUT_RDWR)
+
+
+def _has_ipv6() -> bool:
+    """Whether the kernel has it at all; hardened machines often do not."""
+    try:
+        with socket.socket(socket.AF_INET6):
+            return True
+    except OSError as error:
+        return error.errno != errno.EAFNOSUPPORT
 
 
 class WebServer:
-    """Listens on every address; each listener has a thread of its own. Raises OSError where it cannot listen."""
+    """Listens on every address, and on sockets that others have made; each has a thread of its own. `file` says how it
+    is guarded. Raises OSError where it cannot listen."""
 
-    def __init__(self, addresses: tuple[tuple[str, int], ...], site: Site) -> None:
+    def __init__(
+        self,
+        addresses: tuple[tuple[str, int], ...],
+        site: Site,
+        inherited: Sequence[socket.socket] = (),
+        file: WatchedFile | None = None,
+    ) -> None:
+        self._file = file
         self._servers: list[_Server] = []
         self._threads: list[threading.Thread] = []
+        passwords = Passwords()
         try:
             for address in addresses:
-                self._servers.append(_Server(address, site))
+                self._servers.append(_Server(address, site, file, passwords))
         except OSError as error:
             self.close()
             host, port = address
-            raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror}") from None
+            raise OSError(error.errno, f"cannot listen on {_joined(host, port)}: {error.strerror}") from None
+        self._servers += [_Server(one, site, file, passwords) for one in inherited]
         for server in self._servers:
-            thread = threading.Thread(target=server.serve_forever, args=(0.5,), daemon=True)
+            thread = threading.Thread(target=server.serve_forever, args=(_TURN,), daemon=True)
             thread.start()
             self._threads.append(thread)
 
     @property
     def addresses(self) -> list[str]:
-        """Where it listens, with the real port where 0 was asked for."""
+        """Where it listens, with the real port where 0 was asked for; a unix socket by its path."""
         found = []
         for server in self._servers:
-            host, port = server.server_address[:2]
-            found.append(f"[{host!s}]:{port}" if ":" in str(host) else f"{host!s}:{port}")
+            where = server.server_address
+            found.append(_joined(*where[:2]) if isinstance(where, tuple) else f"unix:{where!s}")
         return found
+
+    @property
+    def scheme(self) -> str:
+        """http or https, as it is now."""
+        return "https" if self._file is not None and self._file.newest().tls is not None else "http"
+
+    @property
+    def config_is_right(self) -> bool | None:
+        """Whether the newest reading of the file that guards it could be used; None where there is none."""
+        return None if self._file is None else self._file.successful
 
     def close(self) -> None:
         """Stop listening."""
@@ -197,3 +308,27 @@ class WebServer:
         for server in self._servers:
             with contextlib.suppress(OSError):
                 server.server_close()
+
+
+def _joined(host: object, port: object) -> str:
+    return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
+
+
+def listening(config: Config, site: Site) -> WebServer:
+    """The server that the settings ask for. The default address is left where something else is asked for: sockets of
+    the service manager, or the text file. Raises ConfigError, and OSError where it cannot listen."""
+    inherited: list[socket.socket] = []
+    if config["web.systemd_socket"]:
+        inherited = service.inherited_sockets()
+        if not inherited:
+            origin = config.values["web.systemd_socket"].origin
+            what = "web.systemd_socket: the service manager has handed over no socket that listens"
+            raise ConfigError([Mistake(origin, 0, what, "is there a socket unit with Service=backupready.service?")])
+    is_default = config.values["web.listen_address"].origin == "default"
+    addresses = config["web.listen_address"]
+    if is_default and (inherited or config["textfile.path"]):
+        addresses = ()
+    file = None
+    if config["web.config_file"]:
+        file = WatchedFile(Path(config["web.config_file"]), credentials_directory())
+    return WebServer(addresses, site, inherited, file)

@@ -1,0 +1,132 @@
+"""How node_exporter gets the metrics: when the file is written, that it is whole, and that nobody waits for it."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Callable
+
+import pytest
+
+from backupready.mind.textfile import TextFile
+from backupready.model import Verdict
+
+
+class Written:
+    """A text file and how often it was rendered."""
+
+    def __init__(self, path: Path, interval: float = 60.0) -> None:
+        self.path = path
+        self.times = 0
+        self.go_on = threading.Event()
+        self.go_on.set()
+        self.file = TextFile(str(path), interval, self.render)
+
+    def render(self) -> bytes:
+        self.times += 1
+        assert self.go_on.wait(20)
+        return b"backupready_thing %d\n" % self.times
+
+    def until(self, true: Callable[[], object]) -> None:
+        deadline = time.monotonic() + 20
+        while not true():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    def has(self, text: bytes) -> bool:
+        return self.path.exists() and self.path.read_bytes() == text
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Iterator[Written]:
+    it = Written(tmp_path / "backupready.prom")
+    yield it
+    it.go_on.set()
+    it.file.close()
+
+
+def test_it_is_written_now_and_then_and_when_the_verdict_changes(written: Written) -> None:
+    """Not more often, however often it is offered."""
+    for now in (0.0, 1.0, 59.0):
+        written.file.offer(Verdict.READY, now)
+        written.until(lambda: written.has(b"backupready_thing 1\n"))
+    written.file.offer(Verdict.READY, 60.0)
+    written.until(lambda: written.has(b"backupready_thing 2\n"))
+    written.file.offer(Verdict.BLOCKED, 61.0)
+    written.until(lambda: written.has(b"backupready_thing 3\n"))
+    written.file.offer(Verdict.BLOCKED, 100.0)
+    written.file.offer(Verdict.READY, 101.0)
+    written.until(lambda: written.has(b"backupready_thing 4\n"))
+    assert written.times == 4
+
+
+def test_others_can_read_it(written: Written) -> None:
+    """Whatever our umask is; nothing else is left in the directory."""
+    before = os.umask(0o077)
+    try:
+        written.file.offer(Verdict.READY, 0.0)
+        written.until(lambda: written.has(b"backupready_thing 1\n"))
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(written.path.stat().st_mode) == 0o644
+    assert [file.name for file in written.path.parent.iterdir()] == ["backupready.prom"]
+
+
+def test_a_reader_has_the_old_file_or_the_new_one(written: Written) -> None:
+    """It is replaced, not written into."""
+    written.file.offer(Verdict.READY, 0.0)
+    written.until(lambda: written.has(b"backupready_thing 1\n"))
+    with written.path.open("rb") as reader:
+        written.file.offer(Verdict.BLOCKED, 1.0)
+        written.until(lambda: written.has(b"backupready_thing 2\n"))
+        assert reader.read() == b"backupready_thing 1\n"
+
+
+def test_nobody_waits_for_a_frozen_disk(written: Written) -> None:
+    """What is offered meanwhile is written as one after the thaw, as it is then."""
+    written.go_on.clear()
+    written.file.offer(Verdict.READY, 0.0)
+    written.until(lambda: written.times)
+    for now in range(1, 50):
+        written.file.offer(Verdict.BLOCKED if now % 2 else Verdict.READY, float(now))
+    assert not written.path.exists()
+    written.go_on.set()
+    written.until(lambda: written.has(b"backupready_thing 2\n"))
+
+
+def test_a_directory_that_is_missing_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """And when it is there, the file is written."""
+    it = Written(tmp_path / "later/backupready.prom", interval=1.0)
+    for now in range(3):
+        it.file.offer(Verdict.READY, float(now))
+        it.until(lambda: it.file.failures == now + 1)  # noqa: B023 - it is called at once
+    (message,) = (record.getMessage() for record in caplog.records)
+    assert message.startswith(f"cannot write {it.path}: No such file or directory")
+    it.path.parent.mkdir()
+    it.file.offer(Verdict.READY, 9.0)
+    it.until(it.path.exists)
+    it.file.close()
+
+
+def test_a_link_that_lies_in_wait_is_not_followed(tmp_path: Path) -> None:
+    """The directory may be others' too."""
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    (tmp_path / ".backupready.prom.new").symlink_to(victim)
+    it = Written(tmp_path / "backupready.prom")
+    it.file.offer(Verdict.READY, 0.0)
+    it.until(lambda: it.file.failures)
+    it.file.close()
+    assert victim.read_text() == "mine"
+
+
+def test_what_it_said_ends_with_the_daemon(written: Written) -> None:
+    """A verdict that nobody looks after is none."""
+    written.file.offer(Verdict.READY, 0.0)
+    written.until(lambda: written.has(b"backupready_thing 1\n"))
+    written.file.close()
+    assert list(written.path.parent.iterdir()) == []
