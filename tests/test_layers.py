@@ -72,7 +72,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "probes/__init__.py": {"model"},
     "probes/": {"model", "waagent", "vmsnapshot", "mountinfo", "netfilter", "forecast", "window"},
     "eyes/": {"config", "model", "wire", "observe", "eyes"},
-    "mind/": {"config", "model", "wire", "report", "observe", "window", "learn", "mind"},
+    "mind/": {"config", "model", "wire", "report", "observe", "window", "learn", "fixes", "mind"},
     "hands/": {"config", "model", "wire", "waagent", "vmsnapshot", "mountinfo", "observe", "fixes", "hands"},
 }
 MAY_IMPORT_ANYTHING = {"cli.py", "demo.py", *(path for path in FILES if path.startswith("catalogue/"))}

@@ -506,6 +506,38 @@ def test_a_problem_is_explained_in_full() -> None:
     assert "Explains" not in plain
 
 
+def test_a_problems_article_has_what_a_runbook_has() -> None:
+    """Meaning, impact, diagnosis, mitigation and source, in this order; what there is not is left out."""
+    whole = problem(
+        "A_B", Effect.BLOCKS, milder=(Effect.RISKS,), sightings=2, patience="it blinks", explains=("C_D", "E_F")
+    )
+    mends = remedy("mend-thing", worst_case=timedelta(minutes=6))
+    assert report.article(whole, [mends]) == (
+        ("Meaning", ("meaning of A_B", "It is believed after 2 looks in a row: it blinks.")),
+        (
+            "Impact",
+            (
+                "The next backup will fail. In milder cases: the next backup may fail.",
+                "These may be no more than its consequences: `C_D`, `E_F`.",
+            ),
+        ),
+        ("Diagnosis", ("diagnosis of A_B",)),
+        (
+            "Mitigation",
+            (
+                "fix of A_B",
+                "Where it is allowed, backupready may do it:",
+                ("`mend-thing`: title of mend-thing; 6 min at most (<https://example/mend-thing>)",),
+            ),
+        ),
+        ("Source", ("<source of A_B>",)),
+    )
+    plain = dict(report.article(problem("A_B", Effect.NOTICE), []))
+    assert plain["Meaning"] == ("meaning of A_B",)
+    assert plain["Mitigation"] == ("fix of A_B",)
+    assert plain["Impact"] == ("Nothing happens to the next backup.",)
+
+
 def test_a_remedy_is_explained() -> None:
     """What it does and is for, how long it takes, how often it may be tried, and its source."""
     told = report.explain_remedy(remedy("mend-thing", problems=("A_B", "C_D"), attempts=2, cooldown=timedelta(hours=1)))

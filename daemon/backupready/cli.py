@@ -25,7 +25,7 @@ from backupready.config import Config, ConfigError
 from backupready.mind.calendar import Calendar, is_running, local_zone
 from backupready.mind.judge import Judge
 from backupready.mind.loads import Loads
-from backupready.model import Access, Looked, Probe, ProbeState, Snapshot, Verdict
+from backupready.model import Access, Looked, Probe, ProbeState, Remedy, Snapshot, Verdict
 from backupready.observe import observe
 
 if TYPE_CHECKING:
@@ -153,6 +153,7 @@ def _run(options: argparse.Namespace) -> int:
             look_command(),
             StateFile(settings["state.directory"]),
             History(settings["state.directory"], settings["history.keep"], settings["history.limit"]),
+            _remedies_for,
         )
     except OSError as error:
         print(f"backupready: {error.strerror or error}", file=sys.stderr)
@@ -163,6 +164,13 @@ def _run(options: argparse.Namespace) -> int:
         return monitor.run()
     finally:
         listener.stop()
+
+
+def _remedies_for(code: str) -> tuple[Remedy, ...]:
+    """Loaded when somebody reads about a problem, so that the daemon does without them until then."""
+    from backupready import remedies
+
+    return remedies.remedies_for(code)
 
 
 def _run_options(options: argparse.Namespace) -> dict[str, str]:

@@ -9,7 +9,7 @@ import textwrap
 import zoneinfo
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, Union
 
 from backupready.model import (
     BeliefState,
@@ -32,6 +32,8 @@ from backupready.vmsnapshot import CODES, CODES_SOURCE, PORTAL_SOURCE, Code, Por
 SCHEMA = 1
 _WIDTH = 110  # columns
 Document = Mapping[str, Any]
+# Of an article: a paragraph, or the points of a list. Both may hold `code` and <https://addresses>.
+Block = Union[str, tuple[str, ...]]
 
 _PREDICATES = {
     Verdict.READY: "should succeed",
@@ -133,11 +135,16 @@ def _window(window: Window, at: float) -> dict[str, Any]:
 
 def local(moment: float, zone: str, at: float) -> str:
     """A moment by the clock of a time zone, such as `Mon 22:00 CET`; with its date where it is not within six days."""
+    return clock(moment, zone).strftime("%a %H:%M %Z" if abs(moment - at) < 6 * 86400 else "%a %d %b %Y %H:%M %Z")
+
+
+def clock(moment: float, zone: str) -> datetime:
+    """What the clock of a time zone shows, UTC's where there is no such zone. Raises ValueError, OverflowError or
+    OSError for a moment that no date has."""
     try:
-        told = datetime.fromtimestamp(moment, zoneinfo.ZoneInfo(zone))
+        return datetime.fromtimestamp(moment, zoneinfo.ZoneInfo(zone))
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        told = datetime.fromtimestamp(moment, timezone.utc)
-    return told.strftime("%a %H:%M %Z" if abs(moment - at) < 6 * 86400 else "%a %d %b %Y %H:%M %Z")
+        return datetime.fromtimestamp(moment, timezone.utc)
 
 
 def span(seconds: float) -> str:
@@ -207,6 +214,13 @@ def _headline(told_of: Document) -> str:
     return " · ".join(words)
 
 
+def sentence(snapshot: Snapshot) -> str:
+    """What the verdict says of which backup; that the question does not arise, where it does not."""
+    if snapshot.void:
+        return snapshot.reasons[0].problem.title
+    return _sentence(snapshot.verdict, _outlook(snapshot.outlook))
+
+
 def _sentence(verdict: Verdict, window: Document | None) -> str:
     """What the verdict says of which backup."""
     coming = (window or {}).get("next")
@@ -265,11 +279,11 @@ def prediction_line(prediction: Prediction) -> str:
 
 def _prediction_line(told_of: Document) -> str:
     reasons = f" ({', '.join(told_of['reasons'])})" if told_of["reasons"] else ""
-    happened = f"it {_HAPPENED[Happened(told_of['happened'])]}" if told_of["happened"] else "not known yet"
+    happened = f"it {HAPPENED[Happened(told_of['happened'])]}" if told_of["happened"] else "not known yet"
     return f"Window of {told_of['window']}: predicted {told_of['predicted'].replace('_', ' ')}{reasons}; {happened}"
 
 
-_HAPPENED = {
+HAPPENED = {
     Happened.SUCCEEDED: "succeeded",
     Happened.CRASH_CONSISTENT: "succeeded, but only crash-consistent",
     Happened.FAILED: "failed",
@@ -295,10 +309,7 @@ def nagios(snapshot: Snapshot) -> str:
     """One line in the Nagios plugins' manner, without the separator that they reserve."""
     words = ("OK", "WARNING", "CRITICAL", "UNKNOWN")[snapshot.verdict.exit_code]
     codes = ", ".join(f"{r.problem.code}{f'({r.key})' if r.key else ''}" for r in snapshot.reasons)
-    sentence = (
-        snapshot.reasons[0].problem.title if snapshot.void else _sentence(snapshot.verdict, _outlook(snapshot.outlook))
-    )
-    return f"BACKUPREADY {words} - {sentence}{f': {codes}' if codes else ''}".replace("|", "/")
+    return f"BACKUPREADY {words} - {sentence(snapshot)}{f': {codes}' if codes else ''}".replace("|", "/")
 
 
 def text(snapshot: Snapshot) -> str:
@@ -329,7 +340,7 @@ def told(told_of: Document) -> str:
     return "\n".join(lines)
 
 
-_EFFECTS = {
+EFFECTS = {
     Effect.VOIDS: "nothing is judged",
     Effect.BLOCKS: "the backup will fail",
     Effect.DEGRADES: "late or only crash-consistent",
@@ -340,7 +351,7 @@ _EFFECTS = {
 
 def _reason_lines(reason: Document) -> list[str]:
     key = f" ({reason['key']})" if reason["key"] else ""
-    lines = [f"{reason['problem']}{key}: {reason['title']} [{_EFFECTS[Effect(reason['effect'])]}]"]
+    lines = [f"{reason['problem']}{key}: {reason['title']} [{EFFECTS[Effect(reason['effect'])]}]"]
     seen = evidence_line(reason["evidence"])
     if seen:
         lines += _wrapped(f"seen: {seen}")
@@ -378,6 +389,45 @@ def explain(problem: Problem, remedies: Iterable[Remedy]) -> str:
     return _told(parts)
 
 
+def article(problem: Problem, remedies: Iterable[Remedy]) -> tuple[tuple[str, tuple[Block, ...]], ...]:
+    """The runbook's page of a problem: each heading with what stands below it. `remedies` are those for this problem,
+    gentlest first."""
+    believed = f"It is believed after {problem.sightings} looks in a row: {problem.patience}."
+    may_do = tuple(in_runbook(remedy) for remedy in remedies)
+    by_itself: tuple[Block, ...] = ("Where it is allowed, backupready may do it:", may_do) if may_do else ()
+    return (
+        ("Meaning", (problem.meaning, *([believed] if problem.sightings > 1 else []))),
+        ("Impact", tuple(_impact(problem))),
+        ("Diagnosis", (problem.diagnosis,)),
+        ("Mitigation", (problem.fix, *by_itself)),
+        ("Source", (f"<{problem.source}>",)),
+    )
+
+
+_IMPACTS = {
+    Effect.VOIDS: "nothing is judged here",
+    Effect.BLOCKS: "the next backup will fail",
+    Effect.DEGRADES: "the next backup will only be crash-consistent, or late",
+    Effect.RISKS: "the next backup may fail",
+    Effect.NOTICE: "nothing happens to the next backup",
+}
+
+
+def _impact(problem: Problem) -> Iterator[str]:
+    """The gravest first, and what else follows."""
+    milder = " or ".join(_IMPACTS[effect] for effect in problem.milder)
+    yield f"{_IMPACTS[problem.effect].capitalize()}." + (f" In milder cases: {milder}." if milder else "")
+    if problem.explains:
+        yield f"These may be no more than its consequences: {', '.join(f'`{code}`' for code in problem.explains)}."
+
+
+def in_runbook(remedy: Remedy) -> str:
+    """A remedy as a point of a list."""
+    name, _, words = in_words(remedy).partition(": ")
+    rest, _, source = words.rpartition("; ")
+    return f"`{name}`: {rest} (<{source}>)"
+
+
 def in_words(remedy: Remedy) -> str:
     """What a remedy does, how long it takes at worst, and where that is documented."""
     seconds = remedy.worst_case.total_seconds()
@@ -400,6 +450,11 @@ def explain_remedy(remedy: Remedy) -> str:
         ("Source", remedy.source),
     ]
     return _told(parts)
+
+
+def code_name(number: int) -> str:
+    """What the extension calls a code of its own, empty where it has none such."""
+    return CODES[number].name if number in CODES else ""
 
 
 def explain_code(code: Code, known: Mapping[str, Problem]) -> str:

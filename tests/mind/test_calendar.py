@@ -723,6 +723,18 @@ def test_of_the_loads_those_in_past_windows_are_handed_on() -> None:
     assert calendar.outlook(START).passed == ()
 
 
+def test_the_newest_backups_and_the_windows_of_the_last_day() -> None:
+    """Oldest first, at most so many; windows of which a part lies in it, also the one that is open."""
+    calendar = Calendar(configured("daily at 22:00"))
+    runs = [run(START - n * DAY) for n in range(5, 0, -1)]
+    calendar.read(runs)
+    newest, windows = calendar.recent(START + HOUR, DAY, 3)
+    assert newest == tuple(runs[-3:])
+    assert [window.start for window in windows] == [START - DAY, START]
+    assert [window.start for window in calendar.recent(START + 4 * HOUR, DAY, 3)[1]] == [START]
+    assert Calendar(configured("")).recent(START, DAY, 3) == ((), ())
+
+
 def test_where_the_record_is_gone_no_backup_is_awaited() -> None:
     """What there once was is not told of an extension that is gone."""
     calendar = Calendar(configured())

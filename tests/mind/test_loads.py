@@ -191,6 +191,21 @@ def test_the_log_gives_what_overlaps() -> None:
     assert log.overlapping(-1e10, -1e9) == ()
 
 
+def test_what_is_given_from_a_moment_on_does_not_change_any_more() -> None:
+    """A log of its own, for another thread to read."""
+    log = Loads()
+    for slot in range(10, 15):
+        log.add(made(slot))
+    part = log.since(12 * SLOT)
+    later = log.since(12 * SLOT + 1)
+    log.add(made(12, 0.9))
+    log.add(made(15))
+    assert tuple(part) == (made(12), made(13), made(14))
+    assert tuple(later) == (made(13), made(14))
+    assert tuple(log.since(16 * SLOT)) == ()
+    assert len(log.since(-1e10)) == 6
+
+
 def test_of_the_same_five_minutes_the_newest_counts() -> None:
     """As after a clock that was set back."""
     log = Loads()

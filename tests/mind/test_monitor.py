@@ -13,9 +13,10 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 import zoneinfo
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from backupready.demo import EmulatedGuest
 from backupready.mind import sampler, service
 from backupready.mind.history import History, Recalled
 from backupready.mind.judge import Kept, KeptClocks
+from backupready.mind.loads import SLOT
 from backupready.mind.metrics import Exposition
 from backupready.mind.monitor import Monitor, boot, jitter, look_command
 from backupready.model import (
@@ -38,6 +40,7 @@ from backupready.model import (
     Effect,
     Finding,
     Happened,
+    Load,
     Machine,
     Observation,
     Phase,
@@ -583,8 +586,6 @@ def test_the_service_manager_is_told(tmp_path: Path) -> None:
 
 def test_a_scrape_is_answered_while_a_look_hangs(mind: Callable[..., Mind]) -> None:
     """The web server does not wait for the loop, nor the loop for a look."""
-    import urllib.request
-
     it = mind(HANGS, "deadline = 3s\n")
     turning = threading.Event()
 
@@ -684,6 +685,38 @@ def looks(it: Mind) -> float:
 def looks_again(it: Mind) -> None:
     before = looks(it)
     it.until(lambda: looks(it) > before)
+
+
+def test_every_alert_about_a_problem_finds_its_page(mind: Callable[..., Mind]) -> None:
+    """Those of all probes, also of one that is switched off, and the one that the hands raise."""
+    it = mind(EXITS, "[wire]\nenabled = no\n")
+    for code in ("WIRE_SERVER_UNREACHABLE", "FIX_LIMIT_REACHED"):
+        with urllib.request.urlopen(f"http://{it.monitor.web.addresses[0]}/problems/{code}", timeout=20) as answer:
+            assert code.encode() in answer.read()
+
+
+def test_what_the_page_draws_is_published_by_one_assignment(windowed: Windowed) -> None:
+    """The newest backups, the windows and the loads of the last day, also those that another run of the program kept;
+    as long as there is nothing new in it, it is the same object."""
+    now = time.time()
+    kept = Load(now // SLOT * SLOT - 3600, 0.5, 0.25)
+    windowed.history.note_load(kept)
+    windowed.history.note_load(replace(kept, start=kept.start - 2 * 86400))
+    windowed.kept()
+    done = Run(now - 3000, 1, Happened.SUCCEEDED, now - 3300, "host")
+    windowed.has_on_record(done)
+    it = windowed.starts(-1.0, OFTEN)
+    try:
+        it.until(lambda: it.monitor.past.runs == (done,) and len(it.monitor.past.loads) == 1)
+        past = it.monitor.past
+        assert tuple(past.loads) == (kept,)
+        assert past.windows[-1].start == pytest.approx(now - 3600, abs=60)
+        looks_again(it)
+        assert it.monitor.past is past
+        with urllib.request.urlopen(f"http://{it.monitor.web.addresses[0]}/", timeout=20) as answer:
+            assert b"snapshot by the host" in answer.read()
+    finally:
+        it.monitor.close()
 
 
 def test_before_a_window_the_looks_follow_each_other_closely(windowed: Windowed) -> None:

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import contextlib
-import html
 import http.client
 import json
+import re
 import socket
 import threading
 import time
+import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import pytest
 
 from backupready import probes, report
-from backupready.mind import web
+from backupready.mind import page, web
 from backupready.mind.metrics import Exposition
+from backupready.mind.page import Past
+from backupready.mind.style import POLICY
 from backupready.mind.web import Site, WebServer
 from backupready.model import Finding, Snapshot
-from fake import looked, probe, problem, snapshot
+from fake import looked, probe, problem, remedy, snapshot
 
 pytestmark = pytest.mark.integration
 
 HOSTILE = "<script>alert(1)</script>\"'&"
-KNOWN = [probe("thing", [problem("BROKEN")])]
+BROKEN, MENDS = problem("BROKEN"), remedy(problems=("BROKEN",))
+KNOWN = [probe("thing", [BROKEN])]
 
 
 @dataclass
@@ -47,7 +51,14 @@ class Served:
 
 def serve(served: Served, *addresses: tuple[str, int]) -> WebServer:
     exposition = Exposition(lambda: served.newest, probes.METRICS)
-    server = WebServer(addresses or (("127.0.0.1", 0),), Site(lambda: served.newest, exposition, lambda: served.age))
+    site = Site(
+        lambda: served.newest,
+        exposition,
+        lambda: served.age,
+        known=[BROKEN],
+        remedies_for=lambda code: [MENDS] if code == "BROKEN" else [],
+    )
+    server = WebServer(addresses or (("127.0.0.1", 0),), site)
     served.port = int(server.addresses[0].rpartition(":")[2])
     return server
 
@@ -75,14 +86,31 @@ def served(listening: Served) -> Served:
 
 
 def test_the_status_page_is_a_page(served: Served) -> None:
-    """It holds the whole report, and nothing of the machine's own words as markup."""
+    """Of the newest snapshot, and nothing of the machine's own words as markup."""
     status, headers, body = served.ask("/")
     assert (status, headers["content-type"]) == (200, "text/html; charset=utf-8")
-    page = body.decode()
-    assert html.escape(report.text(served.newest)) in page
-    assert "<script" not in page
-    assert page.count("&lt;script&gt;") == 2  # in the title, and in the evidence
-    assert "<title>&lt;script&gt;alert(1)&lt;/script&gt;&quot;&#x27;&amp;: blocked</title>" in page
+    assert body == page.status(served.newest, Past())
+    assert b"<script" not in body
+    assert body.count(b"&lt;script&gt;") == 3  # in the title, as the machine's name, and in the evidence
+
+
+def test_the_runbook_is_served(served: Served) -> None:
+    """The list, and a page for each problem with what may be done about it."""
+    status, headers, body = served.ask("/problems/")
+    assert (status, headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert body == page.problems([BROKEN])
+    status, headers, body = served.ask("/problems/BROKEN")
+    assert (status, headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert body == page.problem(BROKEN, [MENDS])
+
+
+@pytest.mark.parametrize("path", ["/", "/problems/", "/problems/BROKEN"])
+def test_every_link_leads_somewhere(served: Served, path: str) -> None:
+    """From where it stands, to a page that is served."""
+    links = set(re.findall(r'href="([^"]+)"', served.ask(path)[2].decode()))
+    ours = {link for link in links if "://" not in link}
+    assert ours
+    assert {link for link in ours if served.ask(urllib.parse.urljoin(path, link))[0] != 200} == set()
 
 
 def test_the_status_as_json(served: Served) -> None:
@@ -113,12 +141,28 @@ def test_a_query_does_not_matter(served: Served) -> None:
     assert served.ask("/-/healthy?x=/../..")[0] == 200
 
 
-@pytest.mark.parametrize("path", ["/nothing", "/metrics/", "/../etc/passwd", "/%2e%2e/", "/-/", "/api/v1", "*"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/nothing",
+        "/metrics/",
+        "/../etc/passwd",
+        "/%2e%2e/",
+        "/-/",
+        "/api/v1",
+        "*",
+        "/problems",
+        "/problems/broken",
+        "/problems/BROKEN/",
+        "/problems/NO_SUCH_THING",
+        "/problems/<b>",
+    ],
+)
 def test_there_is_no_other_page(served: Served, path: str) -> None:
     """404, with the pages that there are, and nothing of the request in it."""
     status, headers, body = served.ask(path)
     assert (status, headers["content-type"]) == (404, "text/plain; charset=utf-8")
-    assert body == b"there is no such page; try / /metrics /api/v1/status /-/healthy /-/ready\n"
+    assert body == b"there is no such page; try / /metrics /api/v1/status /problems/ /-/healthy /-/ready\n"
 
 
 @pytest.mark.parametrize("path", ["/", "/metrics", "/api/v1/status", "/-/healthy", "/-/ready", "/nothing"])
@@ -148,8 +192,8 @@ def test_every_answer_is_fenced(served: Served, path: str) -> None:
     """No sniffing, no script, no store, one answer for each connection, and no word of the Python version."""
     _, headers, _ = served.ask(path)
     assert headers["x-content-type-options"] == "nosniff"
-    assert headers["content-security-policy"].startswith("default-src 'none'")
-    assert "script" not in headers["content-security-policy"]
+    assert headers["content-security-policy"] == POLICY
+    assert headers["referrer-policy"] == "no-referrer"
     assert headers["cache-control"] == "no-store"
     assert headers["connection"] == "close"
     assert headers["server"].strip().startswith("backupready/")

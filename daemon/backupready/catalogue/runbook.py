@@ -10,39 +10,26 @@ from backupready import probes, remedies, report
 from backupready.catalogue import alerts
 from backupready.catalogue.alerts import Alert
 from backupready.mind import metrics
-from backupready.model import Effect, Problem, Remedy
+from backupready.model import Problem
 
 # Of the labels in an alert's summary, where no machine in particular is meant.
 _WORDS = {"instance": "a machine", "probe": "NAME", "value": "Many"}
-_IMPACT = {
-    Effect.VOIDS: "Nothing is judged here",
-    Effect.BLOCKS: "The next backup will fail",
-    Effect.DEGRADES: "The next backup will only be crash-consistent, or late",
-    Effect.RISKS: "The next backup may fail",
-    Effect.NOTICE: "Nothing happens to the next backup",
-}
 
 
 def page(problem: Problem) -> str:
     """The page of one problem, in Markdown."""
-    known = remedies.remedies_for(problem.code)
-    may_do = "".join(f"- `{name}`: {words}\n" for name, words in map(_told, known))
-    fixes = f"\nWhere it is allowed, backupready may do it:\n\n{may_do}" if known else ""
-    believed = (
-        f"\nIt is believed after {problem.sightings} looks in a row: {problem.patience}.\n"
-        if problem.sightings > 1
-        else ""
-    )
     alert = alerts.of_problem(problem.code)
     told = f" Alert: `{alert.name}` ({alert.severities})." if alert else ""
-    return (
-        f"# {problem.code}\n\n{problem.title}. Effect: **{problem.effects}**.{told}\n\n"
-        f"## Meaning\n\n{problem.meaning}\n{believed}\n"
-        f"## Impact\n\n{_impact(problem)}\n\n"
-        f"## Diagnosis\n\n{problem.diagnosis}\n\n"
-        f"## Mitigation\n\n{problem.fix}\n{fixes}\n"
-        f"## Source\n\n<{problem.source}>\n"
+    sections = (
+        f"## {heading}\n\n{''.join(map(_block, blocks))}"
+        for heading, blocks in report.article(problem, remedies.remedies_for(problem.code))
     )
+    head = f"# {problem.code}\n\n{problem.title}. Effect: **{problem.effects}**.{told}\n\n"
+    return f"{head}{''.join(sections)}".rstrip() + "\n"
+
+
+def _block(block: report.Block) -> str:
+    return f"{block}\n\n" if isinstance(block, str) else "".join(f"- {point}\n" for point in block) + "\n"
 
 
 def alert_page(alert: Alert) -> str:
@@ -59,21 +46,10 @@ def alert_page(alert: Alert) -> str:
     )
 
 
-def _impact(problem: Problem) -> str:
-    milder = " or ".join(_IMPACT[effect][0].lower() + _IMPACT[effect][1:] for effect in problem.milder)
-    return f"{_IMPACT[problem.effect]}." + (f" In milder cases: {milder}." if milder else "")
-
-
 def _plain(summary: str) -> str:
     """Of no machine in particular."""
     words = re.sub(r"\{\{ \$(?:labels\.)?(\w+) \}\}", lambda match: _WORDS[match[1]], summary)
     return words if words.startswith("backupready") else words[0].upper() + words[1:]
-
-
-def _told(remedy: Remedy) -> tuple[str, str]:
-    name, _, words = report.in_words(remedy).partition(": ")
-    rest, _, source = words.rpartition("; ")
-    return name, f"{rest} (<{source}>)"
 
 
 def index() -> str:
@@ -113,10 +89,8 @@ def index() -> str:
         "|---|---|---|",
     ]
     for remedy in remedies.REMEDIES:
-        name, words = _told(remedy)
-        lines.append(
-            f"| `{name}` | {words} | {', '.join(f'[{code}]({code.lower()}.md)' for code in remedy.problems)} |"
-        )
+        name, _, words = report.in_runbook(remedy).partition(": ")
+        lines.append(f"| {name} | {words} | {', '.join(f'[{code}]({code.lower()}.md)' for code in remedy.problems)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -248,6 +248,13 @@ class Calendar:
             expected_interval=interval,
         )
 
+    def recent(self, wall: float, seconds: float, most: int) -> tuple[tuple[Run, ...], tuple[Window, ...]]:
+        """The newest backups on record, at most so many, oldest first; and the windows of which a part lies in the
+        seconds before this moment."""
+        plan, ago = self.plan(wall), wall - seconds
+        begun = plan.between(ago - min(plan.length, _AHEAD), wall) if plan is not None else ()
+        return tuple(self._runs.values())[-most:], tuple(window for window in begun if window.end > ago)
+
     def _coming(self, plan: Plan, wall: float) -> tuple[tuple[Window, ...], float | None, float]:
         """The next windows, the longest time between two, and how long a lead before the first can be at most; reckoned
         anew when one of them has begun."""

@@ -136,6 +136,13 @@ class Loads:
             for values in (self._slots, *self._shares):
                 del values[0]
 
+    def since(self, start: float) -> Loads:
+        """A log of its own of those from this moment (seconds since the epoch) on, which does not change with this."""
+        told, first = Loads(), bisect_left(self._slots, start / SLOT)
+        told._slots = self._slots[first:]
+        told._shares = tuple(shares[first:] for shares in self._shares)
+        return told
+
     def overlapping(self, start: float, end: float) -> tuple[Load, ...]:
         """Those of which a part lies between two moments (seconds since the epoch), oldest first."""
         first = bisect_right(self._slots, start / SLOT - 1)

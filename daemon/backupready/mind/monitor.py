@@ -26,18 +26,21 @@ from typing import Any, Callable
 
 from backupready import report, wire
 from backupready.config import Config, ConfigError
+from backupready.fixes import FIX_LIMIT_REACHED
 from backupready.mind import service
 from backupready.mind.calendar import Calendar, is_running, local_zone
 from backupready.mind.history import History, Judged, Transition
 from backupready.mind.judge import KEPT_EVERY, Judge, Kept
 from backupready.mind.loads import FiveMinutes, Loads
 from backupready.mind.metrics import Exposition
+from backupready.mind.page import DAY, SHOWN_RUNS, Past
 from backupready.mind.sampler import Sampled, Sampler
 from backupready.mind.service import LOG
 from backupready.mind.state import StateFile
 from backupready.mind.textfile import TextFile
 from backupready.mind.web import Site, listening
 from backupready.model import (
+    LOAD_SECONDS,
     Access,
     BeliefState,
     Effect,
@@ -47,6 +50,7 @@ from backupready.model import (
     Phase,
     Probe,
     ProbeState,
+    Remedy,
     Sample,
     Snapshot,
     Verdict,
@@ -111,7 +115,7 @@ def suspended() -> float:
 
 class Monitor:
     """The mind's loop. `load` reads the configuration anew for a reload; `state` and `history` are what outlives a
-    restart, None where nothing does."""
+    restart, None where nothing does; `remedies_for` gives the remedies for a problem's code, for its page."""
 
     def __init__(
         self,
@@ -122,6 +126,7 @@ class Monitor:
         look_command: Sequence[str],
         state: StateFile | None = None,
         history: History | None = None,
+        remedies_for: Callable[[str], Sequence[Remedy]] = lambda code: (),
     ) -> None:
         self._config = config
         self._load = load
@@ -155,6 +160,8 @@ class Monitor:
         self._noted: dict[tuple[str, str], tuple[BeliefState, Effect]] = {}
         self._noted_verdict: tuple[Verdict, tuple[str, ...]] | None = None
         self._calendar = Calendar(config)
+        self.past = Past()
+        self._past_until = 0.0  # monotonic: until then it is new enough
         self._told = ""  # the line that the service manager has
         self._kept: object = None  # what was handed over last, without the moment
         self._kept_at = 0.0  # monotonic: and when
@@ -172,7 +179,14 @@ class Monitor:
             self._counters["web_config_last_reload_successful"] = 1.0  # with a bad one it does not start
         self.snapshot: Snapshot = self._judged()
         exposition = Exposition(lambda: self.snapshot, metrics)
-        site = Site(lambda: self.snapshot, exposition, lambda: time.monotonic() - self._turned)
+        site = Site(
+            lambda: self.snapshot,
+            exposition,
+            lambda: time.monotonic() - self._turned,
+            lambda: self.past,
+            (*(problem for probe in self._all_probes for problem in probe.problems), FIX_LIMIT_REACHED),
+            remedies_for,
+        )
         self.web = listening(config, site)
         self._web_config_was_right = self.web.config_is_right
         self._textfile: TextFile | None = None
@@ -196,6 +210,7 @@ class Monitor:
         if switched_off:
             self._machine["switched_off"] = " ".join(switched_off)
         self._due = {p.name: now for p in self._probes}
+        self._past_until = 0.0
         self._missed = {name: why for name, why in self._missed.items() if name in self._due}
 
     # ---- the loop
@@ -542,6 +557,8 @@ class Monitor:
         if self._history is not None:
             for run in new:
                 self._history.note_run(run)
+        if new:
+            self._past_until = 0.0
         if (new or was_unread) and _WINDOW in self._due:
             self._due[_WINDOW] = time.monotonic()
 
@@ -553,14 +570,24 @@ class Monitor:
             for load in self._loads:
                 kept.loads.add(load)
             self._loads = kept.loads
+            self._past_until = 0.0
             self._history.release()
 
     def _note_load(self, sample: Sample) -> None:
         load = self._five_minutes.add(sample, time.time())
         if load is not None:
             self._loads.add(load)
+            self._past_until = 0.0
             if self._history is not None:
                 self._history.note_load(load)
+
+    def _tell_past(self) -> None:
+        """What the status page draws, when there is something new in it."""
+        now, wall = time.monotonic(), time.time()
+        if now >= self._past_until:
+            self._past_until = now + LOAD_SECONDS
+            runs, windows = self._calendar.recent(wall, DAY, SHOWN_RUNS)
+            self.past = Past(self._loads.since(wall - DAY - LOAD_SECONDS), runs, windows)
 
     def _foretell(self, before: Snapshot) -> None:
         """Hold what was said against what happened, and begin to look as often as the phase asks for."""
@@ -610,6 +637,7 @@ class Monitor:
             self._counters["history_records_dropped"] = float(self._history.dropped)
             self._counters["history_writes_failed"] = float(self._history.failures)
         self.snapshot = self._judged()
+        self._tell_past()
         self._foretell(before)
         self._note_history()
         line = report.headline(self.snapshot)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import errno
-import html
 import json
 import socket
 import socketserver
@@ -24,11 +23,13 @@ from typing import Callable
 
 from backupready import __version__, report
 from backupready.config import Config, ConfigError, Mistake
-from backupready.mind import service
+from backupready.mind import page, service
 from backupready.mind.metrics import Exposition
+from backupready.mind.page import Past
 from backupready.mind.service import LOG
+from backupready.mind.style import POLICY
 from backupready.mind.webconfig import Passwords, WatchedFile, WebConfig, credentials_directory
-from backupready.model import Snapshot
+from backupready.model import Problem, Remedy, Snapshot
 
 _REQUEST_TIMEOUT = 5.0  # s for every read and write; a silent client goes after that
 _CONNECTION_LIMIT = 15.0  # s for a whole connection, however slowly it drips
@@ -38,12 +39,24 @@ _HEALTHY_WITHIN = 60.0  # s; the loop turns at least every few seconds
 
 
 class Site:
-    """What is served: functions that give the newest of everything."""
+    """What is served: functions that give the newest of everything. `known` are the problems that have a page,
+    `remedies_for` gives what may be done about one, by its code."""
 
-    def __init__(self, newest: Callable[[], Snapshot], exposition: Exposition, loop_age: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        newest: Callable[[], Snapshot],
+        exposition: Exposition,
+        loop_age: Callable[[], float],
+        past: Callable[[], Past] = Past,
+        known: Sequence[Problem] = (),
+        remedies_for: Callable[[str], Sequence[Remedy]] = lambda code: (),
+    ) -> None:
         self._newest = newest
         self._exposition = exposition
         self._loop_age = loop_age
+        self._past = past
+        self._known = {problem.code: problem for problem in known}
+        self._remedies_for = remedies_for
 
     def answer(self, path: str, accept: str) -> tuple[int, str, bytes]:
         """Status, content type and body."""
@@ -62,25 +75,21 @@ class Site:
                 return 503, _TEXT, b"no probe has looked yet\n"
             return 200, _TEXT, b"ready\n"
         if path == "/":
-            return 200, "text/html; charset=utf-8", self._page().encode()
-        return 404, _TEXT, b"there is no such page; try / /metrics /api/v1/status /-/healthy /-/ready\n"
-
-    def _page(self) -> str:
-        snapshot = self._newest()
-        body = html.escape(report.text(snapshot))
-        title = html.escape(f"{snapshot.machine.get('name', '')}: {snapshot.verdict.value}")
-        return (
-            f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{title}</title>\n'
-            '<meta name="viewport" content="width=device-width">\n'
-            f"<h1>backupready</h1>\n<pre>{body}</pre>\n"
-            '<p><a href="/metrics">metrics</a> <a href="/api/v1/status">status as JSON</a></p></html>\n'
-        )
+            return 200, _HTML, page.status(self._newest(), self._past())
+        if path == "/problems/":
+            return 200, _HTML, page.problems(self._known.values())
+        problem = self._known.get(path[len("/problems/") :]) if path.startswith("/problems/") else None
+        if problem is not None:
+            return 200, _HTML, page.problem(problem, self._remedies_for(problem.code))
+        return 404, _TEXT, b"there is no such page; try / /metrics /api/v1/status /problems/ /-/healthy /-/ready\n"
 
 
+_HTML = "text/html; charset=utf-8"
 _TEXT = "text/plain; charset=utf-8"
 _FENCE = {
     "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
+    "Content-Security-Policy": POLICY,
+    "Referrer-Policy": "no-referrer",
 }
 _TLS_HANDSHAKE = b"\x16"  # the first byte of every TLS client
 _NOT_TLS = (
