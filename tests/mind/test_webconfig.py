@@ -336,6 +336,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
             (1, "cannot check passwords: bcrypt is not installed", "install python3-bcrypt"),
         ),
     ],
+    ids=["yaml", "bcrypt"],
 )
 def test_a_library_that_is_missing_is_named(
     module: str, text: str, expected: tuple[int, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
