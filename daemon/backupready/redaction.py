@@ -23,14 +23,15 @@ _NAME = (
     r"|protectedsettings|connectionstring)"
 )
 _VALUE = (
-    r"(?:(?:Bearer|Basic|Token|SharedKey(?:Lite)?)\s+)?"
-    r"(?:\"(?:[^\"\\]|\\.)*\"?|'(?:[^'\\]|\\.)*'?|\\+\"[^\"]*\"?|\\+'[^']*'?|&quot;[^&]*|[^\s&\"',;<]+)"
+    r"(?!(?:null|none|true|false|\"\"|'')(?:[\s,;}\])]|\Z))(?:(?:Bearer|Basic|Token|SharedKey(?:Lite)?)\s+)?"
+    r"(\"(?:[^\"\\]|\\.)*\"?|'(?:[^'\\]|\\.)*'?|\\+\"[^\"]*\"?|\\+'[^']*'?|&quot;[^&]*|[^\s&\"',;<]+)"
 )
 _SECRET = re.compile(
     rf"({_NAME}(?:\\*[\"']|&quot;|%22)?\s*(?:=>?|:|%(?:25)*3[DA])\s*"
     r"|(?<![\w-])--?[\w-]{0,40}(?:token|key|passw(?:or)?d|secret)\s+(?!-))" + _VALUE,
     re.IGNORECASE | re.DOTALL,
 )
+_QUOTE = re.compile(r"\\*[\"']")
 _ELEMENT = re.compile(rf"({_NAME}(?:>|&gt;))(?!\s*<)[^<&]+", re.IGNORECASE)
 _BEARER = re.compile(r"(\b(?:Bearer|SharedKey(?:Lite)?|Basic)\s+)[\w.~+/:=-]{8,}|\beyJ[\w-]{8,}(?:\.[\w-]*){1,4}", re.I)
 
@@ -53,10 +54,19 @@ def redact(text: str) -> str:
     """The text with `[redacted]` in place of every secret. What names a secret stays."""
     text = _without_ends(_PEM.sub(REDACTED, text)) if "-----" in text else text
     text = _USER.sub(rf"\1{REDACTED}", text) if "@" in text else text
-    text = _SECRET.sub(rf"\1{REDACTED}", text)
+    text = _SECRET.sub(_value, text)
     text = _ELEMENT.sub(rf"\1{REDACTED}", text) if "<" in text or "&lt;" in text else text
     text = _BEARER.sub(lambda match: (match.group(1) or "") + REDACTED, text)
     return _ENCODED.sub(_unless_plain, text)
+
+
+def _value(match: re.Match[str]) -> str:
+    """Quotes stay, so that a document can still be read."""
+    value = match.group(2)
+    quote = _QUOTE.match(value)
+    opening = quote.group() if quote else ""
+    closing = opening if len(value) >= 2 * len(opening) and value.endswith(opening) else ""
+    return f"{match.group(1)}{opening}{REDACTED}{closing}"
 
 
 def _unless_plain(match: re.Match[str]) -> str:
