@@ -214,7 +214,7 @@ class _Desk:
     """Where what is found is laid down, until it is closed."""
 
     def __init__(self, machine: Machine, deadline: float) -> None:
-        self.machine = machine
+        self._machine = machine
         self._deadline = deadline
         self._lock = threading.Lock()
         self._closed = False
@@ -231,6 +231,13 @@ class _Desk:
             return Bundle(tuple(self._members), (*self._left_out, *late))
 
     @property
+    def machine(self) -> Machine:
+        """Raises CannotTell where no time is left for it."""
+        if self.left <= 0:
+            raise CannotTell("no time was left")
+        return self._machine
+
+    @property
     def left(self) -> float:
         """Seconds."""
         return self._deadline - time.monotonic()
@@ -240,8 +247,6 @@ class _Desk:
         """What cannot be read is left out, with the reason."""
         self._at = source
         try:
-            if self.left <= 0:
-                raise CannotTell("no time was left")
             yield
         except Absent as error:
             self.leave_out(source, f"there is no {error}", absent=True)
@@ -267,16 +272,15 @@ class _Desk:
 
 
 def _gather(desk: _Desk, more: Mapping[str, str]) -> None:
-    machine = desk.machine
     for name, text in more.items():
         desk.put(f"backupready/{name}", "backupready", printable(text))
     for path in FILES:
         _take_file(desk, path)
     reports, histories = [], []
     with desk.reading(f"{waagent.LIB_DIR}/waagent_status.json"):
-        reports = [f"{waagent.LIB_DIR}/{n}" for n in machine.names(waagent.LIB_DIR) if _REPORT.fullmatch(n)]
+        reports = [f"{waagent.LIB_DIR}/{n}" for n in desk.machine.names(waagent.LIB_DIR) if _REPORT.fullmatch(n)]
     with desk.reading(f"{waagent.LIB_DIR}/history"):
-        names = [n for n in machine.names(f"{waagent.LIB_DIR}/history") if _HISTORY.fullmatch(n)]
+        names = [n for n in desk.machine.names(f"{waagent.LIB_DIR}/history") if _HISTORY.fullmatch(n)]
         histories = [f"{waagent.LIB_DIR}/history/{n}" for n in names if not n.endswith(".zip")][-_NEWEST_DIRECTORIES:]
     for path in (*reports[-_NEWEST_DIRECTORIES:], *(f"{directory}/waagent_status.json" for directory in histories)):
         _take_file(desk, path)
@@ -284,7 +288,7 @@ def _gather(desk: _Desk, more: Mapping[str, str]) -> None:
     with desk.reading(f"{waagent.LIB_DIR}/{waagent.VMSNAPSHOT}-*"):
         handlers = [
             directory.path
-            for directory in waagent.handler_directories(machine.names(waagent.LIB_DIR))
+            for directory in waagent.handler_directories(desk.machine.names(waagent.LIB_DIR))
             if directory.name == waagent.VMSNAPSHOT
         ][-_NEWEST_DIRECTORIES:]
     for path in handlers:
@@ -292,7 +296,7 @@ def _gather(desk: _Desk, more: Mapping[str, str]) -> None:
     for path in LOGS:
         _take_log(desk, path)
     with desk.reading("free space"):
-        desk.put("space.json", "statvfs", _spaces(machine, max(0.1, min(_SPACE_TIMEOUT, desk.left))))
+        desk.put("space.json", "statvfs", _spaces(desk.machine, max(0.1, min(_SPACE_TIMEOUT, desk.left))))
     with desk.reading("names of files"):
         below = [f"{path}{part}" for path in handlers for part in ("", "/config", "/status", "/main")]
         desk.put("names.txt", "names of files", "".join(_listing(desk, p) for p in (*_LISTED, *histories, *below)))
@@ -323,7 +327,7 @@ def _take_file(desk: _Desk, path: str) -> None:
     with desk.reading(path):
         _refuse_link(desk.machine, path)
         data = desk.machine.read(path, MOST_FILE)
-        desk.put(f"tree{path}", path, _text(data), desk.machine.status(path).modified)
+        desk.put(f"files{path}", path, _text(data), desk.machine.status(path).modified)
 
 
 def _take_settings(desk: _Desk, path: str) -> None:
@@ -331,7 +335,7 @@ def _take_settings(desk: _Desk, path: str) -> None:
         _refuse_link(desk.machine, path)
         settings = waagent.parse_json(desk.machine.read(path, MOST_FILE), path)
         text = json.dumps(_structure(settings, "", 0), indent=1) + "\n"
-        desk.put(f"tree{path}", path, text, desk.machine.status(path).modified, "every value but a few of known form")
+        desk.put(f"files{path}", path, text, desk.machine.status(path).modified, "every value but a few of known form")
 
 
 def _structure(value: Any, name: str, depth: int) -> Any:
@@ -368,7 +372,7 @@ def _take_log(desk: _Desk, path: str) -> None:
             data = data[first.start() :]
         if status.size > cursor.offset:
             cut.append("what follows its last whole line")
-        desk.put(f"tree{path}", path, _text(data), status.modified, ", ".join(cut))
+        desk.put(f"files{path}", path, _text(data), status.modified, ", ".join(cut))
 
 
 def _take_output(desk: _Desk, name: str, command: tuple[str, ...]) -> None:

@@ -32,7 +32,10 @@ _SECRET = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _QUOTE = re.compile(r"\\*[\"']")
-_ELEMENT = re.compile(rf"({_NAME}(?:>|&gt;))(?!\s*<)[^<&]+", re.IGNORECASE)
+_ELEMENT = re.compile(
+    rf"((?:<[\w:.-]{{0,60}}{_NAME}[^<>]{{0,200}}>|&lt;[\w:.-]{{0,60}}{_NAME}[^<>&]{{0,200}}&gt;)\s*)[^<&\s][^<&]*",
+    re.IGNORECASE,
+)
 _BEARER = re.compile(r"(\b(?:Bearer|SharedKey(?:Lite)?|Basic)\s+)[\w.~+/:=-]{8,}|\beyJ[\w-]{8,}(?:\.[\w-]*){1,4}", re.I)
 
 # What is long and looks like nothing is encoded: a key, or something encrypted. It may be broken into lines, the last
@@ -40,7 +43,7 @@ _BEARER = re.compile(r"(\b(?:Bearer|SharedKey(?:Lite)?|Basic)\s+)[\w.~+/:=-]{8,}
 _BREAK = r"(?:(?:\\r)?\\n|[\r\n])[ \t]{0,16}"
 _LONG = r"[A-Za-z0-9+/_-]{40,}"
 _ENCODED = re.compile(
-    rf"(?<![A-Za-z0-9+/_-]){_LONG}(?:{_BREAK}{_LONG})*={{0,2}}(?:{_BREAK}[A-Za-z0-9+/]{{1,76}}={{0,2}}(?=[\\\s\"'<]|\Z))?"
+    rf"(?<![A-Za-z0-9+/_-]){_LONG}(?:{_BREAK}{_LONG})*(?:==?|{_BREAK}[A-Za-z0-9+/]{{1,76}}={{0,2}}(?=[\r\n\\\"'<]|\Z))?"
 )
 # Identifiers and digests in hexadecimal, and paths, are long too.
 _PLAIN = re.compile(
