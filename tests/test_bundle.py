@@ -226,6 +226,14 @@ def test_no_secret_passes_at_the_cut_of_a_log(planted: tuple[str, str], before: 
         assert bool(kept[waagent.LOG].cut) == (len(log.encode()) > 400 or not end)
 
 
+def test_half_a_line_is_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it looks like the beginning of one."""
+    rest, last = f"2026-11-23T{WORD}\n", f"{_HEAD}the last\n"
+    monkeypatch.setattr(bundle, "MOST_LOG", len(rest + last))
+    found = bundle.gather(FakeMachine(files={waagent.LOG: f"{_HEAD}password={rest}{last}"}), {}, 60.0)
+    assert [member.data.decode() for member in found.members if member.source == waagent.LOG] == [last]
+
+
 @given(
     before=st.text(max_size=50),
     gap=st.sampled_from(["", " ", "\t", "\r\n", "\n\n  "]),
@@ -267,6 +275,13 @@ def test_a_document_stays_one() -> None:
         "b": f'{{"key": "{REDACTED}"}}',
         "c": 1,
     }
+
+
+@pytest.mark.parametrize("stamp", ["", "2026-11-23T00:00:00Z INFO "])
+def test_a_block_whose_beginning_was_lost_is_known_by_its_end(stamp: str) -> None:
+    """Its last line is too short to be known by its form; what is further away stays."""
+    text = f"one\ntwo\n{stamp}{ACCOUNT_KEY[64:]}\n{stamp}-----END PRIVATE KEY-----\nthree"
+    assert redact(text) == f"one{REDACTED}\nthree"
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-16"])
