@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from backupready import bundle, cli, waagent
 from backupready.eyes.machine import OUTPUT_LIMIT, CapturedMachine
+from backupready.hands import ledger
 from backupready.model import CannotTell, Machine, Ran
 from backupready.redaction import REDACTED, redact
 from fake import NOW, FakeMachine
@@ -440,6 +441,7 @@ def test_the_same_machine_gives_the_same_bytes(root: Path) -> None:
     """In the same order, the manifest first, owned by root and for nobody else; what was JSON is JSON."""
     data = packed(root, {"b": "1", "a": "2"})
     assert data == packed(root, {"b": "1", "a": "2"})
+    assert data[4:8] == bytes(4)  # the time in the head of gzip
     with tarfile.open(fileobj=io.BytesIO(data), mode="r:gz") as archive:
         entries = archive.getmembers()
     assert [entry.name for entry in entries][:3] == ["b/manifest.json", "b/backupready/b", "b/backupready/a"]
@@ -515,6 +517,13 @@ def test_evidence_leaves_room_to_others(root: Path, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(bundle, "_ROOM_LEFT", 1 << 60)
     assert collect(root, tmp_path / "e").startswith("no evidence was kept: less than")
     assert list((tmp_path / "e").iterdir()) == []
+
+
+def test_it_lies_with_what_the_hands_keep() -> None:
+    """And what they tell everybody is in it."""
+    assert Path(bundle.EVIDENCE).parent == Path(ledger.DIRECTORY)
+    assert bundle.FIXES == ledger.SUMMARY
+    assert bundle.FIXES in bundle.FILES
 
 
 @pytest.mark.parametrize("place", ["a file", "a link to nothing"])

@@ -348,7 +348,7 @@ def _bundle(options: argparse.Namespace) -> int:
         return EXIT_CANNOT_CREATE
     for one in found.left_out:
         if not one.absent:
-            print(f"left out: {bundle.redacted(one.source)}: {bundle.redacted(one.why)}")
+            print("left out:", bundle.redacted(one.why if one.source in one.why else f"{one.source}: {one.why}"))
     print(f"{path}: {len(data)} bytes, {len(found.members)} files; manifest.json in it says what was left out")
     return 0
 
