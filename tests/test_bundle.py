@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 import pytest
 from hypothesis import example, given
@@ -190,6 +190,12 @@ def test_settings_are_reduced_to_their_structure(root: Path) -> None:
     }
 
 
+def test_settings_of_many_levels_are_told_to_a_bound(root: Path) -> None:
+    """As deep as any real one is."""
+    (root / HANDLER[1:] / "config/1.settings").write_text("[" * 200 + "]" * 200)
+    assert b'"<deeper>"' in unpacked(packed(root))[f"files{HANDLER}/config/1.settings"]
+
+
 @pytest.mark.parametrize("text", ["{", "[" * 100_000, '{"protectedSettings": "tOpSeCrEt"', "\xff"])
 def test_settings_that_cannot_be_parsed_are_left_out(text: str, root: Path) -> None:
     """What has no structure is not told."""
@@ -338,7 +344,7 @@ def test_all_of_it_is_bounded(root: Path, monkeypatch: pytest.MonkeyPatch) -> No
     (root / "var/log/waagent.log").write_text("2026-11-23T00:00:00Z INFO x\n" * 10_000)
     files = unpacked(packed(root))
     assert sum(len(data) for name, data in files.items() if name != "manifest.json") <= 20_000
-    assert "the bundle has" in why_not(files)[waagent.LOG]
+    assert "the bundle holds no more" in why_not(files)[waagent.LOG]
     assert f"files{EXTENSION_LOG}" in files
 
 
@@ -414,24 +420,55 @@ def test_what_cannot_be_read_does_not_keep_the_rest_out() -> None:
     assert EXTENSION_LOG in {member.source for member in found.members}
 
 
-def test_no_file_of_a_machine_is_waited_for_without_end() -> None:
+def test_no_file_of_a_machine_is_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was read before is there; what hung is named."""
-    gate = threading.Event()
+    gate, reached = threading.Event(), threading.Event()
 
     class Hangs(FakeMachine):
         def read_new(self, path: str, *others: Any, **more: Any) -> Any:
             if path == EXTENSION_LOG:
+                reached.set()
                 gate.wait(60)
             return super().read_new(path, *others, **more)
 
+    def wait() -> None:
+        gate.wait(60)
+
+    in_time = bundle._in_time
+
+    def until_it_hangs(do: Callable[[], None], seconds: float) -> str:
+        threading.Thread(target=do, daemon=True).start()
+        assert reached.wait(60)
+        return in_time(wait, 0.05)
+
+    monkeypatch.setattr(bundle, "_in_time", until_it_hangs)
     machine = Hangs(files={waagent.LOG: "2026-11-23 a record\n", EXTENSION_LOG: "2026-11-23 late\n"})
     try:
-        found = bundle.gather(machine, {"a.txt": "x"}, 0.5)
+        found = bundle.gather(machine, {"a.txt": "x"}, 60.0)
     finally:
         gate.set()
     assert {"backupready", waagent.LOG} <= {member.source for member in found.members}
     assert found.left_out[-1].source == f"{EXTENSION_LOG}, and what comes after it"
     assert "not done in time" in found.left_out[-1].why
+
+
+def test_when_no_time_is_left_the_machine_is_not_asked() -> None:
+    """What the caller knows is kept; all else is named, and that there was no time."""
+    machine = FakeMachine(files={waagent.LOG: "2026-11-23 a record\n"})
+    desk = bundle._Desk(machine, time.monotonic() - 1)
+    bundle._gather(desk, {"a.txt": "x"})
+    found = desk.close("")
+    assert [member.name for member in found.members] == ["backupready/a.txt", "names.txt"]
+    assert b"a record" not in b"".join(member.data for member in found.members)
+    assert {one.why for one in found.left_out} == {"no time was left"}
+
+
+def test_of_what_a_program_printed_no_half_line_is_taken() -> None:
+    """It was cut at its end."""
+    command = " ".join(bundle.COMMANDS["agent-journal.txt"])
+    machine = FakeMachine(programs={command: Ran(0, b"whole\nsig=\nhal", "", cut=True)})
+    (member,) = (one for one in bundle.gather(machine, {}, 60.0).members if one.source == command)
+    assert (member.name, member.data, member.cut) == ("commands/agent-journal.txt", b"whole\nsig=\n", "its end")
 
 
 # -------------------------------------------------------------------------------------------------- archive

@@ -211,24 +211,21 @@ def _in_time(do: Callable[[], None], seconds: float) -> str:
 
 
 class _Desk:
-    """Where what is found is laid down, until it is closed."""
+    """Where what is found is laid down."""
 
     def __init__(self, machine: Machine, deadline: float) -> None:
         self._machine = machine
         self._deadline = deadline
-        self._lock = threading.Lock()
-        self._closed = False
         self._room = MOST_BYTES
         self._members: list[Member] = []
         self._left_out: list[LeftOut] = []
         self._at = "everything"
 
     def close(self, why: str) -> Bundle:
-        """What there is. `why` is said of what was being read, if that did not come to its end."""
-        with self._lock:
-            self._closed = True
-            late = [LeftOut(f"{self._at}, and what comes after it", why)] if why else []
-            return Bundle(tuple(self._members), (*self._left_out, *late))
+        """What there is; what a thread that was left behind still finds is nobody's. `why` is said of what was being
+        read, if that did not come to its end."""
+        late = [LeftOut(f"{self._at}, and what comes after it", why)] if why else []
+        return Bundle(tuple(self._members), (*self._left_out, *late))
 
     @property
     def machine(self) -> Machine:
@@ -249,26 +246,18 @@ class _Desk:
         try:
             yield
         except Absent as error:
-            self.leave_out(source, f"there is no {error}", absent=True)
+            self._left_out.append(LeftOut(source, f"there is no {error}", absent=True))
         except CannotTell as error:
-            self.leave_out(source, error.why)
-
-    def leave_out(self, source: str, why: str, absent: bool = False) -> None:
-        with self._lock:
-            if not self._closed:
-                self._left_out.append(LeftOut(source, why, absent))
+            self._left_out.append(LeftOut(source, error.why))
 
     def put(self, name: str, source: str, text: str, modified: float | None = None, cut: str = "") -> None:
         """Text is redacted here, whoever it is from."""
         data = redact(text).encode("utf-8", "replace")
-        with self._lock:
-            if self._closed:
-                return
-            if len(data) > self._room:
-                self._left_out.append(LeftOut(source, f"the bundle has {MOST_BYTES >> 20} MiB already"))
-                return
-            self._room -= len(data)
-            self._members.append(Member(name, data, source, modified, cut))
+        if len(data) > self._room:
+            self._left_out.append(LeftOut(source, f"the bundle holds no more than {MOST_BYTES >> 20} MiB"))
+            return
+        self._room -= len(data)
+        self._members.append(Member(name, data, source, modified, cut))
 
 
 def _gather(desk: _Desk, more: Mapping[str, str]) -> None:
