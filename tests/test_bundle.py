@@ -42,6 +42,7 @@ BLOCK = "\n".join(
         "-----END PRIVATE KEY-----",
     ]
 )
+STAMPED = "\n".join(f"2026-11-23T00:00:00Z INFO {line}" for line in BLOCK.splitlines())
 JWT = ".".join(
     base64.urlsafe_b64encode(part).decode().rstrip("=") for part in (b'{"alg":"HS256"}', b'{"sub":1}', b"xyz!")
 )
@@ -64,7 +65,7 @@ PLANTED: Mapping[str, str] = {
     BLOCK: ACCOUNT_KEY[:64],
     BLOCK.replace("\n", "\\n"): ACCOUNT_KEY[:64],
     BLOCK.replace("\n", "\r\n"): ACCOUNT_KEY[64:],
-    "\n".join(f"2026-11-23T00:00:00Z INFO {line}" for line in BLOCK.splitlines()): ACCOUNT_KEY[64:],
+    STAMPED: ACCOUNT_KEY[64:],
     f'{{"protectedSettings": "{ACCOUNT_KEY}"}}': ACCOUNT_KEY,
     f'{{"protectedSettings":\n   "{WORD} {WORD}"}}': WORD,
     f'{{"a": "{{\\"password\\": \\"{WORD}, {WORD}\\"}}"}}': WORD,
@@ -215,6 +216,7 @@ _HEAD = "2026-11-23T00:00:00.000000Z INFO ExtHandler "
     end=st.sampled_from(["\n", "\r\n", ""]),
 )
 @example(planted=(BLOCK, ACCOUNT_KEY[64:]), before=3, after=290, end="\n")
+@example(planted=(STAMPED, ACCOUNT_KEY[64:]), before=0, after=56, end="")
 def test_no_secret_passes_at_the_cut_of_a_log(planted: tuple[str, str], before: int, after: int, end: str) -> None:
     """Wherever the cut goes through it, and wherever in a line it stands."""
     text, secret = planted
@@ -266,6 +268,7 @@ def test_what_is_encoded_is_known_by_its_form(before: str, gap: str, line: int, 
         "thumbprint 0123456789ABCDEF0123456789ABCDEF01234567",
         "/usr/lib/python3.11/site-packages/azurelinuxagent/common/protocol/wire.py",
         "Provisioning.RegenerateSshHostKeyPair=y",
+        "Extensions.GoalStateHistoryCleanupPeriod= 1800",
         '{"protectedSettings": null, "token": ""}',
         "http://168.63.129.16/machine/?comp=goalstate",
     ],

@@ -39,11 +39,12 @@ _ELEMENT = re.compile(
 _BEARER = re.compile(r"(\b(?:Bearer|SharedKey(?:Lite)?|Basic)\s+)[\w.~+/:=-]{8,}|\beyJ[\w-]{8,}(?:\.[\w-]*){1,4}", re.I)
 
 # What is long and looks like nothing is encoded: a key, or something encrypted. It may be broken into lines, the last
-# of them short.
+# of them short; what is padded to its length is encoded too.
 _BREAK = r"(?:(?:\\r)?\\n|[\r\n])[ \t]{0,16}"
 _LONG = r"[A-Za-z0-9+/_-]{40,}"
 _ENCODED = re.compile(
-    rf"(?<![A-Za-z0-9+/_-]){_LONG}(?:{_BREAK}{_LONG})*(?:==?|{_BREAK}[A-Za-z0-9+/]{{1,76}}={{0,2}}(?=[\r\n\\\"'<]|\Z))?"
+    rf"(?<![A-Za-z0-9+/_-])(?:{_LONG}(?:{_BREAK}{_LONG})*"
+    rf"(?:==?|{_BREAK}[A-Za-z0-9+/]{{1,76}}={{0,2}}(?=[\r\n\\\"'<]|\Z))?|[A-Za-z0-9+/_-]{{16,39}}==?(?![\w=]))"
 )
 # Identifiers and digests in hexadecimal, and paths, are long too.
 _PLAIN = re.compile(
