@@ -397,6 +397,15 @@ def test_a_link_is_not_followed(target: str, root: Path) -> None:
     assert f"a link to {target}" in why_not(unpacked(data))["/etc/waagent.conf"]
 
 
+def test_a_reason_is_redacted_too(root: Path) -> None:
+    """The manifest tells where a link leads to."""
+    (root / "etc/waagent.conf").unlink()
+    (root / "etc/waagent.conf").symlink_to(f"/x?sig={WORD}")
+    data = packed(root)
+    assert f"a link to /x?sig={REDACTED}" in why_not(unpacked(data))["/etc/waagent.conf"]
+    assert WORD not in told(data)
+
+
 def test_a_directory_that_leads_out_of_the_tree_is_not_followed(root: Path, tmp_path: Path) -> None:
     """Its files are told as not readable."""
     (tmp_path / "outside").mkdir()
