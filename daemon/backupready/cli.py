@@ -1,6 +1,7 @@
 """What does the administrator type? One command with a verb, and exit codes that mean something.
 
-0 ready · 1 at risk or degraded · 2 blocked · 3 unknown (the Nagios codes) · 64 usage · 78 configuration.
+0 ready · 1 at risk or degraded · 2 blocked · 3 unknown (the Nagios codes) · 64 usage · 73 a file cannot be written · 78
+configuration.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import http.client
 import io
 import json
 import os
+import platform
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +23,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from backupready import __version__, catalogue, config, probes, report, vmsnapshot
+from backupready import __version__, bundle, catalogue, config, probes, report, vmsnapshot
 from backupready.config import Config, ConfigError
 from backupready.mind.calendar import Calendar, is_running, local_zone
 from backupready.mind.judge import Judge
@@ -32,8 +35,10 @@ if TYPE_CHECKING:
     from backupready.eyes.look import MachineFor
 
 EXIT_USAGE = 64  # EX_USAGE of sysexits.h
+EXIT_CANNOT_CREATE = 73  # EX_CANTCREAT
 _CONFIRM_TOTAL = 45.0  # s; the longest that a check looks again to be sure
 _STATUS_TIMEOUT = 5.0  # s
+_BUNDLE_TIMEOUT = 60.0  # s, beside the check
 
 
 class _Parser(argparse.ArgumentParser):
@@ -48,7 +53,7 @@ def command_line() -> argparse.ArgumentParser:
         prog="backupready",
         description="Says hours ahead whether the next Azure Backup of this Linux VM will succeed, and why not.",
         epilog="Exit status of check and status: 0 ready, 1 at risk or degraded, 2 blocked, 3 unknown;"
-        " 64 wrong usage, 78 wrong configuration.",
+        " 64 wrong usage, 73 a file cannot be written, 78 wrong configuration.",
     )
     parser.add_argument("--version", action="version", version=f"backupready {__version__}")
     parser.add_argument("--config", metavar="FILE", help=f"instead of {config.DEFAULT_PATH}")
@@ -97,6 +102,10 @@ def command_line() -> argparse.ArgumentParser:
         help="such as AGENT_STOPPED; also a remedy's name, such as restart-agent, a number of the extension's, such as"
         " 76, or a name of the portal's, such as UserErrorFsFreezeFailed; without it, all problems",
     )
+
+    package = verbs.add_parser("bundle", help="what support would ask for, without secrets, in one file")
+    package.add_argument("--output", metavar="FILE", help="a new file, instead of ./backupready-HOST-DATE.tar.gz")
+    package.add_argument("--root", metavar="DIR", help="of a captured tree (etc, var, run, proc below DIR)")
 
     conf = verbs.add_parser("config", help="find mistakes in the configuration, or show what is in force")
     conf.add_argument("action", choices=("check", "show"))
@@ -368,6 +377,54 @@ def _connection(settings: Config, host: str, port: int) -> http.client.HTTPConne
     return http.client.HTTPConnection(host, port, timeout=_STATUS_TIMEOUT)
 
 
+# ------------------------------------------------------------------------------------------------------ bundle
+
+
+def _bundle(options: argparse.Namespace) -> int:
+    from backupready.eyes.machine import CapturedMachine, LiveMachine
+
+    if options.root is not None and not Path(options.root).is_dir():
+        print(f"backupready bundle: cannot read {options.root}: there is no such directory", file=sys.stderr)
+        return EXIT_USAGE
+    if options.root is None and os.geteuid() != 0:
+        print("backupready bundle: not run by root, so that most of it cannot be read", file=sys.stderr)
+    root, more = "/", {}
+    try:
+        settings = _load(options.config)
+        root = options.root or settings["machine.root"]
+        more = {"config.txt": _in_force(settings) + "\n", "check.json": _checked(settings, options.root)}
+    except ConfigError as error:  # what is wrong with it is what support would ask for
+        more = {"config.txt": f"{error}\n"}
+    machine = LiveMachine(root) if options.root is None else CapturedMachine(options.root)
+    found = bundle.gather(machine, more, _BUNDLE_TIMEOUT)
+    now = time.time()
+    host = "captured-tree" if options.root else re.sub(r"[^A-Za-z0-9.-]", "_", platform.node()) or "unknown"
+    name = f"backupready-{host}-{datetime.fromtimestamp(now, timezone.utc):%Y-%m-%dT%H%M%SZ}"
+    data = found.archive(name, now)
+    path = Path(options.output or f"{name}.tar.gz")
+    try:
+        bundle.save(path, data)
+    except OSError as error:
+        print(f"backupready bundle: cannot write {path}: {error.strerror}", file=sys.stderr)
+        return EXIT_CANNOT_CREATE
+    for one in found.left_out:
+        if not one.absent:
+            print("left out:", bundle.redacted(one.why if one.source in one.why else f"{one.source}: {one.why}"))
+    print(f"{path}: {len(data)} bytes, {len(found.members)} files; manifest.json in it says what was left out")
+    return 0
+
+
+def _checked(settings: Config, root: str | None) -> str:
+    from backupready.eyes import look
+    from backupready.mind.monitor import machine_facts
+
+    if root is not None:
+        snapshot = check(settings, look.captured(root, None), {"name": "captured tree", "root": root}, changes=False)
+    else:
+        snapshot = check(settings, look.live(settings), machine_facts(settings["machine.root"]))
+    return json.dumps(report.document(snapshot), indent=2, ensure_ascii=False) + "\n"
+
+
 # ----------------------------------------------------------------------------------------------------- the rest
 
 
@@ -403,16 +460,16 @@ def _explain(options: argparse.Namespace) -> int:
 
 def _config(options: argparse.Namespace) -> int:
     settings = _load(options.config)
-    if options.action == "check":
-        if settings["web.config_file"]:
-            from backupready.mind import webconfig
+    if options.action == "check" and settings["web.config_file"]:
+        from backupready.mind import webconfig
 
-            webconfig.load(Path(settings["web.config_file"]))
-        print("the configuration is right")
-        return 0
-    for value in settings.values.values():
-        print(f"{value.setting.name} = {value.text}  # {value.origin}")
+        webconfig.load(Path(settings["web.config_file"]))
+    print("the configuration is right" if options.action == "check" else _in_force(settings))
     return 0
+
+
+def _in_force(settings: Config) -> str:
+    return "\n".join(f"{value.setting.name} = {value.text}  # {value.origin}" for value in settings.values.values())
 
 
 _VERBS = {
@@ -421,6 +478,7 @@ _VERBS = {
     "status": _status,
     "window": _window,
     "explain": _explain,
+    "bundle": _bundle,
     "config": _config,
     "look": _look,
 }

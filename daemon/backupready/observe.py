@@ -6,7 +6,6 @@ caught: what is not CannotTell is a defect of ours, and becomes a failed look wi
 
 from __future__ import annotations
 
-import re
 import time
 import traceback
 from collections.abc import Mapping
@@ -31,21 +30,10 @@ from backupready.model import (
     Unreachable,
     Watch,
 )
+from backupready.redaction import redact
 
 _LONGEST_EVIDENCE = 500  # characters
 T = TypeVar("T")
-
-# The signature of a shared access address, whatever calls itself a key, a token, a password or a secret, also as an
-# option whose value stands after a blank, and who somebody is in an address.
-_SECRET = re.compile(
-    r"((?:(?<![a-z])sig|[\w-]{0,40}(?:token|key|passw(?:or)?d|secret|signature|authorization))[\"']?\s*[=:]\s*"
-    r"(?:(?:Bearer|Basic|Token|SharedKey(?:Lite)?)\s+)?"
-    r"|(?<![\w-])--?[\w-]{0,40}(?:token|key|passw(?:or)?d|secret)\s+(?!-))"
-    r"(?:\"[^\"]*\"?|'[^']*'?|[^\s&\"',;]+)",
-    re.IGNORECASE,
-)
-
-_USER = re.compile(r"(://)[^\s/@\"'<>]+(?=@)")
 
 
 def observe(probe: Probe, machine: Machine, config: Config) -> Looked:
@@ -125,8 +113,7 @@ class _Counting:
 def clean(text: str, longest: int = _LONGEST_EVIDENCE) -> str:
     """Text from the machine, fit to travel: no secret, no control character, not too long."""
     # Cut first: a document of megabytes is not searched for secrets that nobody will see.
-    safe = _USER.sub(r"\1[redacted]", text[: 2 * longest].encode("utf-8", "replace").decode())
-    safe = _SECRET.sub(r"\1[redacted]", safe)
+    safe = redact(text[: 2 * longest].encode("utf-8", "replace").decode())
     safe = "".join(c if c.isprintable() or (c == "\n" and longest > _LONGEST_EVIDENCE) else " " for c in safe)
     return safe if len(safe) <= longest else safe[: longest - 1] + "…"
 

@@ -41,8 +41,8 @@ function _shtab_backupready_using
   test "$_shtab_backupready_cmdpath" = "$argv"
 end
 
-set -g _shtab_backupready_commands run check status window explain config look
-set -g _shtab_backupready_opts_with_value --at --config --root --textfile --web.config.file --web.listen-address
+set -g _shtab_backupready_commands run check status window explain bundle config look
+set -g _shtab_backupready_opts_with_value --at --config --output --root --textfile --web.config.file --web.listen-address
 
 complete -c backupready -e
 complete -c backupready -f
@@ -72,6 +72,10 @@ complete -c backupready -n '_shtab_backupready_using window' -l json -d 'one JSO
 complete -c backupready -n '_shtab_backupready_using; and test $_shtab_backupready_npos -eq 0' -a explain -d 'meaning, diagnosis, documented fix and source of a problem'
 complete -c backupready -n '_shtab_backupready_using explain' -s h -l help -d 'show this help message and exit'
 complete -c backupready -n '_shtab_backupready_using explain; and test $_shtab_backupready_npos -eq 0' -ka "ACCESS_CONTROL_DENIES AGENT_CANNOT_FETCH_GOAL_STATE AGENT_CERTIFICATES_FAIL AGENT_CRASH_LOOPING AGENT_DEFECT_ON_PYTHON AGENT_FIREWALL_BLOCKS_ROOT AGENT_HUNG AGENT_MASKED AGENT_NOT_ENABLED AGENT_NOT_INSTALLED AGENT_NOT_PROVISIONED AGENT_NO_AUTO_RESTART AGENT_OUTDATED AGENT_PID_FILE_STALE AGENT_START_LIMIT AGENT_START_SKIPPED AGENT_STATE_PILES_UP AGENT_STATUS_NOT_UPLOADED AGENT_STOPPED AGENT_SWITCHED_OFF AGENT_SWITCH_OFF_PENDING AGENT_TOOL_MISSING AGENT_UNSUPPORTED AGENT_VERSION_BLACKLISTED AGENT_WORKER_MISSING ALLOW_LIST_GAP AUTO_UPDATE_OFF BACKUP_ONLY_CRASH_CONSISTENT BACKUP_OVERDUE BUSY_WINDOW_FORECAST CLOCK_SKEWED CONFIG_BREAKS_EXTENSION CONFIG_KEY_INEFFECTIVE CONFIG_MISSING CPU_SATURATED DHCP_CLIENT_GONE DHCP_LEASE_EXPIRED DHCP_NO_ENDPOINT DHCP_STATIC_ADDRESS EXTENSIONS_SWITCHED_OFF EXTENSION_FILES_MISSING EXTENSION_LOG_PATH_BLOCKED EXTENSION_NEVER_INSTALLED EXTENSION_NOT_READY EXTENSION_PACKAGE_UNAVAILABLE EXTENSION_REQUEST_IGNORED EXTENSION_SEVERAL_VERSIONS EXTENSION_STATE_FOREIGN EXTENSION_STATE_WRONG EXTENSION_STUCK EXTENSION_TOOL_MISSING EXTENSION_UNINSTALLED EXTENSION_VANISHED FILE_SYSTEM_ERRORS FILE_SYSTEM_LEFT_FROZEN FOREIGN_FIREWALL_RULE FREEZE_CONFIG_WRONG FREEZE_LOCK_HELD FREEZE_NOT_CONSISTENT GOAL_STATE_CACHE_STALE HOST_PLUGIN_UNREACHABLE INODES_EXHAUSTED INTERPRETER_INCOMPATIBLE INTERPRETER_MISSING IO_STALLED LAST_BACKUP_FAILED LIB_DIR_MOVED MEMORY_EXHAUSTED METADATA_UNREACHABLE MOUNT_NOEXEC MOUNT_READ_ONLY MOUNT_TWICE MOUNT_UNRESPONSIVE NAME_RESOLUTION_FAILS NOT_AN_AZURE_VM OTHER_EXTENSION_FAILED PACKAGE_LOCK_HELD POLICY_EXCLUDES_EXTENSION PROXY_IN_AGENT_ENVIRONMENT PROXY_NOT_FOR_EXTENSION PROXY_UNREACHABLE REBOOT_PENDING ROUTE_LEAVES_BY_WRONG_DEVICE SCRIPT_CONFIG_INVALID SCRIPT_MISSING SCRIPT_PERMISSIONS SCRIPT_TIMEOUT SPACE_EXHAUSTED STORAGE_UNREACHABLE TLS_INTERCEPTED UNSUPPORTED_SYSTEM VERBOSE_LEFT_ON WINDOW_CONTRADICTED WINDOW_UNKNOWN WIRE_SERVER_IMPOSTOR WIRE_SERVER_SLOW WIRE_SERVER_UNREACHABLE" -d problem
+complete -c backupready -n '_shtab_backupready_using; and test $_shtab_backupready_npos -eq 0' -a bundle -d 'what support would ask for, without secrets, in one file'
+complete -c backupready -n '_shtab_backupready_using bundle' -s h -l help -d 'show this help message and exit'
+complete -c backupready -n '_shtab_backupready_using bundle' -l output -xka "(__fish_complete_path (commandline -ct))" -d 'a new file, instead of ./backupready-HOST-DATE.tar.gz'
+complete -c backupready -n '_shtab_backupready_using bundle' -l root -xka "(__fish_complete_directories)" -d 'of a captured tree (etc, var, run, proc below DIR)'
 complete -c backupready -n '_shtab_backupready_using; and test $_shtab_backupready_npos -eq 0' -a config -d 'find mistakes in the configuration, or show what is in force'
 complete -c backupready -n '_shtab_backupready_using config' -s h -l help -d 'show this help message and exit'
 complete -c backupready -n '_shtab_backupready_using config; and test $_shtab_backupready_npos -eq 0' -ka "check show" -d action
