@@ -79,9 +79,8 @@ def test_everything_below_run_that_a_probe_reads_is_let_in() -> None:
 def test_nothing_is_changed_unless_the_administrator_says_so() -> None:
     """The preset leaves the door to the hands shut, and so do the packages; the timer sees to what is left without it,
     through the instance that the condition is for."""
-    preset = dict(
-        reversed(line.split()) for line in (UNITS / "80-backupready.preset").read_text().splitlines() if line[0] != "#"
-    )
+    lines = (UNITS / "80-backupready.preset").read_text().splitlines()
+    preset = {unit: verb for verb, unit in (line.split() for line in lines if line[0] != "#")}
     assert preset == {MIND: "enable", DOOR: "enable", END: "enable", FIX_DOOR: "disable"}
     rules = (SOURCE / "packaging/debian/rules").read_text()
     assert re.findall(r"dh_installsystemd --no-enable (.*)", rules) == [FIX_DOOR]
