@@ -1,5 +1,5 @@
 """What can the hands do in their sandbox? Stands in for `backupready hands`: tries what fixes need and what they must
-not do, and answers the connection that the service manager hands over. Runs in the guest, with the installed package."""
+not do, and answers the connection that the service manager hands over. Runs in the guest, by the installed package."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""What the units of the hands promise, tried: a fix can do what it is there for and nothing else, nothing opens the door
-by itself, an upgrade interrupts nothing, and what is left unfinished is ended."""
+"""What the units of the hands promise, tried: a fix can do what it is there for and nothing else, nothing opens the
+door by itself, an upgrade interrupts nothing, and what is left unfinished is ended."""
 
 from __future__ import annotations
 
