@@ -121,6 +121,7 @@ class Programs:
     newest: str = "2.15.0.1-1"
     package: str = "installed"
     others: tuple[str, ...] = ()
+    refresh: int = 0  # how fetching the lists ends
     upgrading: int = 0  # how often an upgrade that was begun is still seen
     commands: list[tuple[str, ...]] = field(default_factory=list)
     outside: list[tuple[str, ...]] = field(default_factory=list)  # what the service manager was to run
@@ -172,6 +173,8 @@ class Programs:
         if "--simulate" in command:
             changes = ("walinuxagent", *self.others)
             return Ran(0, "".join(f"Inst {name} [1] (2 Debian:12)\n" for name in changes).encode(), "")
+        if "update" in command and self.refresh:
+            return Ran(self.refresh, b"", "")
         if "--configure" in command:
             self.package = "installed"
         elif "install" in words or "update" in words[1:] or "upgrade" in words:
@@ -948,7 +951,12 @@ def test_an_upgrade_that_was_cut_off_is_configured(machine: Bench) -> None:
     assert configured[-1] == "walinuxagent"
     assert machine.steps.state(AGENT, record) is State.DONE
     record = machine.steps.prepare(AGENT)
-    with pytest.raises(StepFailed, match="is still 2.15.0.1-1: the repositories hold nothing newer"):
+    with pytest.raises(StepFailed, match="is still 2.15.0.1-1: the repositories hold nothing newer$"):
+        machine.steps.do(AGENT, record)
+    machine.programs.refresh = 100
+    with pytest.raises(
+        StepFailed, match="nothing newer; their lists were not fetched: .*update` ended with status 100"
+    ):
         machine.steps.do(AGENT, record)
 
 

@@ -3,7 +3,6 @@ not do, and answers the connection that the service manager hands over. Runs in 
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import json
 import os
@@ -65,6 +64,12 @@ def _load_a_module() -> None:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
+def _read_the_passwords() -> None:
+    """Who overrides modes can read what stands in for the file; it is empty."""
+    if not Path("/etc/shadow").read_bytes():
+        raise PermissionError("nothing is to be read there")
+
+
 def _trace_the_service_manager() -> None:
     Path("/proc/1/environ").read_bytes()
 
@@ -86,6 +91,7 @@ FORBIDDEN: dict[str, Callable[[], object]] = {
         *("/etc/passwd", "/etc/backupready/conf.d/lab.conf"),
     )},
     "load a module": _load_a_module,
+    "read the passwords": _read_the_passwords,
     "trace the service manager": _trace_the_service_manager,
 }  # fmt: skip
 
@@ -114,10 +120,10 @@ def main() -> None:
         if asked == "wait":
             connection.sendall(str(os.getpid()).encode())
             time.sleep(3600)
-        attack = Path(__file__).with_name("attack.py")
-        told = {"needed": tried(NEEDED), "forbidden": tried(FORBIDDEN)}
-        with contextlib.suppress(OSError):
-            told["attack"] = runpy.run_path(str(attack))["attempt"]()
+        if asked == "attack":
+            told = runpy.run_path(str(Path(__file__).with_name("attack.py")))["attempt"]()
+        else:
+            told = tried({"needed": NEEDED, "forbidden": FORBIDDEN}[asked])
         connection.sendall(json.dumps(told).encode())
 
 

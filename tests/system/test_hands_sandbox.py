@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from lab.guest import AGENT_UNIT, Guest
+from system.attack import ATTEMPTS
 from system.inside import Inside
 from system.sandboxed import ENDED, FORBIDDEN, NEEDED, UNFINISHED
 
@@ -54,10 +55,12 @@ printf 'Filename: ./2.deb\nSize: %s\nSHA256: %s\n' "$(stat -c %s lab/2.deb)" "$(
 rm -f /etc/apt/sources.list /etc/apt/sources.list.d/*
 echo 'deb [trusted=yes] file:/srv/lab ./' >/etc/apt/sources.list
 """
-# What a fix needs, and root with a sandbox can do.
+# What a fix needs, or comes with it: who has the agent's uid may signal it, and who may ask the service manager for
+# anything could stop it anyway. What stands in for the passwords can be read, and is empty.
 DONE = {
     *("read the agent's files", "reach the wire server", "write to etc", "write to the agent's files", "change a mode"),
-    *("talk to PID 1 directly", "start a unit", "reload the service manager"),
+    *("talk to PID 1 directly", "start a unit", "reload the service manager", "read the passwords"),
+    *("signal the agent", "signal the agent through a file", "signal PID 1"),
 }
 
 
@@ -94,24 +97,20 @@ def test_the_door_is_shut_until_it_is_opened(inside: Inside) -> None:
     assert not guest.exists(str(UNFINISHED))
 
 
-def test_a_fix_can_do_what_it_needs_and_nothing_else(hands: Guest) -> None:
-    """In the sandbox, started by the mind's user: the steps of all remedies, a whole look, an upgrade of a package; not
-    the rest of the machine."""
+def test_a_fix_can_do_what_it_needs(hands: Guest) -> None:
+    """In the sandbox, started by the mind's user alone: the steps of all remedies, a whole look, an upgrade of a package;
+    what it edits keeps its owner and its mode."""
     hands.run("sh", "-c", PACKAGE)
     hands.write(ENABLED, "[Service]\nExecStart=/bin/true\n[Install]\nWantedBy=multi-user.target\n")
-    hands.run("mkdir", "-p", "/var/lib/waagent/lab-aside", "/root/.ssh")
+    hands.run("mkdir", "-p", "/var/lib/waagent/lab-aside")
     config = hands.path("/etc/waagent.conf")
     hands.run("chown", "12:34", "/etc/waagent.conf")
     config.chmod(0o640)
     before = hands.agent_pids()
     hands.run("systemctl", "start", DOOR)
     assert "PermissionError" in hands.run("python3", "-c", ASK, "x", user="daemon", check=False).stderr
-    told = json.loads(ask(hands, "try"))
-    assert {name: why for name, why in told["needed"].items() if why} == {}
-    assert set(told["needed"]) == set(NEEDED)
-    assert [name for name in FORBIDDEN if not told["forbidden"][name]] == []
-    assert {name for name, why in told["attack"].items() if not why} - DONE == set()
-
+    told = json.loads(ask(hands, "needed"))
+    assert told == dict.fromkeys(NEEDED, "")
     status = config.stat()
     assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (12, 34, 0o640)
     assert "\nLogs.Verbose=y\n" in config.read_text()
@@ -123,6 +122,18 @@ def test_a_fix_can_do_what_it_needs_and_nothing_else(hands: Guest) -> None:
     upgrade = hands.journal("backupready-upgrade.service")
     assert re.search(r"Started .*apt-get", upgrade)
     assert hands.run("systemctl", "list-units", "--all", "--no-legend", "backupready-upgrade*").stdout == ""
+
+
+def test_a_fix_can_do_nothing_else(hands: Guest) -> None:
+    """Taken over, it cannot write the rest of the machine, nor its own permission to fix, nor see through others."""
+    hands.run("mkdir", "-p", "/root/.ssh")
+    hands.run("systemctl", "start", DOOR)
+    told = json.loads(ask(hands, "forbidden"))
+    assert set(told) == set(FORBIDDEN)
+    assert [name for name, why in told.items() if not why] == []
+    told = json.loads(ask(hands, "attack"))
+    assert set(told) == set(ATTEMPTS)
+    assert {name for name, why in told.items() if not why} == DONE
 
 
 def test_an_upgrade_of_ours_does_not_interrupt_a_fix(hands: Guest, deb: Path) -> None:

@@ -879,7 +879,7 @@ class _PackageUpgrade(_Way[PackageUpgrade]):
     def do(self, place: Place, step: PackageUpgrade, record: Record) -> None:
         # One that an earlier start has begun goes on without whoever began it.
         _await(place, lambda: not self._at_work(place), _UPGRADE + _LET_GO, f"{_UPGRADES} has not ended")
-        state = self.state(place, step, record)
+        state, stale = self.state(place, step, record), ""
         if state is State.DONE:
             return
         if state is State.HALF and _has(place, "apt-get"):
@@ -887,8 +887,10 @@ class _PackageUpgrade(_Way[PackageUpgrade]):
             _outside(place, _UPGRADES, (*_QUIET, *configure), _UPGRADE)
         elif _has(place, "apt-get"):
             # A repository that does not answer is no reason against what the others hold.
-            with contextlib.suppress(TimeoutError, StepFailed):
+            try:
                 _outside(place, _REFRESHES, (*_QUIET, "apt-get", "-qq", *_NO_WAITING, "update"), _REFRESH)
+            except (TimeoutError, StepFailed) as error:
+                stale = f"; their lists were not fetched: {error}"
             upgrade = ("install", "-y", "--only-upgrade", "--no-remove", "--no-install-recommends", step.package)
             self._alone(_run(place, (*_QUIET, "apt-get", "-qq", "--simulate", *upgrade), _ASK), step)
             keep = ("-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold")
@@ -901,7 +903,8 @@ class _PackageUpgrade(_Way[PackageUpgrade]):
             else:
                 raise Refused(f"there is no package manager that is known: apt-get, {', '.join(_RPM_MANAGERS)}")
         if self.state(place, step, record) is not State.DONE:
-            raise StepFailed(f"{step.package} is still {record['version']}: the repositories hold nothing newer")
+            held = f"{step.package} is still {record['version']}: the repositories hold nothing newer"
+            raise StepFailed(f"{held}{stale}")
 
     def undo(self, place: Place, step: PackageUpgrade, record: Record) -> None:
         if self.state(place, step, record) is not State.NOT_DONE:
