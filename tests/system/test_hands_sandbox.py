@@ -98,14 +98,19 @@ def test_the_door_is_shut_until_it_is_opened(inside: Inside) -> None:
 
 
 def test_a_fix_can_do_what_it_needs(hands: Guest) -> None:
-    """In the sandbox, started by the mind's user alone: the steps of all remedies, a whole look, an upgrade of a package;
-    what it edits keeps its owner and its mode."""
+    """In the sandbox, started by the mind's user alone: the steps of all remedies, a whole look, and the upgrade of a
+    package. What it edits keeps its owner, mode and attributes."""
     hands.run("sh", "-c", PACKAGE)
     hands.write(ENABLED, "[Service]\nExecStart=/bin/true\n[Install]\nWantedBy=multi-user.target\n")
     hands.run("mkdir", "-p", "/var/lib/waagent/lab-aside")
     config = hands.path("/etc/waagent.conf")
     hands.run("chown", "12:34", "/etc/waagent.conf")
     config.chmod(0o640)
+    try:
+        os.setxattr(config, "user.note", b"lab")
+        notes = ["user.note"]
+    except OSError:  # this kernel's tmpfs takes none
+        notes = []
     before = hands.agent_pids()
     hands.run("systemctl", "start", DOOR)
     assert "PermissionError" in hands.run("python3", "-c", ASK, "x", user="daemon", check=False).stderr
@@ -113,6 +118,7 @@ def test_a_fix_can_do_what_it_needs(hands: Guest) -> None:
     assert told == dict.fromkeys(NEEDED, "")
     status = config.stat()
     assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (12, 34, 0o640)
+    assert os.listxattr(config) == notes
     assert "\nLogs.Verbose=y\n" in config.read_text()
     assert hands.agent_pids().daemon not in (None, before.daemon)
     assert "RestartUSec=4s" in hands.run("systemctl", "show", "-p", "RestartUSec", AGENT_UNIT).stdout
