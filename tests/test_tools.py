@@ -196,7 +196,7 @@ def test_sos_collects_the_configuration_but_no_key(kind: str, tmp_path: Path) ->
     assert told[:2] == ["backupready", "('backupready',)"]
     places = [f"/etc/backupready/{place}{name}" for place in ("", "*/") for name in ("*.key", "*.pem", "web.yml")]
     assert told[2] == f"('forbidden', {places})"
-    assert told[3] == "('copy', '/etc/backupready')"
+    assert told[3] == "('copy', ['/etc/backupready', '/var/lib/backupready-fixes'])"
     assert "'backupready status --json'" in told[-1]
 
 

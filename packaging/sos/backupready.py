@@ -14,9 +14,10 @@ class Backupready(Plugin, RedHatPlugin, DebianPlugin, UbuntuPlugin, IndependentP
     def setup(self):
         secret = ("*.key", "*.pem", "web.yml")
         self.add_forbidden_path([f"/etc/backupready/{place}{name}" for place in ("", "*/") for name in secret])
-        self.add_copy_spec("/etc/backupready")
-        self.add_journal(units=["backupready.service", "backupready-look.socket", "backupready-look@*"])
-        self.add_service_status(["backupready.service", "backupready-look.socket"])
+        self.add_copy_spec(["/etc/backupready", "/var/lib/backupready-fixes"])
+        doors = ["backupready-look.socket", "backupready-fix.socket"]
+        self.add_journal(units=["backupready.service", *doors, "backupready-look@*", "backupready-fix@*"])
+        self.add_service_status(["backupready.service", *doors, "backupready-fix-end.timer"])
         self.add_cmd_output(
             [
                 "backupready --version",

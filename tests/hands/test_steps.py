@@ -11,6 +11,7 @@ import typing
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -120,15 +121,24 @@ class Programs:
     newest: str = "2.15.0.1-1"
     package: str = "installed"
     others: tuple[str, ...] = ()
+    refresh: int = 0  # how fetching the lists ends
+    upgrading: int = 0  # how often an upgrade that was begun is still seen
     commands: list[tuple[str, ...]] = field(default_factory=list)
+    outside: list[tuple[str, ...]] = field(default_factory=list)  # what the service manager was to run
 
     def __call__(self, command: Sequence[str], timeout: float) -> Ran:
         self.disk.count(command[0])
-        assert 0 < timeout <= 600
+        assert 0 < timeout <= 620
+        if command[0] == "systemd-run":
+            self.outside.append(tuple(command))
+            command = command[command.index("--") + 1 :]
         words = tuple(word for word in command if not word.startswith("-") and "=" not in word and word != "env")
         self.commands.append(tuple(command))
         if words[0] == "systemctl":
             assert "--no-ask-password" in command
+            if words[-1] == "backupready-upgrade.service":
+                self.upgrading -= 1
+                return Ran(0, b"LoadState=loaded\n" if self.upgrading >= 0 else b"LoadState=not-found\n", "")
             return Ran(*self.systemctl(words[1]), "")
         return self.packages(words, list(command))
 
@@ -163,6 +173,8 @@ class Programs:
         if "--simulate" in command:
             changes = ("walinuxagent", *self.others)
             return Ran(0, "".join(f"Inst {name} [1] (2 Debian:12)\n" for name in changes).encode(), "")
+        if "update" in command and self.refresh:
+            return Ran(self.refresh, b"", "")
         if "--configure" in command:
             self.package = "installed"
         elif "install" in words or "update" in words[1:] or "upgrade" in words:
@@ -913,7 +925,7 @@ def test_a_package_is_upgraded_by_what_is_there(manager: str, machine: Bench) ->
         assert "Dpkg::Options::=--force-confold" in command
     count = len(machine.programs.commands)
     machine.steps.do(AGENT, record)
-    assert len(machine.programs.commands) == count + 1  # it only asks
+    assert len(machine.programs.commands) == count + 3  # it only asks
     with pytest.raises(Refused, match="is not taken back"):
         machine.steps.undo(AGENT, record)
 
@@ -935,10 +947,54 @@ def test_an_upgrade_that_was_cut_off_is_configured(machine: Bench) -> None:
     machine.programs.version, machine.programs.package = "2.15.0.1-1", "half-configured"
     assert machine.steps.state(AGENT, record) is State.HALF
     machine.steps.do(AGENT, record)
-    assert machine.programs.commands[-2][-2:] == ("--configure", "walinuxagent")
+    (configured,) = [c for c in machine.programs.commands if "--configure" in c]
+    assert configured[-1] == "walinuxagent"
     assert machine.steps.state(AGENT, record) is State.DONE
     record = machine.steps.prepare(AGENT)
-    with pytest.raises(StepFailed, match="is still 2.15.0.1-1: the repositories hold nothing newer"):
+    with pytest.raises(StepFailed, match="is still 2.15.0.1-1: the repositories hold nothing newer$"):
+        machine.steps.do(AGENT, record)
+    machine.programs.refresh = 100
+    with pytest.raises(
+        StepFailed, match="nothing newer; their lists were not fetched: .*update` ended with status 100"
+    ):
+        machine.steps.do(AGENT, record)
+
+
+@pytest.mark.parametrize("manager", ["apt-get", "dnf", "yum", "zypper", "tdnf"])
+def test_where_usr_is_read_only_the_service_manager_upgrades(
+    manager: str, machine: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a unit that has a name and an end, with the same command; and there alone."""
+    (machine.root / "usr/bin" / manager).touch()
+    machine.steps.do(AGENT, machine.steps.prepare(AGENT))
+    ours = [c for c in machine.programs.commands if manager in c and "--simulate" not in c]
+    assert machine.programs.outside == []
+    flags = os.ST_RDONLY | os.ST_NODEV
+    monkeypatch.setattr(machine.disk, "statvfs", lambda path: SimpleNamespace(f_flag=flags), raising=False)
+    machine.programs.version = "2.7.3.0-1"
+    machine.steps.do(AGENT, machine.steps.prepare(AGENT))
+    outside = machine.programs.outside
+    assert [c[c.index("--") + 1 :] for c in outside] == ours
+    names = {word for c in outside for word in c if word.startswith("--unit=")}
+    assert names == {"--unit=backupready-upgrade.service"} | (
+        {"--unit=backupready-refresh.service"} if len(ours) > 1 else set()
+    )
+    assert {"--wait", "--pipe", "--collect", "--property=RuntimeMaxSec=600"} <= {*outside[-1]}
+
+
+def test_an_upgrade_that_goes_on_after_a_crash_is_awaited(machine: Bench) -> None:
+    """Until it has ended nobody says that it was not done."""
+    (machine.root / "usr/bin/apt-get").touch()
+    record = machine.steps.prepare(AGENT)
+    machine.programs.upgrading = 1
+    assert machine.steps.state(AGENT, record) is State.HALF
+    machine.programs.upgrading = 3
+    machine.programs.version = machine.programs.newest
+    machine.steps.do(AGENT, record)
+    assert machine.slept == [2.0, 2.0, 2.0]
+    assert not [c for c in machine.programs.commands if "install" in c]
+    machine.programs.upgrading = 1000
+    with pytest.raises(StepFailed, match=r"backupready-upgrade.service has not ended within 620 s"):
         machine.steps.do(AGENT, record)
 
 

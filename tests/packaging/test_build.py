@@ -37,7 +37,11 @@ COMMON = (
     "/usr/share/man/man5/backupready.conf.5.gz",
     "/usr/share/man/man8/backupready.8.gz",
 )
-UNITS = ("backupready.service", "backupready-look.socket", "backupready-look@.service")
+UNITS = (
+    *("backupready.service", "backupready-look.socket", "backupready-look@.service"),
+    *("backupready-fix.socket", "backupready-fix@.service", "backupready-fix-end.timer"),
+    "backupready-fix@end.service.d/unfinished.conf",
+)
 
 pytestmark = pytest.mark.integration
 

@@ -7,8 +7,9 @@ import re
 import textwrap
 from collections.abc import Iterable, Iterator
 
-from backupready import cli, config, probes
+from backupready import cli, config, probes, waagent
 from backupready.catalogue import SETTINGS
+from backupready.hands import ledger
 from backupready.model import Setting, Verdict
 from backupready.report import SENTENCES
 
@@ -46,6 +47,18 @@ UNITS = (
     ("backupready.service", "The daemon, `backupready run`."),
     ("backupready-look.socket", "Where the daemon asks for a look as root."),
     ("backupready-look@.service", "One such look, `backupready look`; it ends after seconds."),
+    (
+        "backupready-fix.socket",
+        "Where the daemon asks for a documented fix. It is not enabled: `backupready fix --enable`.",
+    ),
+    ("backupready-fix@.service", "One such fix, as root, `backupready hands`; it ends with it."),
+    (
+        "backupready-fix-end.timer",
+        (
+            "Every five minutes and after a boot: ends what a fix has left unfinished, and undoes what it has changed"
+            " for a time only. Does nothing where there is no such thing."
+        ),
+    ),
 )
 FORMAT = (
     (
@@ -245,6 +258,12 @@ def command() -> str:
             "What outlives a restart of the daemon: since when there has been which problem.",
         ),
         (_default("look.socket"), "Where the daemon asks for a look as root."),
+        (ledger.SUMMARY, "What fixes were done, refused and are in force for a time only; for everybody to read."),
+        (ledger.DIRECTORY, "What the fixes have noted for themselves, and their copies of what they edited; root's."),
+        (
+            f"{waagent.LIB_DIR}/.backupready",
+            "What fixes have moved out of the agent's way. It stays there also when the package is purged.",
+        ),
     )
     problems = sorted(probes.PROBLEMS, key=lambda problem: problem.code)
     return _page(

@@ -52,6 +52,9 @@ _UNITS = ("etc", "systemd", "system")
 # agent takes `<name>-<version>` for a handler and deprovisions `*`: it sees neither in a hidden name without a dash.
 _SHELF = ".backupready"
 
+# The units that the service manager runs the package manager in.
+_REFRESHES, _UPGRADES = "backupready-refresh.service", "backupready-upgrade.service"
+
 _UNIT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@:-]{0,200}\.(?:service|socket|timer)", re.ASCII)
 _DROP_IN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,100}\.conf", re.ASCII)
 _DROP_IN_TEXT = re.compile(r"[\x20-\x7e\n]{1,4000}")
@@ -63,6 +66,7 @@ _CHANGE_UNIT = 100.0
 _RESTART = 200.0
 _REFRESH = 120.0
 _UPGRADE = 600.0
+_LET_GO = 20.0  # after that, when it is another's to end it
 _POLL = 2.0
 
 
@@ -873,29 +877,34 @@ class _PackageUpgrade(_Way[PackageUpgrade]):
         return {"version": version}
 
     def do(self, place: Place, step: PackageUpgrade, record: Record) -> None:
-        state = self.state(place, step, record)
+        # One that an earlier start has begun goes on without whoever began it.
+        _await(place, lambda: not self._at_work(place), _UPGRADE + _LET_GO, f"{_UPGRADES} has not ended")
+        state, stale = self.state(place, step, record), ""
         if state is State.DONE:
             return
         if state is State.HALF and _has(place, "apt-get"):
             configure = ("dpkg", "--force-confdef", "--force-confold", "--configure", step.package)
-            _run(place, (*_QUIET, *configure), _UPGRADE)
+            _outside(place, _UPGRADES, (*_QUIET, *configure), _UPGRADE)
         elif _has(place, "apt-get"):
             # A repository that does not answer is no reason against what the others hold.
-            with contextlib.suppress(TimeoutError):
-                place.run((*_QUIET, "apt-get", "-qq", *_NO_WAITING, "update"), _REFRESH)
+            try:
+                _outside(place, _REFRESHES, (*_QUIET, "apt-get", "-qq", *_NO_WAITING, "update"), _REFRESH)
+            except (TimeoutError, StepFailed) as error:
+                stale = f"; their lists were not fetched: {error}"
             upgrade = ("install", "-y", "--only-upgrade", "--no-remove", "--no-install-recommends", step.package)
             self._alone(_run(place, (*_QUIET, "apt-get", "-qq", "--simulate", *upgrade), _ASK), step)
             keep = ("-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold")
-            _run(place, (*_QUIET, "apt-get", "-q", *_NO_WAITING, *keep, *upgrade), _UPGRADE)
+            _outside(place, _UPGRADES, (*_QUIET, "apt-get", "-q", *_NO_WAITING, *keep, *upgrade), _UPGRADE)
         else:
             for manager, words in _RPM_MANAGERS.items():
                 if _has(place, manager):
-                    _run(place, (manager, *words, step.package), _UPGRADE)
+                    _outside(place, _UPGRADES, (manager, *words, step.package), _UPGRADE)
                     break
             else:
                 raise Refused(f"there is no package manager that is known: apt-get, {', '.join(_RPM_MANAGERS)}")
         if self.state(place, step, record) is not State.DONE:
-            raise StepFailed(f"{step.package} is still {record['version']}: the repositories hold nothing newer")
+            held = f"{step.package} is still {record['version']}: the repositories hold nothing newer"
+            raise StepFailed(f"{held}{stale}")
 
     def undo(self, place: Place, step: PackageUpgrade, record: Record) -> None:
         if self.state(place, step, record) is not State.NOT_DONE:
@@ -903,9 +912,13 @@ class _PackageUpgrade(_Way[PackageUpgrade]):
 
     def state(self, place: Place, step: PackageUpgrade, record: Record) -> State:
         state, version = self._installed(place, step)
-        if state != "installed":
+        if state != "installed" or self._at_work(place):
             return State.HALF
         return State.NOT_DONE if version == record["version"] else State.DONE
+
+    def _at_work(self, place: Place) -> bool:
+        shown = _systemctl(place, "show", "--property=LoadState", "--", _UPGRADES, timeout=_ASK).output
+        return shown.strip() != b"LoadState=not-found"
 
     def _alone(self, simulated: Ran, step: PackageUpgrade) -> None:
         """Raises Refused where more than this package would change."""
@@ -933,6 +946,16 @@ class _PackageUpgrade(_Way[PackageUpgrade]):
 
 def _has(place: Place, program: str) -> bool:
     return (place.root / "usr/bin" / program).exists()
+
+
+def _outside(place: Place, unit: str, command: Sequence[str], timeout: float) -> Ran:
+    """Run what writes anywhere and has scripts that do anything. Where that is read-only to us the service manager runs
+    it, in a unit of this name: there is one at a time, and it goes on when we are killed."""
+    if not os.statvfs(place.root / "usr").f_flag & os.ST_RDONLY:
+        return _run(place, command, timeout)
+    ends = (f"--property=RuntimeMaxSec={timeout:.0f}", f"--property=TimeoutStopSec={_LET_GO / 2:.0f}")
+    waits = ("systemd-run", "--no-ask-password", "--quiet", "--collect", "--wait", "--pipe", f"--unit={unit}", *ends)
+    return _run(place, (*waits, "--", *command), timeout + _LET_GO)
 
 
 # needrestart would restart services of others.
