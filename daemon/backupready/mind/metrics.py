@@ -26,19 +26,19 @@ OWN: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     (
         "backupready_verdict_since_timestamp_seconds",
         "gauge",
-        "Since when the verdict is what it is, seconds since the epoch.",
+        "Since when the verdict is what it is.",
         (),
     ),
     (
         "backupready_problem_active",
         "gauge",
-        "1 while a problem is active and no mere consequence of another; of a notice no series else.",
+        "1 while a problem is active and no mere consequence; of a notice no series else.",
         ("problem", "effect"),
     ),
     (
         "backupready_problem_unknown",
         "gauge",
-        "1 while it cannot be told whether a problem is there; no series for what is known.",
+        "1 while it cannot be told whether a problem is there; else no series.",
         ("problem", "effect"),
     ),
     (
@@ -50,13 +50,13 @@ OWN: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     (
         "backupready_predictions_total",
         "counter",
-        "Windows that were predicted, by what was predicted and what happened; a series for what has occurred.",
+        "Windows by what was predicted and what happened; a series for what has occurred.",
         ("predicted", "happened"),
     ),
     (
         "backupready_fix_mode",
         "gauge",
-        "Whether fixes are done, only observed, or switched off: 1 for the mode that holds.",
+        "Whether fixes are done: 1 for the mode that holds.",
         ("mode",),
     ),
     (
@@ -83,12 +83,17 @@ OWN: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
         "1 if somebody can be asked for a fix; only where fixes are done.",
         (),
     ),
-    ("backupready_fix_requests_failed_total", "counter", "Requests for a fix that were not answered.", ()),
+    (
+        "backupready_fix_requests_failed_total",
+        "counter",
+        "Requests for a fix without an answer; only where fixes are done.",
+        (),
+    ),
     ("backupready_temporary_change_active", "gauge", "1 while a change is in force that ends by itself.", ("change",)),
     (
         "backupready_temporary_change_end_timestamp_seconds",
         "gauge",
-        "When such a change ends, seconds since the epoch.",
+        "When such a change ends.",
         ("change",),
     ),
     ("backupready_probe_success", "gauge", "1 if the probe's newest look could tell.", ("probe",)),
@@ -96,23 +101,23 @@ OWN: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     (
         "backupready_probe_attempts",
         "gauge",
-        "Requests that the probe's newest look made, retries included; only of probes that make any.",
+        "Requests of the probe's newest look, retries included, if any.",
         ("probe",),
     ),
     (
         "backupready_probe_last_run_timestamp_seconds",
         "gauge",
-        "When the probe looked last, seconds since the epoch.",
+        "When the probe looked last.",
         ("probe",),
     ),
     ("backupready_looks_total", "counter", "Looks that were begun.", ()),
-    ("backupready_looks_failed_total", "counter", "Looks that died, hung, or answered what cannot be used.", ()),
-    ("backupready_probe_defects_total", "counter", "Looks of a probe that ended in a defect of this program.", ()),
-    ("backupready_process_deaths_total", "counter", "Deaths of the agent's processes that were seen at once.", ()),
+    ("backupready_looks_failed_total", "counter", "Looks that died, hung, or cannot be used.", ()),
+    ("backupready_probe_defects_total", "counter", "Looks of a probe that ended in our own defect.", ()),
+    ("backupready_process_deaths_total", "counter", "Deaths of the agent's processes, seen at once.", ()),
     (
         "backupready_log_records_dropped_total",
         "counter",
-        "Log records that were dropped, since the journal did not take them.",
+        "Log records that the journal did not take.",
         (),
     ),
     (
@@ -122,11 +127,11 @@ OWN: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
         (),
     ),
     ("backupready_history_records_dropped_total", "counter", "Records that the history has not kept.", ()),
-    ("backupready_history_writes_failed_total", "counter", "Attempts to write the history that failed.", ()),
+    ("backupready_history_writes_failed_total", "counter", "Writes of the history that failed.", ()),
     (
         "backupready_config_last_reload_successful",
         "gauge",
-        "1 if the newest reload of the configuration was taken over.",
+        "1 if the newest reload was taken over.",
         (),
     ),
 )
@@ -139,7 +144,6 @@ _COUNTERS = {
     "backupready_state_writes_failed_total": "state_writes_failed",
     "backupready_history_records_dropped_total": "history_records_dropped",
     "backupready_history_writes_failed_total": "history_writes_failed",
-    "backupready_fix_requests_failed_total": "fix_requests_failed",
 }
 _MODES = ("off", "observe", "on")
 _HELP = {name: help_ for name, _, help_, _ in OWN}
@@ -204,17 +208,24 @@ class SnapshotCollector:
         if planning is not None:
             modes = [((mode,), float(planning.mode == mode)) for mode in _MODES]
             yield self._labelled("backupready_fix_mode", modes)
-            if planning.mode == "on" and planning.door_open is not None:
-                yield self._plain("backupready_fix_door_open", float(planning.door_open))
-        yield self._counted("backupready_fix_attempts_total", [(w, float(n)) for w, n in fixes.ended.items()])
-        yield self._counted("backupready_fix_refused_total", [(w, float(n)) for w, n in fixes.refused.items()])
+            if planning.mode == "on":
+                failed = snapshot.counters.get("fix_requests_failed", 0.0)
+                yield self._counted("backupready_fix_requests_failed_total", [((), failed)])
+                if planning.door_open is not None:
+                    yield self._plain("backupready_fix_door_open", float(planning.door_open))
         would_run = Counter(fixes.would_run)
         would_run.update(planning.would_run if planning is not None else {})
-        yield self._counted("backupready_fix_would_run_total", [((w,), float(n)) for w, n in would_run.items()])
         # Of two that change the same the later end counts.
         ends = {(one.change,): one.until for one in sorted(fixes.temporary, key=lambda one: one.until)}
-        yield self._labelled("backupready_temporary_change_active", [(change, 1.0) for change in ends])
-        yield self._labelled("backupready_temporary_change_end_timestamp_seconds", list(ends.items()))
+        families: tuple[Family, ...] = (
+            self._counted("backupready_fix_attempts_total", [(w, float(n)) for w, n in fixes.ended.items()]),
+            self._counted("backupready_fix_refused_total", [(w, float(n)) for w, n in fixes.refused.items()]),
+            self._counted("backupready_fix_would_run_total", [((w,), float(n)) for w, n in would_run.items()]),
+            self._labelled("backupready_temporary_change_active", [(change, 1.0) for change in ends]),
+            self._labelled("backupready_temporary_change_end_timestamp_seconds", list(ends.items())),
+        )
+        # On most machines nothing of it has ever occurred: their help alone would be a kilobyte of every scrape.
+        yield from (family for family in families if family.samples)
 
     def _readings(self, snapshot: Snapshot) -> Iterator[GaugeMetricFamily]:
         # A probe that reports the same thing twice must not make the whole scrape unreadable: the newest counts.
