@@ -24,7 +24,7 @@ FIX_LIMIT_REACHED = Problem(
     diagnosis="`backupready status` tells the last attempts with how they ended. The evidence says which limit.",
     fix="Fix what the problem itself tells, by hand. The limit lifts when the problem is gone, or when its time is"
     " over; `backupready fix REMEDY` tries once more, unless the limit is one of a day or an hour.",
-    source="backupready.conf(5), section fix",
+    source="https://learn.microsoft.com/azure/backup/backup-azure-vms-troubleshoot",
 )
 # A change that stays too long is a nuisance, and no danger to the next backup: what fills the disk is a problem of its
 # own when it does.
@@ -40,7 +40,7 @@ TEMPORARY_CHANGE_OVERDUE = Problem(
     " `systemctl list-timers 'backupready-*'` tells whether the timer runs.",
     fix="Have the timer started, or undo it now: `backupready undo --temporary`. Where the file was changed by somebody"
     " else since, take the change back by hand.",
-    source="backupready(8), undo",
+    source="https://learn.microsoft.com/azure/backup/backup-azure-troubleshoot-vm-backup-fails-snapshot-timeout",
 )
 
 

@@ -36,7 +36,7 @@ def look(machine: Machine, settings: Settings) -> Iterator[Observation]:
         if limit.until is None or now < limit.until:
             until = None if limit.until is None else in_utc(limit.until)
             evidence = {"key": limit.key, "remedy": limit.remedy, "why": limit.why, "until": until}
-            yield Finding(FIX_LIMIT_REACHED.code, f"{limit.problem} {limit.key}".strip(), evidence)
+            yield Finding("FIX_LIMIT_REACHED", f"{limit.problem} {limit.key}".strip(), evidence)
     if not fixes.temporary:
         return
     try:
@@ -48,7 +48,7 @@ def look(machine: Machine, settings: Settings) -> Iterator[Observation]:
     for change in fixes.temporary:
         if now - _due(change, outlook) > _PATIENCE:
             over: dict[str, Scalar] = {"attempt": change.attempt, "ended": in_utc(change.until)}
-            yield Finding(TEMPORARY_CHANGE_OVERDUE.code, change.change, over)
+            yield Finding("TEMPORARY_CHANGE_OVERDUE", change.change, over)
 
 
 def _due(change: Temporary, outlook: Outlook) -> float:
