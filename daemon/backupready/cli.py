@@ -183,7 +183,7 @@ def _check(options: argparse.Namespace) -> int:
         with _config_to_check(options) as settings:
             snapshot = check(settings, look.live(settings), machine_facts(settings["machine.root"]))
             if os.geteuid() == 0 and settings["fix.mode"] != "off":
-                snapshot = _with_plans(snapshot, settings, look.live(settings))
+                snapshot = with_plans(snapshot, settings, look.live(settings))
         if os.geteuid() != 0 and not options.demo and not snapshot.void:
             print("backupready check: not run by root, so that most of it cannot be told", file=sys.stderr)
     if options.json:
@@ -196,7 +196,7 @@ def _check(options: argparse.Namespace) -> int:
     return snapshot.verdict.exit_code
 
 
-def _with_plans(snapshot: Snapshot, settings: Config, machine_for: MachineFor) -> Snapshot:
+def with_plans(snapshot: Snapshot, settings: Config, machine_for: MachineFor) -> Snapshot:
     """What would be done for its reasons, as the daemon would tell it."""
     from backupready.eyes import look
     from backupready.mind.planner import Planner, Policy
