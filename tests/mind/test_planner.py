@@ -68,12 +68,14 @@ def planner(policy: Policy = ON, unfit: Sequence[str] = (), of: Snapshot | None 
     """One that has had its plans made: all fit but those that are named."""
     it = Planner(REMEDIES, KNOWN, policy)
     if of is not None:
-        plan(it, of, unfit, at)
+        plan(it, of, unfit, at, always=True)
     return it
 
 
-def plan(it: Planner, of: Snapshot, unfit: Sequence[str] = (), at: float = 0.0) -> tuple[Which, ...]:
-    wanted = it.to_plan(of, at)
+def plan(
+    it: Planner, of: Snapshot, unfit: Sequence[str] = (), at: float = 0.0, always: bool = False
+) -> tuple[Which, ...]:
+    wanted = it.to_plan(of, at, always)
     if wanted:
         it.planned([Planned(*w, (), "not here") if w[0] in unfit else Planned(*w, STEPS) for w in wanted])
     return wanted
@@ -132,9 +134,41 @@ def test_without_its_plan_nothing_is_asked_for() -> None:
     here = seen(Finding("STUCK"))
     it = planner()
     assert asked(it, here) is None
-    plan(it, here)
+    wanted = plan(it, here)
+    it.planned([Planned("clean", "STUCK", "", STEPS)])
+    assert asked(it, here) is None
+    it.planned([Planned(*which, STEPS) for which in wanted])
     assert asked(it, here, 14 * 60.0) == ("reload", "STUCK", "")
     assert asked(it, here, 16 * 60.0) is None
+
+
+@pytest.mark.parametrize("phase", Phase)
+@pytest.mark.parametrize("window", [WINDOW, None], ids=["window", "no window"])
+@pytest.mark.parametrize("without_window", [True, False])
+def test_fixes_have_their_time(phase: Phase, window: Window | None, without_window: bool) -> None:
+    """The lead time; or any, where no window is known and that is allowed. The same for what is only counted."""
+    here = seen(Finding("STOPPED"), outlook=Outlook(NOW, phase, window))
+    expected = phase is Phase.LEAD if window is not None else without_window and phase is Phase.IDLE
+    assert (asked(planner(Policy("on", ALL, without_window), of=here), here) is not None) is expected
+    observing = planner(Policy("observe", (), without_window), of=here)
+    assert bool(observing.observed(here, NOW, paused=False)) is expected
+
+
+def test_while_it_is_paused_or_another_is_under_way_nothing_is_asked_for() -> None:
+    """One at a time."""
+    here = seen(Finding("STOPPED"))
+    it = planner(of=here)
+    assert asked(it, here, paused=True) is None
+    assert asked(it, here, under_way=True) is None
+    assert asked(it, here) is not None
+
+
+def test_where_the_question_does_not_arise_nothing_is_fixed() -> None:
+    """Whatever a remedy says that it is for."""
+    known = [probe("guest", [problem("STOPPED", Effect.VOIDS)])]
+    here = seen(Finding("STOPPED"), known=known)
+    assert [reason.problem.code for reason in here.reasons] == ["STOPPED"]
+    assert Planner(REMEDIES, known, ON).to_plan(here, 0.0) == ()
 
 
 def test_a_limit_that_was_reached_ends_it_until_it_lifts() -> None:
@@ -182,7 +216,7 @@ MOMENTS = st.builds(
     st.sampled_from([WINDOW, replace(WINDOW, start=NOW + 60), None]),
 )
 WHICH = st.sampled_from([("STOPPED", ""), ("STUCK", "one"), ("STUCK", "two"), ("ODD", ""), ("CUT", ""), ("HUNG", "")])
-SEEN = st.lists(WHICH, unique=True)
+SEEN = st.lists(WHICH, unique=True, min_size=1)
 FIXES = st.builds(
     Fixes,
     st.just(NOW),
