@@ -259,7 +259,8 @@ class ScenarioMachine(CapturedMachine):
             at,
             temporary=tuple(Temporary(n, change, at + ends * hour) for n, change, ends in given.get("temporary", ())),
             limits=tuple(
-                Limit(*which, None if ends is None else at + ends * hour) for *which, ends in given.get("limits", ())
+                Limit(problem, key, remedy, why, None if ends is None else at + ends * hour)
+                for problem, key, remedy, why, ends in given.get("limits", ())
             ),
         )
 
