@@ -25,7 +25,8 @@ from backupready.config import Config, ConfigError
 from backupready.mind.calendar import Calendar, is_running, local_zone
 from backupready.mind.judge import Judge
 from backupready.mind.loads import Loads
-from backupready.mind.summary import Summary, pause
+from backupready.mind.summary import of as summary_of
+from backupready.mind.summary import pause
 from backupready.model import Access, Looked, Planning, Probe, ProbeState, Remedy, Snapshot, Verdict
 from backupready.observe import observe
 
@@ -270,7 +271,7 @@ def check(settings: Config, machine_for: MachineFor, facts: Mapping[str, str], c
     snapshot = judge.snapshot(now, time.time(), facts, {})
     if not changes:
         return snapshot
-    summary = Summary()
+    summary = summary_of(settings["machine.root"])
     summary.refresh(now, at_once=True)
     planning = Planning(settings["fix.mode"], pause(settings["fix.pause_file"], time.time()), unread=summary.unread)
     outlook = calendar.outlook(time.time(), is_running(snapshot))
@@ -294,7 +295,7 @@ def _look_once(
             calendar.unread(looked.why)
         yield looked
     for probe in here:
-        summary = Summary()
+        summary = summary_of(settings["machine.root"])
         summary.refresh(0.0, at_once=True)
         machine = sampler.Sampled(
             lambda: sampled, outlook=lambda: calendar.outlook(time.time(), loads=Loads()), fixes=summary.fixes

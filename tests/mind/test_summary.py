@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from backupready import fixes
-from backupready.mind.summary import EVERY, Summary, pause
+from backupready.mind.summary import EVERY, Summary, of, pause
 from backupready.model import CannotTell, Fixes, Pause
 
 TOLD = Fixes(5.0, would_run={"restart-agent": 1})
@@ -25,6 +25,16 @@ def test_before_it_was_read_nothing_is_known(tmp_path: Path) -> None:
     """Unknown is not the same as never."""
     with pytest.raises(CannotTell, match="it has not been read yet"):
         Summary(str(tmp_path / "fixes.json")).fixes()
+
+
+def test_an_emulated_guest_has_one_of_its_own(tmp_path: Path) -> None:
+    """Below its root, where the hands of that machine would write it."""
+    path = tmp_path / "var/lib/backupready-fixes/fixes.json"
+    path.parent.mkdir(parents=True)
+    write(path, fixes.encode(TOLD))
+    it = of(str(tmp_path))
+    it.refresh(0.0)
+    assert it.told == TOLD
 
 
 def test_a_missing_one_says_that_nothing_was_done(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ from backupready.mind.sampler import Sampled, Sampler
 from backupready.mind.service import LOG
 from backupready.mind.state import StateFile
 from backupready.mind.summary import EVERY, Summary, pause
+from backupready.mind.summary import of as summary_of
 from backupready.mind.web import Site, WebServer
 from backupready.model import (
     Access,
@@ -138,7 +139,7 @@ class Monitor:
     ) -> None:
         self._config = config
         self._remedies, self._planner = tuple(remedies), Planner((), (), Policy())
-        self._summary = summary or Summary()
+        self._summary = summary or summary_of(config["machine.root"])
         self._told_unread = ""  # why the summary cannot be read, as the journal has it
         self._planning: _Planning | None = None
         self._fixing: tuple[wire.Exchange, wire.FixRequest] | None = None

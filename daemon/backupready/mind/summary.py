@@ -21,7 +21,7 @@ _LONGEST_PAUSE = 1000  # bytes of a pause file
 class Summary:
     """The document of the hands at a path. A missing one is fine: they have done nothing yet."""
 
-    def __init__(self, path: str = fixes.SUMMARY) -> None:
+    def __init__(self, path: str) -> None:
         self._path = path
         self._known: object = None
         self._due = 0.0
@@ -64,6 +64,11 @@ class Summary:
             return None, error.strerror or str(error)
         except ValueError as error:
             return None, str(error)
+
+
+def of(root: str) -> Summary:
+    """Of the machine below a directory."""
+    return Summary(str(Path(root, fixes.SUMMARY.lstrip("/"))))
 
 
 def pause(path: str, now: float) -> Pause | None:
