@@ -24,6 +24,7 @@ from backupready.model import (
     Fetched,
     FileStatus,
     Finding,
+    Fixes,
     Kernel,
     Looked,
     Machine,
@@ -95,6 +96,7 @@ class FakeMachine:
     booted: Kernel | CannotTell = field(default_factory=lambda: Kernel("6.1.0-13-amd64", "x86_64"))
     ring: tuple[Sample, ...] | CannotTell = ()
     calendar: Outlook | CannotTell = field(default_factory=lambda: CannotTell("nothing is known of the windows"))
+    hands: Fixes | CannotTell = Fixes(0.0)
 
     def now(self) -> float:
         return self.clock
@@ -186,6 +188,9 @@ class FakeMachine:
 
     def outlook(self) -> Outlook:
         return told(self.calendar)
+
+    def fixes(self) -> Fixes:
+        return told(self.hands)
 
     def fetch(self, url: str, timeout: float, budget: float, proxy: str = "") -> Fetched:
         return told(self.web[f"{url} through {proxy}" if proxy else url])

@@ -42,6 +42,9 @@ outlook    what the resident process knows of the windows, null when it cannot b
                                 before; by default for longer than there is a record
              loads              [[hours from `at`, hours to the end, cpu, memory, steal, io] …], one every five minutes
            The runs are those that the machine has on record.
+fixes      what the hands have told, null when it cannot be told; by default that nothing was ever done:
+             limits             [[problem, key, remedy, why, hours from `at` until which it holds, or null] …]
+             temporary          [[attempt, change, hours from `at` to its end] …]
 unit       properties that differ from a healthy unit's; null when the service manager cannot be asked
 privileged whether the look is root's
 settings   setting → text
@@ -71,8 +74,10 @@ from backupready.model import (
     CannotTell,
     Fetched,
     FileStatus,
+    Fixes,
     Kernel,
     LearnedSchedule,
+    Limit,
     Load,
     Outlook,
     Phase,
@@ -84,6 +89,7 @@ from backupready.model import (
     Snapshot,
     Space,
     Spaces,
+    Temporary,
     Unreachable,
     Window,
 )
@@ -243,6 +249,20 @@ class ScenarioMachine(CapturedMachine):
         if given is None:
             raise CannotTell("nothing is known of the windows")
         return _outlook(given, self)
+
+    def fixes(self) -> Fixes:
+        given = self._scenario.get("fixes", {})
+        if given is None:
+            raise CannotTell("it is not known what was fixed")
+        at, hour = self._moment, 3600.0
+        return Fixes(
+            at,
+            temporary=tuple(Temporary(n, change, at + ends * hour) for n, change, ends in given.get("temporary", ())),
+            limits=tuple(
+                Limit(problem, key, remedy, why, None if ends is None else at + ends * hour)
+                for problem, key, remedy, why, ends in given.get("limits", ())
+            ),
+        )
 
     def route(self, address: str) -> Route:
         answer = self._of("routes").get(address, ["eth0", "10.0.0.1", "10.0.0.4"])

@@ -21,7 +21,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from backupready import bundle, cli, waagent
+from backupready import bundle, cli, fixes, waagent
 from backupready.eyes.machine import OUTPUT_LIMIT, CapturedMachine
 from backupready.hands import ledger
 from backupready.model import CannotTell, Machine, Ran
@@ -571,7 +571,7 @@ def test_evidence_leaves_room_to_others(root: Path, tmp_path: Path, monkeypatch:
 def test_it_lies_with_what_the_hands_keep() -> None:
     """And what they tell everybody is in it."""
     assert Path(bundle.EVIDENCE).parent == Path(ledger.DIRECTORY)
-    assert bundle.FIXES == ledger.SUMMARY
+    assert bundle.FIXES == fixes.SUMMARY
     assert bundle.FIXES in bundle.FILES
 
 

@@ -244,6 +244,19 @@ def test_what_is_sampled_is_the_machine_without_the_look(monkeypatch: pytest.Mon
     assert len(machine.asked) > asked[0]
 
 
+def test_a_check_tells_what_would_be_done() -> None:
+    """For each reason, in steps; and in which mode."""
+    machine = healthy()
+    machine.table = ()
+    settings = configuration()
+    snapshot = cli.with_plans(cli.check(settings, lambda memory: machine, {}), settings, lambda memory: machine)
+    (plan,) = snapshot.plans
+    assert (plan.remedy, plan.problem) == ("restart-agent", "AGENT_STOPPED")
+    assert "    1. restart walinuxagent.service" in report.text(snapshot).splitlines()
+    assert "Fixes are only observed; nothing is changed." in report.text(snapshot)
+    assert cli.with_plans(cli.check(settings, lambda m: healthy(), {}), settings, lambda m: healthy()).plans == ()
+
+
 def test_a_blink_is_not_believed() -> None:
     """What the second look does not see any more is clear."""
     machine = healthy()

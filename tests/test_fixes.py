@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backupready import fixes
-from backupready.model import Attempt, Fixes, Limit, Result, Temporary
+from backupready.model import Attempt, Fixes, Limit, Pause, Result, Temporary
 
 TEXT = st.text(max_size=10)
 MOMENT = st.floats(0, 1e12)
@@ -35,6 +35,8 @@ FIXES = st.builds(
     st.lists(st.tuples(TEXT, TEXT), max_size=3).map(tuple),
     st.dictionaries(st.tuples(TEXT, TEXT), st.integers(0, 99), max_size=3),
     st.dictionaries(TEXT, st.integers(0, 99), max_size=3),
+    st.dictionaries(st.tuples(TEXT, TEXT), st.lists(TEXT, max_size=3).map(tuple), max_size=3),
+    st.dictionaries(st.tuples(TEXT, TEXT), st.integers(0, 99), max_size=3),
 )
 
 
@@ -74,3 +76,21 @@ def test_a_part_of_it_is_an_error(told: Fixes, cut: int) -> None:
 def test_what_stands_is_what_helped() -> None:
     """Of everything else what can be undone is undone."""
     assert [result for result in Result if result.stands] == [Result.HEALED, Result.DONE]
+
+
+@pytest.mark.parametrize(
+    ("text", "now", "expected"),
+    [
+        (b"", 1e12, Pause()),
+        (b" \n", 1e12, Pause()),
+        (b"2h\n", 100.0 + 7199.0, Pause(7300.0)),
+        (b"2h", 7300.0, None),
+        (b"two hours", 1e12, Pause()),
+        (b"\xff", 1e12, Pause()),
+        (b"999999999d", 1e12, Pause()),
+        (b"2h", 50.0, Pause(7300.0)),
+    ],
+)
+def test_a_pause_file_says_how_long(text: bytes, now: float, expected: Pause | None) -> None:
+    """What cannot be understood pauses until the file is gone."""
+    assert fixes.pause_of(text, 100.0, now) == expected

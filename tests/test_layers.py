@@ -53,13 +53,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__main__.py": {"cli"},
     "model.py": set(),
     "config.py": {"model"},
-    "wire.py": {"model"},
+    "plan.py": {"model", "waagent"},
+    "wire.py": {"model", "plan"},
     "zones.py": set(),
     "window.py": {"model", "zones"},
     "learn.py": {"model", "window"},
     "catalogue/__init__.py": {"config", "model", "probes"},
     "waagent.py": {"model"},
-    "report.py": {"model", "vmsnapshot"},
+    "report.py": {"model", "plan", "vmsnapshot"},
     "vmsnapshot.py": {"model", "waagent"},
     "mountinfo.py": {"model"},
     "netfilter.py": {"model"},
@@ -72,19 +73,20 @@ MAY_IMPORT: dict[str, set[str]] = {
     "remedies/": {"model", "waagent", "vmsnapshot", "preconditions"},
     "fixes.py": {"model"},
     "probes/__init__.py": {"model"},
-    "probes/": {"model", "waagent", "vmsnapshot", "mountinfo", "netfilter", "forecast", "window"},
+    "probes/": {"model", "waagent", "vmsnapshot", "mountinfo", "netfilter", "forecast", "window", "fixes"},
     "eyes/": {"config", "model", "wire", "observe", "eyes"},
     "mind/": {"config", "model", "wire", "report", "observe", "window", "learn", "fixes", "mind"},
-    "hands/": {"config", "model", "wire", "waagent", "vmsnapshot", "mountinfo", "observe", "fixes", "hands"},
+    "hands/": {"config", "model", "wire", "waagent", "vmsnapshot", "mountinfo", "observe", "fixes", "plan", "hands"},
 }
 MAY_IMPORT_ANYTHING = {"cli.py", "demo.py", *(path for path in FILES if path.startswith("catalogue/"))}
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if path in MAY_IMPORT or path not in MAY_IMPORT_ANYTHING])
 def test_a_layer_imports_only_what_lies_below_it(path: str) -> None:
-    """model ← config, wire, waagent, vmsnapshot, mountinfo, forecast, report, observe ← probes ← eyes and mind, which
-    never import each other; model, zones ← window ← learn, and the probes and the mind; waagent, vmsnapshot ←
-    preconditions ← remedies, which never import probes, nor they them, and hands, which import none of these."""
+    """model ← config, waagent, vmsnapshot, mountinfo, forecast, observe, fixes ← probes ← eyes and mind, which never
+    import each other; waagent ← plan ← wire, report, hands; model, zones ← window ← learn, and the probes and the mind;
+    waagent, vmsnapshot ← preconditions ← remedies, which never import probes, nor they them, and hands, which import
+    none of these."""
     folder = path.rpartition("/")[0] + "/"
     allowed = MAY_IMPORT[path] if path in MAY_IMPORT else MAY_IMPORT[folder]
     assert {name for name in ours(path) if name not in allowed and name.split(".")[0] not in allowed} == set()
@@ -152,17 +154,16 @@ def test_no_file_starts_processes_by_another_way() -> None:
 
 @pytest.mark.integration
 def test_the_mind_does_not_load_what_only_looks_need(tmp_path: Path) -> None:
-    """A resident process with its Monitor constructed has neither requests nor dns nor tenacity nor the remedies in
-    memory."""
+    """A resident process with its Monitor constructed has neither requests nor dns nor tenacity in memory."""
     config = tmp_path / "x.conf"
     config.write_text("[web]\nlisten_address = 127.0.0.1:0\n")
     code = f"""
 import pathlib, sys
-from backupready import catalogue, cli, config, probes
+from backupready import catalogue, cli, config, probes, remedies
 from backupready.mind.monitor import Monitor
 settings = config.load(catalogue.SETTINGS, pathlib.Path({str(config)!r}))
-monitor = Monitor(settings, lambda: settings, probes.PROBES, probes.METRICS, ["true"])
-unwanted = {{"requests", "urllib3", "dns", "tenacity", "subprocess", "backupready.remedies"}}
+monitor = Monitor(settings, lambda: settings, probes.PROBES, probes.METRICS, ["true"], remedies=remedies.REMEDIES)
+unwanted = {{"requests", "urllib3", "dns", "tenacity", "subprocess", "backupready.eyes", "backupready.hands"}}
 print(sorted(unwanted & set(sys.modules)))
 """
     done = subprocess.run(

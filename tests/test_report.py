@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,18 +13,30 @@ from hypothesis import strategies as st
 
 from backupready import report
 from backupready.model import (
+    Attempt,
     CannotTell,
     Effect,
     Finding,
+    Fixes,
     Happened,
     LearnedSchedule,
+    Limit,
     Outlook,
+    Pause,
     Phase,
+    Planned,
+    Planning,
     Prediction,
     ProbeState,
+    Refusal,
+    ResetFailed,
+    RestartUnit,
+    Result,
     Snapshot,
+    Temporary,
     Verdict,
     Window,
+    WouldRun,
 )
 from fake import NOW, looked, probe, problem, remedy, snapshot
 
@@ -61,8 +74,9 @@ def test_the_document_has_exactly_its_keys() -> None:
     document = report.document(told(*STOPPED, Finding("AGENT_ODD"), CannotTell("dark", ("AGENT_OLD",)), name="vm1"))
     assert list(document) == [
         "schema", "verdict", "since", "checked_at", "machine", "window", "reasons", "notices", "unknown",
-        "becomes", "probes",
+        "becomes", "probes", "fixes", "plans",
     ]  # fmt: skip
+    assert (document["fixes"], document["plans"]) == (None, [])
     assert (document["schema"], document["verdict"], document["window"]) == (1, "blocked", None)
     assert document["since"] == document["checked_at"] == "2026-11-23T00:23:02Z"
     assert document["machine"] == {"name": "vm1"}
@@ -110,7 +124,131 @@ def test_a_probe_that_has_not_looked_yet_is_unknown_once() -> None:
     ]
 
 
+def fixed(**planning: Any) -> Snapshot:
+    """Three problems; for two of them something would be done, and something was."""
+    fixes = Fixes(
+        NOW,
+        attempts=tuple(
+            Attempt(
+                n, "restart-agent", "AGENT_STOPPED", "unit", "mind", NOW + n, Result.NOT_HEALED, NOW + n + 9, ("x",)
+            )
+            for n in range(1, 8)
+        ),
+        temporary=(Temporary(8, "Logs.Verbose=y", NOW + 7200),),
+        limits=(Limit("AGENT_STOPPED", "unit", "restart-agent", "done thrice", NOW + 3600),),
+    )
+    plans = (
+        Planned("restart-agent", "AGENT_STOPPED", "unit", (ResetFailed("a.service"), RestartUnit("a.service"))),
+        Planned("update-agent", "AGENT_OLD", "", (), "it updates itself"),
+    )
+    seen = (*STOPPED, Finding("AGENT_OLD"))
+    return replace(told(*seen), fixes=fixes, plans=plans, planning=Planning(**{"mode": "observe", **planning}))
+
+
+def test_the_document_has_the_fixes_and_the_plans() -> None:
+    """The newest five attempts, newest first, and the steps in words."""
+    document = report.document(fixed(paused=Pause(NOW + 60), door_open=False, under_way="x"))
+    fixes = document["fixes"]
+    assert list(fixes) == [
+        "mode", "paused", "door_open", "under_way", "unread", "attempts", "limits", "temporary"
+    ]  # fmt: skip
+    assert (fixes["mode"], fixes["door_open"], fixes["under_way"], fixes["unread"]) == ("observe", False, "x", None)
+    assert fixes["paused"] == {"until": "2026-11-23T00:24:02Z"}
+    assert [one["id"] for one in fixes["attempts"]] == [7, 6, 5, 4, 3]
+    assert fixes["attempts"][0] == {
+        "id": 7, "remedy": "restart-agent", "problem": "AGENT_STOPPED", "key": "unit", "by": "mind",
+        "began": "2026-11-23T00:23:09Z", "ended": "2026-11-23T00:23:18Z", "result": "not_healed", "reasons": ["x"],
+        "left": [],
+    }  # fmt: skip
+    assert fixes["limits"] == [
+        {"problem": "AGENT_STOPPED", "key": "unit", "remedy": "restart-agent", "why": "done thrice",
+         "until": "2026-11-23T01:23:02Z"}
+    ]  # fmt: skip
+    assert fixes["temporary"] == [{"attempt": 8, "change": "Logs.Verbose=y", "until": "2026-11-23T02:23:02Z"}]
+    assert document["plans"] == [
+        {"remedy": "restart-agent", "problem": "AGENT_STOPPED", "key": "unit", "why": "",
+         "steps": ["reset the count of failures of a.service", "restart a.service"]},
+        {"remedy": "update-agent", "problem": "AGENT_OLD", "key": "", "why": "it updates itself", "steps": []},
+    ]  # fmt: skip
+    assert report.document(fixed(paused=Pause()))["fixes"]["paused"] == {"until": None}
+    json.dumps(document)
+
+
 # -------------------------------------------------------------------------------------------------------- text
+
+
+def test_fixes_are_told() -> None:
+    """Under each reason what would be done, a line a step; then mode, limits, temporary changes and attempts."""
+    lines = report.text(fixed()).splitlines()
+    assert lines[0].endswith(" · fix: restart-agent (observe)")
+    place = lines.index("  restart-agent would:")
+    assert lines[place + 1 : place + 3] == [
+        "    1. reset the count of failures of a.service",
+        "    2. restart a.service",
+    ]
+    assert "  update-agent would do nothing: it updates itself" in lines
+    place = lines.index("Fixes are only observed; nothing is changed.")
+    assert lines[place + 1 : place + 5] == [
+        "  no more for AGENT_STOPPED (unit): done thrice, until 2026-11-23T01:23:02Z",
+        "  for a time: Logs.Verbose=y, until 2026-11-23T02:23:02Z (attempt 8)",
+        "  attempt 7, 2026-11-23T00:23:09Z, by mind: restart-agent for AGENT_STOPPED (unit): did not help, and was",
+        "    undone as far as possible (x)",
+    ]
+    assert sum(line.startswith("  attempt ") for line in lines) == 5
+
+
+@pytest.mark.parametrize(
+    ("planning", "said"),
+    [
+        ({"mode": "off"}, "Fixes are switched off."),
+        ({"mode": "on", "door_open": True}, "Fixes are done in the lead time of a backup, as far as fix.allow goes."),
+        ({"mode": "on", "door_open": False}, "Nobody can be asked for one: `backupready fix --enable`."),
+        ({"paused": Pause(NOW)}, "They are paused until 2026-11-23T00:23:02Z."),
+        ({"paused": Pause()}, "They are paused until `backupready resume`."),
+        ({"under_way": "restart-agent"}, "restart-agent is under way."),
+        ({"unread": "it is torn"}, "What was done cannot be read: it is torn."),
+    ],
+)
+def test_the_mode_is_told_with_what_stands_in_its_way(planning: dict[str, Any], said: str) -> None:
+    """Each in a sentence."""
+    assert said in report.text(fixed(**planning))
+
+
+def test_what_nobody_can_mend_is_advised() -> None:
+    """In every mode."""
+    whole = replace(told(Finding("AGENT_OLD")), planning=Planning("on"))
+    assert report.headline(whole).endswith(" · fix: advise")
+
+
+def test_what_the_hands_say_is_told_in_a_line() -> None:
+    """An attempt with its end, a refusal with its term, and what was only observed."""
+    which = "restart-agent", "AGENT_STOPPED", "unit"
+    attempt = Attempt(3, *which, "mind", NOW, Result.HEALED, NOW + 5)
+    assert report.answered(*which, attempt) == "attempt 3, restart-agent for AGENT_STOPPED (unit): healed"
+    refusal = Refusal("cooldown", "it was just done", NOW, "wait")
+    assert report.answered(*which, refusal) == (
+        "restart-agent for AGENT_STOPPED (unit) is refused (cooldown): it was just done, until 2026-11-23T00:23:02Z;"
+        " wait"
+    )
+    observed = report.answered(*which, WouldRun((RestartUnit("a.service"),)))
+    assert observed.endswith("is only observed by the hands, which would: restart a.service")
+    assert report.would_run(Planned(*which, (RestartUnit("a.service"),))) == (
+        "restart-agent would be done now for AGENT_STOPPED (unit): restart a.service"
+    )
+
+
+def test_every_result_has_its_words() -> None:
+    """The set is closed."""
+    for result in Result:
+        attempt = Attempt(1, "mend", "X", "", "mind", NOW, result)
+        assert report.answered("mend", "X", "", attempt).startswith("attempt 1, mend for X: ")
+
+
+def test_a_document_of_an_older_daemon_is_told() -> None:
+    """One without fixes."""
+    document = report.document(fixed())
+    del document["fixes"], document["plans"]
+    assert report.told(document).splitlines()[0].endswith("fix: restart-agent")
 
 
 @pytest.mark.parametrize(
@@ -120,8 +258,9 @@ def test_a_probe_that_has_not_looked_yet_is_unknown_once() -> None:
         told(*STOPPED, Finding("AGENT_ODD", HOSTILE, {"x": HOSTILE}), name=HOSTILE),
         told(CannotTell("dark", ("AGENT_OLD",)), wire=ProbeState.FAILED, switched_off="unit"),
         snapshot(known=KNOWN),
+        fixed(mode="on", paused=Pause(), door_open=False),
     ],
-    ids=["ready", "blocked", "unknown", "never looked"],
+    ids=["ready", "blocked", "unknown", "never looked", "fixed"],
 )
 def test_a_document_tells_the_same_as_its_snapshot(told_of: Snapshot) -> None:
     """`status` prints, from the daemon's JSON, what `check` prints."""

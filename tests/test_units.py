@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from backupready import waagent
+from backupready import fixes, waagent
 from backupready.hands import ledger
 from backupready.remedies import REMEDIES
 from built import MOST_EXPOSED
@@ -98,7 +98,7 @@ def test_the_hands_may_write_what_the_steps_write() -> None:
     text = (UNITS / HANDS).read_text()
     written = {word.lstrip("-") for line in re.findall(r"(?m)^ReadWritePaths=(.*)$", text) for word in line.split()}
     written |= {f"/var/lib/{name}" for name in re.findall(r"(?m)^StateDirectory=(.*)$", text)}
-    needed = {waagent.LIB_DIR, "/etc/systemd/system", ledger.DIRECTORY, str(Path(ledger.SUMMARY).parent)}
+    needed = {waagent.LIB_DIR, "/etc/systemd/system", ledger.DIRECTORY, str(Path(fixes.SUMMARY).parent)}
     needed |= {str(Path(path).parent) for path in waagent.CONFIG_PATHS[:1]}
     assert {path for path in written if any(f"{need}/".startswith(f"{path}/") for need in needed)} == written
     assert all(any(f"{need}/".startswith(f"{path}/") for path in written) for need in needed)

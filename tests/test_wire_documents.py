@@ -732,3 +732,111 @@ def test_a_request_of_another_form_is_refused(change: Mapping[str, Any], why: st
 def test_an_answer_of_another_form_is_refused(answer: Mapping[str, Any]) -> None:
     with pytest.raises(Malformed):
         wire.decode_fix_answer(json.dumps({"schema": 1, **answer}).encode())
+
+
+# ------------------------------------------------------------------------------------------------------- plans
+
+_REMEDIES = ("mend", "start")
+_which = st.tuples(st.sampled_from(_REMEDIES), _text, _text)
+_units = st.dictionaries(_text, st.dictionaries(_text, _text, max_size=3), max_size=3)
+
+
+@given(st.lists(_which, min_size=1, max_size=5).map(tuple), st.booleans(), st.none() | _units)
+def test_a_request_for_plans_arrives_as_it_was(
+    plans: tuple[wire.Which, ...], show: bool, units: wire.Units | None
+) -> None:
+    """Beside probes or without any."""
+    for probes in ((), ("agent",)):
+        request = LookRequest(probes, plans=plans, show_units=show, units=units)
+        assert wire.decode_request(wire.encode_request(request), ASKED, lambda: _REMEDIES) == request
+
+
+def test_remedies_are_loaded_only_where_a_plan_is_asked_for() -> None:
+    """A look that makes none pays nothing for them."""
+
+    def load() -> tuple[str, ...]:
+        raise AssertionError("they were loaded")
+
+    wire.decode_request(wire.encode_request(LookRequest(("agent",), show_units=True)), ASKED, load)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"plans": [["unknown", "X", ""]]},
+        {"plans": [["mend", "X"]]},
+        {"plans": [["mend", "X", 1]]},
+        {"plans": [["mend", "X", ""]] * (wire.MOST_PLANS + 1)},
+        {"plans": {"mend": 1}},
+        {"plans": None},
+        {"show_units": 1},
+        {"show_units": "yes"},
+        {"units": {"a": {"b": 1}}},
+        {"units": {"a": []}},
+        {"units": []},
+        {"units": {str(n): {} for n in range(11)}},
+    ],
+)
+def test_a_request_for_plans_of_another_form_is_refused(more: Mapping[str, Any]) -> None:
+    """As a whole."""
+    document = json.dumps({"schema": wire.SCHEMA, "probes": ["agent"], **more}).encode()
+    with pytest.raises(Malformed):
+        wire.decode_request(document, ASKED, lambda: _REMEDIES)
+
+
+def test_a_request_for_nothing_is_none() -> None:
+    """Neither a probe, nor a plan, nor what the service manager shows."""
+    with pytest.raises(Malformed, match="names no probes"):
+        wire.decode_request(wire.encode_request(LookRequest(())), ASKED)
+
+
+_steps = st.sampled_from([model.RestartUnit("a.service"), model.MakeDirectory("x", ("y", "z")), model.DaemonReload()])
+
+
+@given(st.lists(st.tuples(_which, st.lists(_steps, max_size=3).map(tuple), _text), min_size=1, max_size=5), _units)
+def test_plans_and_units_arrive_as_they_were(
+    made: list[tuple[wire.Which, tuple[model.Step, ...], str]], units: wire.Units
+) -> None:
+    """In the order in which they were asked for; the looks beside them too."""
+    plans = tuple(model.Planned(*which, steps, why) for which, steps, why in made)
+    data = wire.encode_answer([looked("agent")], plans, units)
+    assert wire.decode_plans(data, [which for which, _, _ in made]) == plans
+    assert wire.decode_units(data) == units
+    assert wire.decode_answer(data, {"agent": ASKED["agent"]}) == (looked("agent"),)
+
+
+_PLAN = {"remedy": "mend", "problem": "X", "key": "", "steps": [{"step": "StartUnit", "unit": "a.service"}], "why": ""}
+
+
+@pytest.mark.parametrize(
+    "plans",
+    [
+        [],
+        [_PLAN, _PLAN],
+        [{**_PLAN, "key": "other"}],
+        [{**_PLAN, "remedy": "start"}],
+        [{**_PLAN, "steps": [{"step": "Explode"}]}],
+        [{**_PLAN, "steps": [{"step": "StartUnit", "unit": "a.service; reboot"}]}],
+        [{**_PLAN, "steps": [{"step": "StartUnit", "unit": 1}]}],
+        [{**_PLAN, "steps": ["StartUnit"]}],
+        [{**_PLAN, "why": None}],
+        [{name: value for name, value in _PLAN.items() if name != "why"}],
+        "x",
+        None,
+    ],
+)
+def test_plans_of_another_form_are_refused(plans: Any) -> None:
+    """Or of another question, or with a name in a step that is none."""
+    with pytest.raises(Malformed):
+        wire.decode_plans(_answer(plans=plans), [("mend", "X", "")])
+    assert wire.decode_plans(_answer(plans=[_PLAN]), [("mend", "X", "")])
+
+
+def test_why_there_are_no_plans_and_no_units_is_told() -> None:
+    """In the words of the other side."""
+    with pytest.raises(Malformed, match="^no bus$"):
+        wire.decode_units(wire.encode_error("no bus"))
+    with pytest.raises(Malformed, match="^no way$"):
+        wire.decode_plans(wire.encode_error("no way"), [])
+    with pytest.raises(Malformed, match="wrong form"):
+        wire.decode_units(_answer())

@@ -28,7 +28,9 @@ from backupready.config import Config, ConfigError
 from backupready.mind.calendar import Calendar, is_running, local_zone
 from backupready.mind.judge import Judge
 from backupready.mind.loads import Loads
-from backupready.model import Access, Looked, Probe, ProbeState, Remedy, Snapshot, Verdict
+from backupready.mind.summary import of as summary_of
+from backupready.mind.summary import pause
+from backupready.model import Access, Looked, Planning, Probe, ProbeState, Remedy, Snapshot, Verdict
 from backupready.observe import observe
 
 if TYPE_CHECKING:
@@ -143,6 +145,7 @@ def _load(path: str | None, options: Mapping[str, str] | None = None) -> Config:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from backupready import remedies
     from backupready.mind import service
     from backupready.mind.history import History
     from backupready.mind.monitor import Monitor, look_command
@@ -162,7 +165,7 @@ def _run(options: argparse.Namespace) -> int:
             look_command(),
             StateFile(settings["state.directory"]),
             History(settings["state.directory"], settings["history.keep"], settings["history.limit"]),
-            _remedies_for,
+            remedies.REMEDIES,
         )
     except OSError as error:
         print(f"backupready: {error.strerror or error}", file=sys.stderr)
@@ -173,13 +176,6 @@ def _run(options: argparse.Namespace) -> int:
         return monitor.run()
     finally:
         listener.stop()
-
-
-def _remedies_for(code: str) -> tuple[Remedy, ...]:
-    """Loaded when somebody reads about a problem, so that the daemon does without them until then."""
-    from backupready import remedies
-
-    return remedies.remedies_for(code)
 
 
 def _run_options(options: argparse.Namespace) -> dict[str, str]:
@@ -197,11 +193,20 @@ def _run_options(options: argparse.Namespace) -> dict[str, str]:
 
 
 def _look(options: argparse.Namespace) -> int:
+    from backupready import preconditions
     from backupready.eyes import look
 
-    look.serve({probe.name: probe for probe in probes.PROBES}, catalogue.SETTINGS)
+    known = {probe.name: probe for probe in probes.PROBES}
+    look.serve(known, catalogue.SETTINGS, _remedies, preconditions.shown_units)
     print("backupready look: this is for the daemon, which asks through a socket on standard input", file=sys.stderr)
     return EXIT_USAGE
+
+
+def _remedies() -> dict[str, Remedy]:
+    """By name; a look that makes no plan has no use for them."""
+    from backupready import remedies
+
+    return {remedy.name: remedy for remedy in remedies.REMEDIES}
 
 
 # ------------------------------------------------------------------------------------------------------- check
@@ -221,6 +226,8 @@ def _check(options: argparse.Namespace) -> int:
     else:
         with _config_to_check(options) as settings:
             snapshot = check(settings, look.live(settings), machine_facts(settings["machine.root"]))
+            if os.geteuid() == 0 and settings["fix.mode"] != "off":
+                snapshot = with_plans(snapshot, settings, look.live(settings))
         if os.geteuid() != 0 and not options.demo and not snapshot.void:
             print("backupready check: not run by root, so that most of it cannot be told", file=sys.stderr)
     if options.json:
@@ -231,6 +238,18 @@ def _check(options: argparse.Namespace) -> int:
         print(report.text(snapshot))
     sys.stdout.flush()
     return snapshot.verdict.exit_code
+
+
+def with_plans(snapshot: Snapshot, settings: Config, machine_for: MachineFor) -> Snapshot:
+    """What would be done for its reasons, as the daemon would tell it."""
+    from backupready.eyes import look
+    from backupready.mind.planner import Planner, Policy
+
+    known = _remedies()
+    planner = Planner(tuple(known.values()), probes.PROBES, Policy(settings["fix.mode"]))
+    if wanted := planner.to_plan(snapshot, 0.0, always=True):
+        planner.planned(look.plan(known, wanted, machine_for, settings["look.deadline"].total_seconds()))
+    return replace(snapshot, plans=planner.plans(snapshot))
 
 
 @contextlib.contextmanager
@@ -293,7 +312,13 @@ def check(settings: Config, machine_for: MachineFor, facts: Mapping[str, str], c
     if switched_off := [probe.name for probe in probes.PROBES if probe not in enabled]:
         facts = {**facts, "switched_off": " ".join(switched_off)}
     snapshot = judge.snapshot(now, time.time(), facts, {})
-    return replace(snapshot, outlook=calendar.outlook(time.time(), is_running(snapshot))) if changes else snapshot
+    if not changes:
+        return snapshot
+    summary = summary_of(settings["machine.root"])
+    summary.refresh(now, at_once=True)
+    planning = Planning(settings["fix.mode"], pause(settings["fix.pause_file"], time.time()), unread=summary.unread)
+    outlook = calendar.outlook(time.time(), is_running(snapshot))
+    return replace(snapshot, outlook=outlook, fixes=summary.told, planning=planning)
 
 
 def _look_once(
@@ -313,7 +338,11 @@ def _look_once(
             calendar.unread(looked.why)
         yield looked
     for probe in here:
-        machine = sampler.Sampled(lambda: sampled, outlook=lambda: calendar.outlook(time.time(), loads=Loads()))
+        summary = summary_of(settings["machine.root"])
+        summary.refresh(0.0, at_once=True)
+        machine = sampler.Sampled(
+            lambda: sampled, outlook=lambda: calendar.outlook(time.time(), loads=Loads()), fixes=summary.fixes
+        )
         yield observe(probe, machine, settings)
 
 

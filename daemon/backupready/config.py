@@ -300,6 +300,14 @@ CORE: tuple[Setting, ...] = (
     ),
     Setting(
         "fix",
+        "socket",
+        "/run/backupready/fix.sock",
+        "The socket behind which a fix is done, with the right to change the machine.",
+        absolute_path,
+        "a path",
+    ),
+    Setting(
+        "fix",
         "pause_file",
         "/run/backupready/pause",
         "While this file is there, nothing is fixed; for as long as it says (2h) since it was written, or until it is"

@@ -6,12 +6,13 @@ The hands write it after everything they do, and whoever wants to know reads it:
 from __future__ import annotations
 
 import json
+from datetime import datetime, timezone
 from typing import Any
 
-from backupready.model import Attempt, Cause, Effect, Fixes, Limit, Problem, Result, Temporary
+from backupready.model import Attempt, Cause, Effect, Fixes, Limit, Pause, Problem, Result, Temporary, duration
 
 SCHEMA = 1
-
+SUMMARY = "/var/lib/backupready-fixes/fixes.json"
 
 FIX_LIMIT_REACHED = Problem(
     "FIX_LIMIT_REACHED",
@@ -23,7 +24,23 @@ FIX_LIMIT_REACHED = Problem(
     diagnosis="`backupready status` tells the last attempts with how they ended. The evidence says which limit.",
     fix="Fix what the problem itself tells, by hand. The limit lifts when the problem is gone, or when its time is"
     " over; `backupready fix REMEDY` tries once more, unless the limit is one of a day or an hour.",
-    source="backupready.conf(5), section fix",
+    source="https://learn.microsoft.com/azure/backup/backup-azure-vms-troubleshoot",
+)
+# A change that stays too long is a nuisance, and no danger to the next backup: what fills the disk is a problem of its
+# own when it does.
+TEMPORARY_CHANGE_OVERDUE = Problem(
+    "TEMPORARY_CHANGE_OVERDUE",
+    "A temporary change has not been undone when its time was over",
+    Effect.NOTICE,
+    Cause.CONFIGURATION,
+    meaning="A change that was made for a time, such as verbose logging of the agent, is still in force. It is undone"
+    " by a timer within minutes of its end, but not while a backup window is open. The agent's log grows by 10 to"
+    " 20 MB a day while it is verbose.",
+    diagnosis="`backupready status` lists the change with its end, and how attempts ended;"
+    " `systemctl list-timers 'backupready-*'` tells whether the timer runs.",
+    fix="Have the timer started, or undo it now: `backupready undo --temporary`. Where the file was changed by somebody"
+    " else since, take the change back by hand.",
+    source="https://learn.microsoft.com/azure/backup/backup-azure-troubleshoot-vm-backup-fails-snapshot-timeout",
 )
 
 
@@ -40,6 +57,8 @@ def encode(fixes: Fixes) -> bytes:
                 "incidents": fixes.incidents,
                 "refused": [[*which, count] for which, count in sorted(fixes.refused.items())],
                 "would_run": dict(sorted(fixes.would_run.items())),
+                "tried": [[*which, *remedies] for which, remedies in sorted(fixes.tried.items())],
+                "ended": [[*which, count] for which, count in sorted(fixes.ended.items())],
             },
             indent=1,
         ).encode()
@@ -61,9 +80,24 @@ def decode(data: bytes) -> Fixes:
             tuple((str(problem), str(key)) for problem, key in document["incidents"]),
             {(str(remedy), str(reason)): int(count) for remedy, reason, count in document["refused"]},
             {str(remedy): int(count) for remedy, count in document["would_run"].items()},
+            {(str(e[0]), str(e[1])): tuple(str(remedy) for remedy in e[2:]) for e in document.get("tried", ())},
+            {(str(remedy), str(result)): int(count) for remedy, result, count in document.get("ended", ())},
         )
     except (LookupError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise ValueError(f"it has a wrong form: {error!r}"[:200]) from None
+
+
+def pause_of(text: bytes, written: float, now: float) -> Pause | None:
+    """What a pause file says that was last written at that time; None where its time is over. What cannot be read as a
+    time span pauses until the file is removed."""
+    try:
+        words = text.decode().strip()
+        until = written + duration(words).total_seconds() if words else None
+        if until is not None:
+            datetime.fromtimestamp(until, timezone.utc)  # raises what a moment beyond all dates raises
+    except (ValueError, OverflowError, OSError):
+        until = None
+    return None if until is not None and until <= now else Pause(until)
 
 
 def _attempt(entry: Any) -> Attempt:

@@ -673,6 +673,9 @@ class Machine(Protocol):
     def outlook(self) -> Outlook:
         """What the resident process knows of the backup's windows."""
 
+    def fixes(self) -> Fixes:
+        """What the hands have told of their attempts, limits and temporary changes."""
+
     def get(self, url: str, timeout: float, budget: float, headers: Mapping[str, str] = ...) -> Answer:
         """An HTTP GET without proxy, retried within `budget` seconds; raises Unreachable."""
 
@@ -928,8 +931,9 @@ class Limit:
 
 @dataclass(frozen=True)
 class Fixes:
-    """All of it, at one moment. Attempts are oldest first, and only the newest. The counters are by remedy and reason,
-    and by remedy; they begin anew when the document is lost."""
+    """All of it, at one moment. Attempts are oldest first, and only the newest. `tried` are the remedies that were
+    begun in each incident that is open. The counters are by remedy and reason, by remedy, and by remedy and result
+    (an attempt that is undone later counts there once more); they begin anew when the document is lost."""
 
     at: float
     attempts: tuple[Attempt, ...] = ()
@@ -938,6 +942,8 @@ class Fixes:
     incidents: tuple[tuple[str, str], ...] = ()  # problem and key of what is being fixed and is not clear yet
     refused: Mapping[tuple[str, str], int] = field(default_factory=dict)
     would_run: Mapping[str, int] = field(default_factory=dict)
+    tried: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
+    ended: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -970,6 +976,27 @@ class Planned:
     key: str
     steps: tuple[Step, ...] = ()
     why: str = ""
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Fixes are paused: until then (seconds since the epoch), or until the file is removed."""
+
+    until: float | None = None
+
+
+@dataclass(frozen=True)
+class Planning:
+    """What the mind does about fixes. `mode` is that of the settings, `door_open` whether the hands could be asked,
+    None where nobody has tried. `under_way` is the remedy that was asked for and has not been answered. `unread` says
+    why what the hands have told cannot be read. `would_run` counts, by remedy, since this process began."""
+
+    mode: str
+    paused: Pause | None = None
+    door_open: bool | None = None
+    under_way: str = ""
+    unread: str = ""
+    would_run: Mapping[str, int] = field(default_factory=dict)
 
 
 # --------------------------------------------------------------------------------------------------- judgement
@@ -1043,7 +1070,8 @@ class Snapshot:
     """All that is believed at one moment, published by one assignment. Whoever reads it adds no judgement.
 
     Times are wall clock, seconds since the epoch. `reasons` and `notices` are ranked, gravest first. `fixes` is what
-    the hands have told, None where they never did or it cannot be read; `plans` what would be done for the reasons.
+    the hands have told, None where they never did or it cannot be read; `plans` what would be done for the reasons;
+    `planning` what is being done about that, None where nobody does anything.
     """
 
     verdict: Verdict
@@ -1059,6 +1087,7 @@ class Snapshot:
     outlook: Outlook | None = None
     fixes: Fixes | None = None
     plans: tuple[Planned, ...] = ()
+    planning: Planning | None = None
 
     @property
     def void(self) -> bool:

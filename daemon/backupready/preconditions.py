@@ -26,6 +26,11 @@ _SPACE_TIMEOUT = 10.0  # s
 _ROOM_FOR_PACKAGE, _INODES_FOR_PACKAGE = 100 << 20, 2000
 
 
+def shown_units(machine: Machine) -> dict[str, dict[str, str]]:
+    """What the service manager shows of every unit that may start the agent: all that a plan asks it for."""
+    return {name: dict(machine.unit(name, _UNIT_PROPERTIES)) for name in waagent.UNITS}
+
+
 def agent_unit(machine: Machine) -> tuple[str, dict[str, str]]:
     """The name of the unit that starts the agent, and its properties."""
     for name in waagent.UNITS:

@@ -12,25 +12,35 @@ from datetime import datetime, timezone
 from typing import Any, Union
 
 from backupready.model import (
+    Attempt,
     BeliefState,
     Effect,
     Evidence,
+    Fixes,
     Happened,
     Outlook,
     Phase,
+    Planned,
+    Planning,
     Prediction,
     ProbeState,
     Problem,
     Reason,
+    Refusal,
     Remedy,
+    Result,
     Snapshot,
     Verdict,
     Window,
+    WouldRun,
+    in_utc,
 )
+from backupready.plan import describe
 from backupready.vmsnapshot import CODES, CODES_SOURCE, PORTAL_SOURCE, Code, PortalError
 
 SCHEMA = 1
 _WIDTH = 110  # columns
+_SHOWN_ATTEMPTS = 5
 Document = Mapping[str, Any]
 # Of an article: a paragraph, or the points of a list. Both may hold `code` and <https://addresses>.
 Block = Union[str, tuple[str, ...]]
@@ -75,7 +85,55 @@ def document(snapshot: Snapshot) -> dict[str, Any]:
             }
             for run in snapshot.probes
         ],
+        "fixes": _fixes(snapshot.planning, snapshot.fixes),
+        "plans": [_plan(one) for one in snapshot.plans],
     }
+
+
+def _plan(one: Planned) -> dict[str, Any]:
+    return {
+        "remedy": one.remedy,
+        "problem": one.problem,
+        "key": one.key,
+        "steps": [describe(step) for step in one.steps],
+        "why": one.why,
+    }
+
+
+def _fixes(planning: Planning | None, told_of: Fixes | None) -> dict[str, Any] | None:
+    """What is done about problems, and what was done: the newest attempts, newest first."""
+    if planning is None:
+        return None
+    fixes = told_of or Fixes(0.0)
+    return {
+        "mode": planning.mode,
+        "paused": None if planning.paused is None else {"until": _moment(planning.paused.until)},
+        "door_open": planning.door_open,
+        "under_way": planning.under_way or None,
+        "unread": planning.unread or None,
+        "attempts": [_attempt(one) for one in reversed(fixes.attempts[-_SHOWN_ATTEMPTS:])],
+        "limits": [{**vars(one), "until": _moment(one.until)} for one in fixes.limits],
+        "temporary": [{**vars(one), "until": _moment(one.until)} for one in fixes.temporary],
+    }
+
+
+def _attempt(one: Attempt) -> dict[str, Any]:
+    return {
+        "id": one.id,
+        "remedy": one.remedy,
+        "problem": one.problem,
+        "key": one.key,
+        "by": one.by,
+        "began": _moment(one.began),
+        "ended": _moment(one.ended),
+        "result": one.result.value,
+        "reasons": list(one.reasons),
+        "left": list(one.left),
+    }
+
+
+def _moment(moment: float | None) -> str | None:
+    return None if moment is None else in_utc(moment)
 
 
 def _reason(reason: Reason) -> dict[str, Any]:
@@ -208,10 +266,17 @@ def _headline(told_of: Document) -> str:
     elif told_of["reasons"]:
         first = told_of["reasons"][0]
         words.append(f"{first['problem']} since {_since(first['since'], told_of.get('window'))}")
-        words.append(f"fix: {first['fix'] or 'advise'}")
+        words.append(f"fix: {_how(first['fix'], told_of.get('fixes'))}")
     elif verdict is Verdict.UNKNOWN:
         words += [entry["why"] for entry in told_of["unknown"][:1]]
     return " · ".join(words)
+
+
+def _how(remedy: str | None, fixes: Document | None) -> str:
+    """Which remedy there is, and what is done about it."""
+    if remedy is None:
+        return "advise"
+    return remedy if fixes is None else f"{remedy} ({fixes['mode']})"
 
 
 def sentence(snapshot: Snapshot) -> str:
@@ -326,7 +391,7 @@ def told(told_of: Document) -> str:
         if reasons and title:
             lines += ["", title]
         for reason in reasons:
-            lines += ["", *_reason_lines(reason)]
+            lines += ["", *_reason_lines(reason), *_plan_lines(reason, told_of.get("plans", ()))]
     if steps := told_of.get("becomes"):
         lines += ["", "What would change it:"]
         lines += [
@@ -335,6 +400,8 @@ def told(told_of: Document) -> str:
     if told_of["unknown"]:
         lines += ["", "Could not be told:"]
         lines += [f"  {entry.get('probe') or entry.get('problem')}: {entry['why']}" for entry in told_of["unknown"]]
+    if fixes := told_of.get("fixes"):
+        lines += ["", *_fixes_lines(fixes)]
     if told_of["machine"].get("switched_off"):
         lines += ["", f"Not looked at, since switched off: {told_of['machine']['switched_off']}"]
     return "\n".join(lines)
@@ -358,6 +425,87 @@ def _reason_lines(reason: Document) -> list[str]:
     if reason["consequences"]:
         lines += _wrapped(f"hence also: {', '.join(reason['consequences'])}")
     return lines + _wrapped(reason["explain"])
+
+
+def _plan_lines(reason: Document, plans: Iterable[Document]) -> list[str]:
+    """What would be done for a reason: a line for each step, or why a remedy is none for this machine."""
+    lines = []
+    for plan in plans:
+        if (plan["problem"], plan["key"]) == (reason["problem"], reason["key"]):
+            if plan["steps"]:
+                lines.append(f"  {plan['remedy']} would:")
+                lines += [f"    {number}. {step}" for number, step in enumerate(plan["steps"], 1)]
+            else:
+                lines += _wrapped(f"{plan['remedy']} would do nothing: {plan['why']}")
+    return lines
+
+
+_MODES = {
+    "off": "switched off",
+    "observe": "only observed; nothing is changed",
+    "on": "done in the lead time of a backup, as far as fix.allow goes",
+}
+
+
+def _fixes_lines(fixes: Document) -> list[str]:
+    words = [f"Fixes are {_MODES.get(fixes['mode'], fixes['mode'])}."]
+    if fixes["paused"]:
+        until = fixes["paused"]["until"] or "`backupready resume`"
+        words.append(f"They are paused until {until}.")
+    if fixes["mode"] == "on" and fixes["door_open"] is False:
+        words.append("Nobody can be asked for one: `backupready fix --enable`.")
+    if fixes["under_way"]:
+        words.append(f"{fixes['under_way']} is under way.")
+    if fixes["unread"]:
+        words.append(f"What was done cannot be read: {fixes['unread']}.")
+    lines = [" ".join(words)]
+    for one in fixes["limits"]:
+        until = f", until {one['until']}" if one["until"] else ""
+        lines += _wrapped(f"no more for {_which(one['problem'], one['key'])}: {one['why']}{until}")
+    for one in fixes["temporary"]:
+        lines.append(f"  for a time: {one['change']}, until {one['until']} (attempt {one['attempt']})")
+    for one in fixes["attempts"]:
+        lines += _wrapped(f"attempt {one['id']}, {one['began']}, by {one['by']}: {_attempt_line(one)}")
+    return lines
+
+
+def _attempt_line(one: Document) -> str:
+    reasons = f" ({'; '.join(one['reasons'])})" if one["reasons"] else ""
+    what = f"{one['remedy']} for {_which(one['problem'], one['key'])}" if one["problem"] else one["remedy"]
+    return f"{what}: {_RESULTS[Result(one['result'])]}{reasons}"
+
+
+def _which(problem: str, key: str) -> str:
+    return f"{problem} ({key})" if key else problem
+
+
+_RESULTS = {
+    Result.UNDER_WAY: "under way",
+    Result.HEALED: "healed",
+    Result.DONE: "done",
+    Result.NOT_HEALED: "did not help, and was undone as far as possible",
+    Result.WORSE: "made it worse, and was undone as far as possible",
+    Result.FAILED: "failed, and was undone as far as possible",
+    Result.INTERRUPTED: "interrupted, and undone as far as possible",
+    Result.UNDONE: "undone",
+}
+
+
+def would_run(plan: Planned) -> str:
+    """What would be done now, if fixes were not only observed."""
+    steps = "; ".join(describe(step) for step in plan.steps)
+    return f"{plan.remedy} would be done now for {_which(plan.problem, plan.key)}: {steps}"
+
+
+def answered(remedy: str, problem: str, key: str, answer: Attempt | Refusal | WouldRun) -> str:
+    """What the hands said to a request."""
+    what = f"{remedy} for {_which(problem, key)}"
+    if isinstance(answer, Attempt):
+        return f"attempt {answer.id}, {_attempt_line(_attempt(answer))}"
+    if isinstance(answer, Refusal):
+        return f"{what} is refused ({answer.name}): {answer}"
+    steps = "; ".join(describe(step) for step in answer.steps)
+    return f"{what} is only observed by the hands, which would: {steps}"
 
 
 def _wrapped(words: str) -> list[str]:

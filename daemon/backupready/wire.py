@@ -17,8 +17,9 @@ import time
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Union
+from typing import Any, Callable, Union
 
+from backupready import plan
 from backupready.model import (
     Attempt,
     CannotTell,
@@ -27,6 +28,7 @@ from backupready.model import (
     Happened,
     Looked,
     Phase,
+    Planned,
     Probe,
     ProbeState,
     Reading,
@@ -45,6 +47,8 @@ FIX_LIMIT = 16 << 10  # bytes: a few names
 _LONGEST_TEXT = 10_000  # characters; a traceback is the longest
 _MOST_ITEMS = 2000  # findings, readings or watches of one probe
 _MOST_RUNS = 200  # twice what the record is read for
+MOST_PLANS = 100  # of one look
+_MOST_UNITS = 10
 
 
 class Malformed(Exception):
@@ -54,26 +58,52 @@ class Malformed(Exception):
 # --------------------------------------------------------------------------------------------------- documents
 
 
+Units = Mapping[str, Mapping[str, str]]
+Which = tuple[str, str, str]  # remedy, problem, key
+
+
 @dataclass(frozen=True)
 class LookRequest:
     """Which probes are to look, what each remembers from its last look, and the settings that are in force (those
-    that differ from their defaults, as text)."""
+    that differ from their defaults, as text).
+
+    `plans` are the remedies whose plan is wanted, each for a problem and its key. Who looks as root cannot ask the
+    service manager: another look with `show_units` tells what it shows, which is handed on in `units`; with None there
+    the look asks for itself.
+    """
 
     probes: tuple[str, ...]
-    memory: Mapping[str, Mapping[str, Any]]
+    memory: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
+    plans: tuple[Which, ...] = ()
+    show_units: bool = False
+    units: Units | None = None
 
 
 def encode_request(request: LookRequest) -> bytes:
-    document = {"probes": list(request.probes), "memory": dict(request.memory), "settings": dict(request.settings)}
+    document: dict[str, Any] = {
+        "probes": list(request.probes),
+        "memory": dict(request.memory),
+        "settings": dict(request.settings),
+    }
+    if request.plans:
+        document["plans"] = [list(which) for which in request.plans]
+    if request.show_units:
+        document["show_units"] = True
+    if request.units is not None:
+        document["units"] = {name: dict(shown) for name, shown in request.units.items()}
     return _encode({"schema": SCHEMA, **document})
 
 
-def decode_request(data: bytes, known: Iterable[str]) -> LookRequest:
-    """Raises Malformed, also for a probe that is not known."""
+def decode_request(
+    data: bytes, known: Iterable[str], remedies: Callable[[], Iterable[str]] = lambda: ()
+) -> LookRequest:
+    """Raises Malformed, also for a probe or a remedy that is not known; `remedies` is asked only where plans are."""
     document = _decode(data)
     names, memory = document.get("probes"), document.get("memory", {})
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or not names:
+    plans, show_units = document.get("plans", []), document.get("show_units", False)
+    asks_else = bool(plans) or show_units is True
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or not (names or asks_else):
         raise Malformed("the request names no probes")
     strangers = sorted(set(names) - set(known))
     if strangers:
@@ -83,12 +113,39 @@ def decode_request(data: bytes, known: Iterable[str]) -> LookRequest:
     settings = document.get("settings", {})
     if not isinstance(settings, dict) or not all(isinstance(text, str) for text in settings.values()):
         raise Malformed("the settings in the request are no table of texts")
-    return LookRequest(tuple(dict.fromkeys(names)), memory, settings)
+    try:
+        wanted = _whichs(plans, remedies) if plans != [] else ()
+        units = document.get("units")
+        shown = None if units is None else _units(units)
+        if type(show_units) is not bool:
+            raise TypeError("show_units is neither true nor false")
+    except (TypeError, ValueError) as error:
+        raise Malformed(f"the request has a wrong form: {error!r}"[:500]) from None
+    return LookRequest(tuple(dict.fromkeys(names)), memory, settings, wanted, show_units, shown)
 
 
-def encode_answer(looks: Sequence[Looked]) -> bytes:
+def _whichs(plans: Any, remedies: Callable[[], Iterable[str]]) -> tuple[Which, ...]:
+    known = frozenset(remedies())
+    return tuple((_in(remedy, known), _text(problem), _text(key)) for remedy, problem, key in _list(plans, MOST_PLANS))
+
+
+def _units(document: Any) -> Units:
+    if len(_table(document)) > _MOST_UNITS:
+        raise ValueError(f"more than {_MOST_UNITS} units")
+    return {
+        _text(name): {_text(key): _text(value) for key, value in _table(shown).items()}
+        for name, shown in document.items()
+    }
+
+
+def encode_answer(looks: Sequence[Looked], plans: Sequence[Planned] = (), units: Units | None = None) -> bytes:
     """The answer of the eyes. One that would be longer than the bound is shortened to what was too long."""
-    data = _encode({"schema": SCHEMA, "looks": [_look_document(look) for look in looks]})
+    document: dict[str, Any] = {"schema": SCHEMA, "looks": [_look_document(look) for look in looks]}
+    if plans:
+        document["plans"] = [{**vars(one), "steps": [encode_step(step) for step in one.steps]} for one in plans]
+    if units is not None:
+        document["units"] = {name: dict(shown) for name, shown in units.items()}
+    data = _encode(document)
     if len(data) > ANSWER_LIMIT:
         return encode_error(f"the answer would have {len(data)} bytes, more than {ANSWER_LIMIT}")
     return data
@@ -115,6 +172,46 @@ def decode_answer(data: bytes, asked: Mapping[str, Probe]) -> tuple[Looked, ...]
     if missing or len(decoded) != len(asked):
         raise Malformed(f"the answer does not speak once of each probe: {', '.join(missing) or 'too many'}")
     return decoded
+
+
+def decode_plans(data: bytes, asked: Sequence[Which]) -> tuple[Planned, ...]:
+    """What the answer says of the plans that were asked for, in that order. Raises Malformed."""
+    document = _decode(data)
+    if "error" in document:
+        raise Malformed(str(document["error"])[:500])
+    try:
+        plans = tuple(_planned(one) for one in _list(document["plans"], MOST_PLANS))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Malformed(f"the answer has a wrong form: {error!r}"[:500]) from None
+    if [(one.remedy, one.problem, one.key) for one in plans] != list(asked):
+        raise Malformed("the answer does not speak once of each plan")
+    return plans
+
+
+def _planned(document: Mapping[str, Any]) -> Planned:
+    return Planned(
+        _text(document["remedy"]),
+        _text(document["problem"]),
+        _text(document["key"]),
+        tuple(_plain(decode_step(_table(step))) for step in _list(document["steps"])),
+        _text(document["why"]),
+    )
+
+
+def _plain(step: Step) -> Step:
+    """Raises ValueError or TypeError where a name in it is none."""
+    plan.describe(step)
+    return step
+
+
+def decode_units(data: bytes) -> Units:
+    """What the service manager shows. Raises Malformed, also where it could not be asked."""
+    document = _decode(data)
+    try:
+        return _units(document["units"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        why = str(document["error"])[:500] if "error" in document else f"the answer has a wrong form: {error!r}"[:500]
+        raise Malformed(why) from None
 
 
 # ------------------------------------------------------------------------------------------------------- fixes

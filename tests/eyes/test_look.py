@@ -8,7 +8,7 @@ import select
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backupready import catalogue, config, observe, probes, wire
+from backupready import catalogue, config, observe, preconditions, probes, remedies, wire
 from backupready.eyes import look
 from backupready.eyes.machine import CapturedMachine, LiveMachine
 from backupready.model import (
@@ -28,16 +28,21 @@ from backupready.model import (
     Machine,
     Metric,
     Observation,
+    Planned,
     Probe,
     ProbeState,
     Reading,
+    Remedy,
     Remember,
+    RestartUnit,
     Run,
     Settings,
+    Step,
     Unreachable,
+    Unsuitable,
     Watch,
 )
-from fake import FakeMachine, answer, configuration, healthy, probe, problem, sees
+from fake import FakeMachine, answer, configuration, healthy, probe, problem, remedy, sees
 
 ADDRESS = "sv=2020-01-01&sig=tOpSeCrEt%2Bx%3D&se=2027"
 
@@ -417,3 +422,97 @@ def test_a_look_process_welcomes_root_the_mind_and_itself() -> None:
     welcome = look._welcome()
     assert {0, os.getuid()} <= welcome
     assert 65534 not in welcome
+
+
+# -------------------------------------------------------------------------------------------------------- plans
+
+WANTED = ("mend-thing", "THING_BROKEN", "one")
+STEPS: tuple[Step, ...] = (RestartUnit("a.service"),)
+
+
+def planning(*known: Remedy, units: wire.Units | None = None, longest: float = 5.0) -> list[Planned]:
+    """What each of these says to the same finding, on a machine whose service manager cannot be asked."""
+    machine = FakeMachine(units=CannotTell("there is no bus"))
+    wanted = [(one.name, *WANTED[1:]) for one in known]
+    return list(look.plan({one.name: one for one in known}, wanted, lambda memory: machine, longest, units))
+
+
+def planned_by(plan: Callable[[Machine, Finding], Iterator[Step]], name: str = "mend-thing") -> Remedy:
+    return remedy(name, plan=plan)
+
+
+def test_a_plan_is_made_for_the_finding() -> None:
+    """Of its problem and key nothing more is known."""
+    seen: list[Finding] = []
+
+    def plan(machine: Machine, finding: Finding) -> Iterator[Step]:
+        seen.append(finding)
+        yield from STEPS
+
+    assert planning(planned_by(plan)) == [Planned(*WANTED, STEPS)]
+    assert seen == [Finding("THING_BROKEN", "one")]
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (Unsuitable("it is masked"), "it is not for this machine as it is: it is masked"),
+        (CannotTell(f"no answer at ?{ADDRESS}"), "it cannot be told whether it fits: no answer at ?sv=2020-01-01&sig="),
+        (KeyError("x"), "a defect: KeyError: 'x'"),
+    ],
+)
+def test_a_plan_that_is_none_says_why(error: Exception, why: str) -> None:
+    """Whatever is raised, no others suffer from it, steps from before it do not count, and no secret leaves."""
+
+    def plan(machine: Machine, finding: Finding) -> Iterator[Step]:
+        yield from STEPS
+        raise error
+
+    broken, good = planning(planned_by(plan), remedy("other", STEPS))
+    assert broken.steps == ()
+    assert broken.why.startswith(why)
+    assert "tOpSeCrEt" not in broken.why
+    assert good.steps == STEPS
+
+
+def test_a_plan_that_takes_too_long_is_given_up() -> None:
+    """The others are told."""
+    end = threading.Event()
+
+    def plan(machine: Machine, finding: Finding) -> Iterator[Step]:
+        end.wait(20)
+        yield from STEPS
+
+    try:
+        slow, good = planning(planned_by(plan), remedy("other", STEPS), longest=0.2)
+    finally:
+        end.set()
+    assert (slow.steps, slow.why) == ((), "the plan was not made within 0.2 s")
+    assert good.steps == STEPS
+
+
+def test_a_plan_goes_by_what_another_look_was_shown() -> None:
+    """Of the units that it names; whoever looks as root has no bus."""
+
+    def plan(machine: Machine, finding: Finding) -> Iterator[Step]:
+        yield RestartUnit(machine.unit("a.service", ("X",))["X"])
+
+    (alone,) = planning(planned_by(plan))
+    assert alone.why.endswith("there is no bus")
+    (shown,) = planning(planned_by(plan), units={"a.service": {"X": "b.service"}})
+    assert shown.steps == (RestartUnit("b.service"),)
+    (other,) = planning(planned_by(plan), units={})
+    assert other.why.endswith("nobody has asked the service manager for a.service")
+
+
+def test_the_real_remedies_plan_on_a_machine_whose_units_are_shown() -> None:
+    """All that a plan asks the service manager for is what is shown."""
+    machine = healthy()
+    machine.table = ()
+    shown = preconditions.shown_units(machine)
+    machine.units = CannotTell("there is no bus")
+    known = {one.name: one for one in remedies.REMEDIES}
+    wanted = [(one.name, code, "") for one in remedies.REMEDIES for code in one.problems or ("",)]
+    plans = look.plan(known, wanted, lambda memory: machine, 20.0, shown)
+    assert "no bus" not in " ".join(one.why for one in plans)
+    assert next(one for one in plans if one.remedy == "restart-agent").steps

@@ -626,19 +626,23 @@ def test_a_limit_that_is_reached_is_told_until_the_problem_is_clear(tmp_path: Pa
     assert (told.limits, told.incidents, events(tmp_path).count("clear")) == ((), (), 1)
 
 
-def test_an_incident_ends_when_a_fresh_look_does_not_see_the_problem(tmp_path: Path) -> None:
-    """And not when it cannot tell."""
+@pytest.mark.parametrize(
+    ("remedy", "name"),
+    [(replace(REMEDY, name="next-rung"), "not_confirmed"), (REMEDY, "attempt_limit")],
+    ids=["the next", "the same again"],
+)
+def test_an_incident_ends_when_a_fresh_look_does_not_see_the_problem(remedy: Remedy, name: str, tmp_path: Path) -> None:
+    """And not when it cannot tell, whichever remedy is asked for."""
     guest = Guest(FILES[:1], heals=False)
     applied(guest, tmp_path)
     guest.time += 86400.0
-    known = guest.situation(REMEDY, REQUEST)
-    other = replace(REMEDY, name="next-rung")
+    known = replace(guest.situation(REMEDY, REQUEST), allow=(REMEDY.name, "next-rung"))
     for sight, still in ((Sight(unknown=frozenset({PROBLEM})), 1), (Sight(), 0)):
-        guest.situation = lambda remedy, request, sight=sight: replace(known, sight=sight, allow=(remedy.name,))  # type: ignore[misc, method-assign]
+        guest.situation = lambda remedy, request, sight=sight: replace(known, sight=sight)  # type: ignore[misc, method-assign]
         world = guest.world(tmp_path)
-        refusal = hands.apply(other, replace(REQUEST, seen=guest.time), world)
+        refusal = hands.apply(remedy, replace(REQUEST, seen=guest.time), world)
         assert isinstance(refusal, Refusal)
-        assert (refusal.name, len(ledger.incidents(world.ledger.lines))) == ("not_confirmed", still)
+        assert (refusal.name, len(ledger.incidents(world.ledger.lines))) == (name, still)
         world.ledger.close()
 
 

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from backupready.hands import gate, ledger
-from backupready.hands.gate import Pause, Request, Sight, Situation
+from backupready.hands.gate import Request, Sight, Situation
 from backupready.hands.ledger import Line, Moment
 from backupready.model import (
     CannotTell,
     Finding,
     Machine,
     Outlook,
+    Pause,
     Phase,
     Refusal,
     Remedy,
@@ -339,24 +340,6 @@ def test_the_first_of_the_table_is_the_answer() -> None:
 
 
 # -------------------------------------------------------------------------------------------- pauses and the rungs
-
-
-@pytest.mark.parametrize(
-    ("text", "now", "expected"),
-    [
-        (b"", 1e12, Pause()),
-        (b" \n", 1e12, Pause()),
-        (b"2h\n", 100.0 + 7199.0, Pause(7300.0)),
-        (b"2h", 7300.0, None),
-        (b"two hours", 1e12, Pause()),
-        (b"\xff", 1e12, Pause()),
-        (b"999999999d", 1e12, Pause()),
-        (b"2h", 50.0, Pause(7300.0)),
-    ],
-)
-def test_a_pause_file_says_how_long(text: bytes, now: float, expected: Pause | None) -> None:
-    """What cannot be understood pauses until the file is gone."""
-    assert gate.pause_of(text, 100.0, now) == expected
 
 
 def test_rungs_follow_one_another_within_an_incident() -> None:

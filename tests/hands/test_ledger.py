@@ -418,6 +418,41 @@ def test_the_summary_is_open_to_all_and_holds_no_secret(tmp_path: Path) -> None:
     assert (told.attempts[0].result, told.attempts[0].left) == (Result.FAILED, (0,))
 
 
+def test_the_summary_counts_every_end_and_names_what_was_tried(tmp_path: Path) -> None:
+    """Also the ends of attempts that it does not list any more, and those that a crash kept from being told; what is
+    undone later counts once more."""
+    with opened(tmp_path) as book:
+        for result in (Result.NOT_HEALED, Result.HEALED):
+            number = begin(book, NOW)
+            end(book, number, later(1.0), result)
+        told = book.publish(later(2.0))
+        assert told.ended == {("restart-agent", "not_healed"): 1, ("restart-agent", "healed"): 1}
+        end(book, number, later(3.0), Result.UNDONE)
+        begin(book, later(4.0), "reload-extension", "EXTENSION_STUCK", "one")
+    with opened(tmp_path, later(5.0)) as book:
+        told = book.publish(later(5.0))
+    counted = {"not_healed": 1, "healed": 1, "undone": 1}
+    assert told.ended == {("restart-agent", result): count for result, count in counted.items()}
+    assert told.tried == {
+        ("AGENT_STOPPED", ""): ("restart-agent", "restart-agent"),
+        ("EXTENSION_STUCK", "one"): ("reload-extension",),
+    }
+    assert fixes.decode((tmp_path / "fixes.json").read_bytes()) == told
+
+
+def test_the_counts_of_ends_outlive_the_lines(tmp_path: Path, no_sync: None) -> None:
+    """A new file of lines begins, and they go on."""
+    with opened(tmp_path) as book:
+        for _ in range(60):
+            end(book, begin(book, NOW), later(1.0), Result.FAILED)
+        book.publish(later(2.0))
+    now = later(30 * 24 * HOUR)
+    with opened(tmp_path, now, rotate=20_000) as book:
+        assert len(book.lines) < 60
+        end(book, begin(book, now), now, Result.FAILED)
+        assert book.publish(now).ended == {("restart-agent", "failed"): 61}
+
+
 def test_a_summary_that_cannot_be_read_or_written_stops_nothing(tmp_path: Path) -> None:
     """Its counters begin anew; why it could not be written is told."""
     (tmp_path / "fixes.json").write_text("{")

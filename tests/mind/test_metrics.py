@@ -22,13 +22,16 @@ from backupready.model import (
     CannotTell,
     Effect,
     Finding,
+    Fixes,
     Happened,
     Metric,
     Outlook,
     Phase,
+    Planning,
     ProbeState,
     Reading,
     Snapshot,
+    Temporary,
     Verdict,
 )
 from fake import NOW, configuration, healthy, looked, probe, problem, snapshot
@@ -48,12 +51,33 @@ def stopped() -> Snapshot:
     # How long it took is not the machine's doing.
     looks = tuple(replace(one, seconds=0.125 * number) for number, one in enumerate(looks, 1))
     whole = snapshot(*looks, times=2, facts={"name": "vm1"})
-    return replace(whole, counters={"looks": 7.0, "looks_failed": 2.0, "config_last_reload_successful": 0.0})
+    counters = {"looks": 7.0, "looks_failed": 2.0, "config_last_reload_successful": 0.0}
+    return replace(whole, counters=counters, planning=Planning("observe"))
+
+
+FIXED = Fixes(
+    NOW,
+    temporary=(
+        Temporary(3, "Logs.Verbose=y", NOW + 7200),
+        Temporary(4, "Logs.Verbose=y", NOW + 60),
+        Temporary(4, "AutoUpdate.Enabled=y", NOW + 30),
+    ),
+    refused={("restart-agent", "phase"): 2},
+    would_run={"restart-agent": 1, "enable-agent": 4},
+    ended={("restart-agent", "healed"): 5, ("restart-agent", "undone"): 1},
+)
+
+
+def fixed() -> Snapshot:
+    """The same, after everything that can become of fixes."""
+    return replace(
+        stopped(), fixes=FIXED, planning=Planning("on", None, door_open=True, would_run={"restart-agent": 2})
+    )
 
 
 def guarded() -> Snapshot:
     """The same with a configuration of the web server's own, so that nothing that is declared is missing."""
-    whole = stopped()
+    whole = fixed()
     return replace(whole, counters={**whole.counters, "web_config_last_reload_successful": 1.0})
 
 
@@ -154,6 +178,43 @@ def test_predictions_are_counted_by_what_was_said_and_what_came() -> None:
     assert "# TYPE backupready_predictions_total counter" in before
 
 
+def test_fixes_are_counted_by_what_came_of_them() -> None:
+    """As the hands count them, and what would have been done as both have seen it."""
+    told = render(fixed())
+    assert samples(told, "backupready_fix_attempts_total") == {
+        ("restart-agent", "healed"): 5.0,
+        ("restart-agent", "undone"): 1.0,
+    }
+    assert samples(told, "backupready_fix_refused_total") == {("phase", "restart-agent"): 2.0}
+    assert samples(told, "backupready_fix_would_run_total") == {("restart-agent",): 3.0, ("enable-agent",): 4.0}
+    assert samples(told, "backupready_fix_requests_failed_total") == {(): 0.0}
+
+
+def test_of_fixes_that_never_were_there_is_no_series() -> None:
+    """Nor a line of help."""
+    told = render(stopped())
+    for name in ("fix_attempts", "fix_refused", "fix_would_run", "temporary_change", "fix_door"):
+        assert f"backupready_{name}" not in told
+
+
+def test_a_temporary_change_is_told_once_with_its_later_end() -> None:
+    """However many attempts have made it."""
+    told = render(fixed())
+    ends = {("Logs.Verbose=y",): NOW + 7200, ("AutoUpdate.Enabled=y",): NOW + 30}
+    assert samples(told, "backupready_temporary_change_active") == dict.fromkeys(ends, 1.0)
+    assert samples(told, "backupready_temporary_change_end_timestamp_seconds") == ends
+
+
+@pytest.mark.parametrize("mode", ["off", "observe", "on"])
+@pytest.mark.parametrize("is_open", [True, False, None])
+def test_the_mode_and_whether_anybody_can_be_asked(mode: str, is_open: bool | None) -> None:
+    """Exactly one mode is 1; the door is told only where it matters and is known."""
+    told = render(replace(stopped(), planning=Planning(mode, None, is_open)))
+    assert samples(told, "backupready_fix_mode") == {(one,): float(one == mode) for one in ("off", "observe", "on")}
+    doors = {} if mode != "on" or is_open is None else {(): float(is_open)}
+    assert samples(told, "backupready_fix_door_open") == doors
+
+
 def test_every_declared_problem_has_its_series_from_the_first_scrape() -> None:
     """Before any look: none is active, all are unknown. What is a mere notice has one only while it is active."""
     text = render(snapshot())
@@ -203,7 +264,7 @@ def test_counters_are_counters_and_zero_before_anything_is_counted() -> None:
     text = render(snapshot())
     for name, kind, _, labels in metrics.OWN:
         if kind == "counter":
-            assert samples(text, name) == ({} if labels else {(): 0.0})
+            assert samples(text, name) == ({} if labels or "_fix_" in name else {(): 0.0})
     assert samples(text, "backupready_config_last_reload_successful") == {(): 1.0}
     assert samples(render(stopped()), "backupready_looks_total") == {(): 7.0}
     assert samples(render(stopped()), "backupready_config_last_reload_successful") == {(): 0.0}

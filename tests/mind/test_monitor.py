@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import logging
 import os
 import re
 import signal
@@ -25,7 +26,7 @@ import psutil
 import pytest
 
 import fake
-from backupready import catalogue, config, probes, report, wire
+from backupready import catalogue, config, fixes, probes, remedies, report, wire
 from backupready.demo import EmulatedGuest
 from backupready.mind import sampler, service
 from backupready.mind.history import History, Recalled
@@ -33,21 +34,29 @@ from backupready.mind.judge import Kept, KeptClocks
 from backupready.mind.loads import SLOT
 from backupready.mind.metrics import Exposition
 from backupready.mind.monitor import Monitor, boot, jitter, look_command
+from backupready.mind.summary import Summary
 from backupready.model import (
     Access,
+    Attempt,
     BeliefState,
     CannotTell,
     Effect,
     Finding,
+    Fixes,
     Happened,
+    Limit,
     Load,
     Machine,
     Observation,
+    Pause,
     Phase,
+    Planned,
     Prediction,
     Probe,
     ProbeState,
     Remember,
+    RestartUnit,
+    Result,
     Run,
     Settings,
     Verdict,
@@ -936,3 +945,274 @@ def test_the_text_file_has_the_metrics_and_no_process(mind: Callable[..., Mind],
     assert "process_" not in re.sub("backupready_process_", "", text)
     it.monitor.close()
     assert not out.exists()
+
+
+# -------------------------------------------------------------------------------------------------------- fixes
+
+PLANS = """
+import json, pathlib, socket
+s = socket.socket(fileno=0)
+request = b""
+while piece := s.recv(65536): request += piece
+request = json.loads(request)
+nothing = {{"state": "ok", "why": "", "seconds": 0, "attempts": 0, "traceback": "", "readings": [], "watches": [],
+           "runs": [], "unknown": [], "memory": {{}}}}
+seen = [["AGENT_UNSUPPORTED", "", {{}}, None]] if pathlib.Path({seen!r}).exists() else []
+answer = {{"schema": 1, "looks": [{{"probe": name, "findings": seen if name == "agent" else [], **nothing}}
+                                for name in request["probes"]]}}
+if request.get("show_units"):
+    answer["units"] = {{"a.service": {{"ActiveState": "failed"}}}}
+if "plans" in request:
+    step = {{"step": "RestartUnit", "unit": next(iter(request.get("units") or ["none.service"]))}}
+    answer["plans"] = [dict(zip(("remedy", "problem", "key"), which), steps=[step], why="")
+                       for which in request["plans"]]
+s.sendall(json.dumps(answer).encode())
+"""
+MEND = fake.remedy("mend-thing", problems=("AGENT_UNSUPPORTED",))
+HEALED = Attempt(3, "mend-thing", "AGENT_UNSUPPORTED", "", "mind", 5.0, Result.HEALED, 6.0)
+
+
+class Hands:
+    """Who listens at the hands' socket. Each request is kept; the answer is given when the test says so."""
+
+    def __init__(self, path: Path) -> None:
+        self.asked: list[wire.FixRequest] = []
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(path))
+        self._listener.listen()
+        self._waiting: list[socket.socket] = []
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                request = wire.receive(connection, wire.FIX_LIMIT, 5)
+                self._waiting.append(connection)
+                self.asked.append(wire.decode_fix_request(request, ["mend-thing"]))
+
+    def say(self, answer: bytes) -> None:
+        with self._waiting.pop() as connection, contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            connection.sendall(answer)
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(5)
+
+
+@dataclass
+class Fixing:
+    """A machine in the lead time whose agent has a problem, or has not, with a place for the hands' socket."""
+
+    folder: Path
+    mode: str = "on"
+    allow: str = "mend-thing"
+
+    def __post_init__(self) -> None:
+        self.seen, self.socket = self.folder / "seen", self.folder / "fix.sock"
+        self.summary, self.file = self.folder / "fixes.json", self.folder / "x.conf"
+        self.seen.touch()
+
+    def mind(self) -> Mind:
+        self.file.write_text(
+            f"[web]\nlisten_address = 127.0.0.1:0\n[look]\ndoor = child\nlead_interval = 300ms\n[window]\n"
+            f"schedule = {_in_hours(2)}\n[hands]\ninterval = 1h\n"
+            f"[fix]\nmode = {self.mode}\nallow = {self.allow}\nsocket = {self.socket}\n"
+            f"pause_file = {self.folder}/pause\n"
+        )
+        chosen = [one for one in probes.PROBES if one.name in ("agent", "hands")]
+        command = [sys.executable, "-c", PLANS.format(seen=str(self.seen))]
+        summary = Summary(str(self.summary))
+
+        def load() -> config.Config:
+            return config.load(catalogue.SETTINGS, self.file)
+
+        return Mind(Monitor(load(), load, chosen, probes.METRICS, command, remedies=(MEND,), summary=summary))
+
+
+@pytest.fixture
+def fixing(tmp_path: Path) -> Iterator[Callable[..., tuple[Mind, Fixing]]]:
+    if os.geteuid() != 0:
+        pytest.skip("behind the hands' socket must be root")
+    minds: list[Mind] = []
+
+    def make(**changes: str) -> tuple[Mind, Fixing]:
+        it = Fixing(tmp_path, **changes)
+        minds.append(it.mind())
+        return minds[-1], it
+
+    yield make
+    for made in minds:
+        made.monitor.close()
+
+
+@pytest.fixture
+def hands(tmp_path: Path) -> Iterator[Hands]:
+    it = Hands(tmp_path / "fix.sock")
+    yield it
+    it.close()
+
+
+def journal(caplog: pytest.LogCaptureFixture, message_id: str) -> list[logging.LogRecord]:
+    return [record for record in caplog.records if getattr(record, "MESSAGE_ID", "") == message_id]
+
+
+def test_in_lead_the_hands_are_asked_once_and_everything_else_goes_on(
+    fixing: Callable[..., tuple[Mind, Fixing]], hands: Hands, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The request names what was seen; looks go on while it is under way; the answer is told, and nothing is asked
+    for again."""
+    caplog.set_level("INFO", "backupready")
+    it, _ = fixing()
+    it.until(lambda: hands.asked)
+    (request,) = hands.asked
+    outlook = it.monitor.snapshot.outlook
+    assert outlook is not None
+    assert outlook.window is not None
+    assert (request.remedy, request.problem, request.key) == ("mend-thing", "AGENT_UNSUPPORTED", "")
+    assert (request.phase, request.start, request.end) == (Phase.LEAD, outlook.window.start, outlook.window.end)
+    assert abs(time.time() - request.seen) < 20
+    it.until(lambda: (planning := it.monitor.snapshot.planning) and planning.under_way == "mend-thing")
+    looks_again(it)
+    looks_again(it)
+    it.monitor.request_reload()
+    looks_again(it)
+    planning = it.monitor.snapshot.planning
+    assert planning is not None
+    assert (planning.under_way, planning.mode) == ("mend-thing", "on")
+    it.monitor._due.update(dict.fromkeys(it.monitor._due, time.monotonic() + 3600))
+    hands.say(wire.encode_fix_answer(HEALED))
+    looks_again(it)
+    (told,) = journal(caplog, service.MESSAGE_FIX_ANSWERED)
+    assert told.getMessage() == "attempt 3, mend-thing for AGENT_UNSUPPORTED: healed"
+    for _ in range(3):
+        looks_again(it)
+    assert len(hands.asked) == 1
+    planning = it.monitor.snapshot.planning
+    assert planning is not None
+    assert (planning.under_way, planning.door_open) == ("", True)
+
+
+def test_the_plans_go_by_what_the_service_manager_shows_to_another(
+    fixing: Callable[..., tuple[Mind, Fixing]], caplog: pytest.LogCaptureFixture
+) -> None:
+    """They are published with the snapshot; where fixes are observed they count once, and nobody is asked."""
+    caplog.set_level("INFO", "backupready")
+    it, its = fixing(mode="observe", allow="")
+    hands = Hands(its.socket)
+    try:
+        it.until(lambda: it.monitor.snapshot.plans)
+        expected = Planned("mend-thing", "AGENT_UNSUPPORTED", "", (RestartUnit("a.service"),))
+        assert it.monitor.snapshot.plans == (expected,)
+        it.until(lambda: (planning := it.monitor.snapshot.planning) and planning.would_run == {"mend-thing": 1})
+        for _ in range(3):
+            looks_again(it)
+        (told,) = journal(caplog, service.MESSAGE_FIX_WOULD_RUN)
+        assert told.getMessage().endswith("for AGENT_UNSUPPORTED: restart a.service")
+        assert hands.asked == []
+    finally:
+        hands.close()
+    its.seen.unlink()
+    it.until(lambda: it.monitor.snapshot.plans == ())
+
+
+def test_while_fixes_are_paused_nobody_is_asked(
+    fixing: Callable[..., tuple[Mind, Fixing]], hands: Hands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until the file is gone; the plans are made all the same."""
+    monkeypatch.setattr("backupready.mind.monitor.EVERY", 0.1)
+    (tmp_path / "pause").touch()
+    it, _ = fixing()
+    it.until(lambda: it.monitor.snapshot.plans)
+    looks_again(it)
+    planning = it.monitor.snapshot.planning
+    assert planning is not None
+    assert (planning.paused, hands.asked) == (Pause(), [])
+    (tmp_path / "pause").unlink()
+    it.until(lambda: hands.asked)
+
+
+def test_where_nobody_can_be_asked_that_is_told_once_and_looked_for_again(
+    fixing: Callable[..., tuple[Mind, Fixing]], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether there is no socket, or nobody behind it; as soon as there is somebody he is asked."""
+    monkeypatch.setattr("backupready.mind.monitor._LOOK_FOR_DOOR", 0.1)
+    monkeypatch.setattr("backupready.mind.planner._LOOK_FOR_DOOR", 0.1)
+    it, its = fixing()
+    it.until(lambda: it.monitor.snapshot.counters.get("fix_requests_failed", 0) >= 3)
+    assert len(journal(caplog, service.MESSAGE_FIX_DOOR_SHUT)) == 1
+    planning = it.monitor.snapshot.planning
+    assert planning is not None
+    assert planning.door_open is False
+    hands = Hands(its.socket)
+    try:
+        it.until(lambda: hands.asked)
+        it.until(lambda: (planning := it.monitor.snapshot.planning) and planning.door_open)
+    finally:
+        hands.close()
+
+
+@pytest.mark.parametrize("answer", [b"", b"no document", b"x" * (1 << 21)], ids=["none", "garbage", "too much"])
+def test_hands_that_do_not_answer_are_told_and_left_alone_for_a_while(
+    answer: bytes, fixing: Callable[..., tuple[Mind, Fixing]], hands: Hands, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They may have done it, and what they have noted tells."""
+    it, _ = fixing()
+    it.until(lambda: hands.asked)
+    threading.Thread(target=hands.say, args=(answer,), daemon=True).start()
+    it.until(lambda: it.monitor.snapshot.counters.get("fix_requests_failed"))
+    (told,) = journal(caplog, service.MESSAGE_FIX_ANSWERED)
+    assert told.getMessage().startswith("cannot tell what came of mend-thing for AGENT_UNSUPPORTED: ")
+    for _ in range(3):
+        looks_again(it)
+    assert len(hands.asked) == 1
+
+
+def test_what_the_hands_have_told_is_judged_at_once(
+    fixing: Callable[..., tuple[Mind, Fixing]], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A limit is a problem until it lifts; a document that is broken is unknown, and that is told once."""
+    monkeypatch.setattr("backupready.mind.summary.EVERY", 0.1)
+    it, its = fixing(mode="off")
+    it.until(lambda: it.state("FIX_LIMIT_REACHED") is BeliefState.CLEAR)
+    assert it.monitor.snapshot.fixes is None
+    told = Fixes(5.0, (HEALED,), limits=(Limit("AGENT_UNSUPPORTED", "", "mend-thing", "done thrice"),))
+    for data, state, fixed in (
+        (fixes.encode(told), BeliefState.ACTIVE, told),
+        (b"{", BeliefState.UNKNOWN, None),
+        (fixes.encode(Fixes(6.0)), BeliefState.CLEAR, Fixes(6.0)),
+    ):
+        new = its.summary.with_suffix(".new")
+        new.write_bytes(data)
+        new.replace(its.summary)
+        it.until(lambda: it.monitor.snapshot.fixes == fixed and it.state("FIX_LIMIT_REACHED") is state)  # noqa: B023
+    assert len(journal(caplog, service.MESSAGE_FIXES_UNREADABLE)) == 1
+    planning = it.monitor.snapshot.planning
+    assert planning is not None
+    assert planning.unread == ""
+
+
+def test_plans_of_an_emulated_guest() -> None:
+    """The real look makes them, of the real remedies; here nobody can ask a service manager."""
+    with EmulatedGuest() as guest:
+        with guest.config_path.open("a") as file:
+            file.write("[fix]\nmode = observe\n")
+
+        def load() -> config.Config:
+            return config.load(catalogue.SETTINGS, guest.config_path)
+
+        whole = remedies.REMEDIES
+        monitor = Monitor(load(), load, probes.PROBES, probes.METRICS, look_command(), remedies=whole)
+        it = Mind(monitor)
+        try:
+            it.until(lambda: it.monitor.snapshot.verdict is Verdict.READY)
+            guest.stop_agent()
+            it.until(lambda: it.monitor.snapshot.plans)
+            (plan,) = it.monitor.snapshot.plans
+            assert (plan.remedy, plan.problem) == ("restart-agent", "AGENT_STOPPED")
+            assert plan.why or plan.steps
+            assert "defect" not in plan.why
+        finally:
+            monitor.close()

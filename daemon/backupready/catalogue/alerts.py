@@ -32,7 +32,7 @@ MANY_STARTS = 50
 _STALE_INTERVALS = 6
 _STALE_AT_LEAST = 1800  # s; a probe that hangs is asked again after ten minutes only
 
-PROBLEMS = {problem.code: problem for problem in (*probes.PROBLEMS, fixes.FIX_LIMIT_REACHED)}
+PROBLEMS = {problem.code: problem for problem in probes.PROBLEMS}
 
 
 @dataclass(frozen=True)
@@ -296,7 +296,12 @@ def _of_problem(problem: Problem) -> Alert:
     )
 
 
-_ELSEWHERE = {"BACKUP_OVERDUE", "WINDOW_UNKNOWN", "FIX_LIMIT_REACHED"}  # they are told with more weight
+_ELSEWHERE = {
+    "BACKUP_OVERDUE",
+    "WINDOW_UNKNOWN",
+    "FIX_LIMIT_REACHED",
+    "TEMPORARY_CHANGE_OVERDUE",
+}  # they are told with more weight
 EACH = tuple(
     _of_problem(problem)
     for code, problem in sorted(PROBLEMS.items())
@@ -610,7 +615,7 @@ SELF = (
     ),
     Alert(
         "BackupreadyTemporaryChangeOverdue",
-        "backupready",
+        fixes.TEMPORARY_CHANGE_OVERDUE.cause.value,
         "A temporary change on {{ $labels.instance }} has not been undone",
         (
             Rule(
@@ -623,10 +628,7 @@ SELF = (
                 ),
             ),
         ),
-        meaning="What was changed for a time should have been undone by itself a quarter of an hour ago at the latest.",
-        impact="The change stays; verbose logging fills the disk.",
-        diagnosis="`backupready status`, `journalctl -u 'backupready-fix@*'`.",
-        mitigation="`backupready undo`, or undo it by hand.",
+        problem="TEMPORARY_CHANGE_OVERDUE",
     ),
 )
 

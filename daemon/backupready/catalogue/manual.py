@@ -7,7 +7,7 @@ import re
 import textwrap
 from collections.abc import Iterable, Iterator
 
-from backupready import cli, config, probes, waagent
+from backupready import cli, config, fixes, probes, waagent
 from backupready.catalogue import SETTINGS
 from backupready.hands import ledger
 from backupready.model import Setting, Verdict
@@ -258,7 +258,7 @@ def command() -> str:
             "What outlives a restart of the daemon: since when there has been which problem.",
         ),
         (_default("look.socket"), "Where the daemon asks for a look as root."),
-        (ledger.SUMMARY, "What fixes were done, refused and are in force for a time only; for everybody to read."),
+        (fixes.SUMMARY, "What fixes were done, refused and are in force for a time only; for everybody to read."),
         (ledger.DIRECTORY, "What the fixes have noted for themselves, and their copies of what they edited; root's."),
         (
             f"{waagent.LIB_DIR}/.backupready",

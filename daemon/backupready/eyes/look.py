@@ -17,8 +17,19 @@ from backupready import wire
 from backupready.config import Config, ConfigError, from_texts
 from backupready.eyes.confine import confine
 from backupready.eyes.machine import CapturedMachine, LiveMachine
-from backupready.model import Looked, Machine, Probe, ProbeState, Setting
-from backupready.observe import observe
+from backupready.model import (
+    CannotTell,
+    Finding,
+    Looked,
+    Machine,
+    Planned,
+    Probe,
+    ProbeState,
+    Remedy,
+    Setting,
+    Unsuitable,
+)
+from backupready.observe import clean, observe
 
 _REQUEST_TIMEOUT = 5.0  # s; the mind writes its request at once
 _MIND_USER = "backupready"
@@ -69,8 +80,68 @@ def look(
     return tuple(looks)
 
 
-def serve(known: Mapping[str, Probe], table: Sequence[Setting]) -> int:
-    """What the socket unit and the child door start: one request on standard input, one answer, and out.
+class _Shown:
+    """A machine whose service manager somebody else has asked."""
+
+    def __init__(self, machine: Machine, units: wire.Units) -> None:
+        self._machine = machine
+        self._units = units
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._machine, name)
+
+    def unit(self, name: str, properties: Sequence[str]) -> Mapping[str, str]:
+        if name not in self._units:
+            raise CannotTell(f"nobody has asked the service manager for {name}")
+        return self._units[name]
+
+
+def plan(
+    remedies: Mapping[str, Remedy],
+    wanted: Sequence[wire.Which],
+    machine_for: MachineFor,
+    longest: float,
+    units: wire.Units | None = None,
+) -> tuple[Planned, ...]:
+    """What each remedy would do, side by side, and within so many seconds. Nothing is changed by it."""
+    results: dict[wire.Which, Planned] = {}
+    started = time.monotonic()
+
+    def make(which: wire.Which) -> None:
+        machine: Any = machine_for({})
+        results[which] = _planned(remedies[which[0]], which, machine if units is None else _Shown(machine, units))
+
+    threads = [threading.Thread(target=make, args=(which,), daemon=True) for which in dict.fromkeys(wanted)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, started + longest - time.monotonic()))
+    late = f"the plan was not made within {longest:g} s"
+    return tuple(results.get(which) or Planned(*which, why=late) for which in wanted)
+
+
+def _planned(remedy: Remedy, which: wire.Which, machine: Machine) -> Planned:
+    """The plan, whatever happens while it is made: it tells what it is about, and never takes a look with it."""
+    try:
+        return Planned(*which, steps=tuple(remedy.plan(machine, Finding(which[1], which[2]))))
+    except Unsuitable as error:
+        why = f"it is not for this machine as it is: {error}"
+    except CannotTell as error:
+        why = f"it cannot be told whether it fits: {error.why}"
+    except Exception as error:  # noqa: BLE001 - as of a probe, a defect of one must not take the others with it
+        why = f"a defect: {type(error).__name__}: {error}"
+    return Planned(*which, why=clean(why))
+
+
+def serve(
+    known: Mapping[str, Probe],
+    table: Sequence[Setting],
+    remedies: Callable[[], Mapping[str, Remedy]] = dict,
+    show_units: Callable[[Machine], wire.Units] | None = None,
+) -> int:
+    """What the socket unit and the child door start: one request on standard input, one answer, and out. `remedies` are
+    loaded only where a plan is asked for; `show_units` asks the service manager for what plans go by, and raises
+    CannotTell.
 
     The peer must be the mind's user, root, or whoever runs this. Ends the process at once when the answer is
     written, since a thread may hang in the kernel. Returns only where standard input is no socket.
@@ -85,10 +156,19 @@ def serve(known: Mapping[str, Probe], table: Sequence[Setting]) -> int:
         answer = wire.encode_error(f"uid {uid} may not ask for a look")
     else:
         try:
-            request = wire.decode_request(wire.receive(connection, wire.REQUEST_LIMIT, _REQUEST_TIMEOUT), known)
+            received = wire.receive(connection, wire.REQUEST_LIMIT, _REQUEST_TIMEOUT)
+            request = wire.decode_request(received, known, remedies)
             settings = from_texts(table, _allowed(request.settings, uid), "the request")
+            machine_for = live(settings)
+            plans: tuple[Planned, ...] = ()
+            if request.plans:
+                longest = settings["look.deadline"].total_seconds()
+                plans = plan(remedies(), request.plans, machine_for, longest, request.units)
+            units = show_units(machine_for({})) if request.show_units and show_units is not None else None
             probes = [known[name] for name in request.probes]
-            answer = wire.encode_answer(look(probes, live(settings), settings, request.memory))
+            answer = wire.encode_answer(look(probes, machine_for, settings, request.memory), plans, units)
+        except CannotTell as error:
+            answer = wire.encode_error(clean(error.why))
         except (wire.Malformed, ConfigError) as error:
             answer = wire.encode_error(f"cannot look: {error}")
     connection.settimeout(_REQUEST_TIMEOUT)

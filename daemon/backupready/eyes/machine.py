@@ -36,6 +36,7 @@ from backupready.model import (
     Cursor,
     Fetched,
     FileStatus,
+    Fixes,
     Kernel,
     Outlook,
     Process,
@@ -384,6 +385,9 @@ class LiveMachine(_Tree):
     def outlook(self) -> Outlook:
         raise CannotTell("only the resident process knows of the backup's windows")
 
+    def fixes(self) -> Fixes:
+        raise CannotTell("only the resident process reads what the hands have told")
+
     def lock_holder(self, path: str) -> int | None:
         asked = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
         with self._open(path) as file:
@@ -584,6 +588,9 @@ class CapturedMachine(_Tree):
 
     def outlook(self) -> Outlook:
         raise CannotTell("a captured tree cannot say when its backups are due")
+
+    def fixes(self) -> Fixes:
+        raise CannotTell("a captured tree cannot say what was fixed")
 
     def _missing(self, path: str) -> Exception:
         # Missing is only what stands in a directory that was captured; the rest nobody has looked at.

@@ -179,7 +179,8 @@ def _refused(refusal: Refusal, remedy: Remedy, request: Request, facts: Situatio
     now, lines = world.clock(), world.ledger.lines
     gone = which not in facts.sight.seen and request.problem not in facts.sight.unknown
     try:
-        if refusal.name == "not_confirmed" and gone:
+        # The mind asks for what was tried last when it does not see the problem any more: the limit is asked first.
+        if refusal.name in ("not_confirmed", "attempt_limit") and gone:
             note_clear(which, world)
         elif refusal.name in ("attempt_limit", "storm") and which in facts.sight.seen:
             known = [(limit.remedy, limit.why) for limit in ledger.limits(lines, now) if _which(limit) == which]

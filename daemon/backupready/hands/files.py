@@ -11,14 +11,11 @@ import contextlib
 import errno
 import hashlib
 import os
-import re
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-_COMPONENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+@-]{0,200}", re.ASCII)
-_MOST_COMPONENTS = 12
 _TEMPORARY = ".{name}.backupready-new"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Signatures of the content itself: a copy that differs by a byte would not be trusted, or not even opened.
@@ -38,14 +35,6 @@ class Refused(StepFailed):
         super().__init__(why)
         self.why = why
         self.diff = diff
-
-
-def components(path: str) -> tuple[str, ...]:
-    """The parts of a relative path. Raises ValueError for one that is absolute, leads upwards or is not plain."""
-    parts = tuple(path.split("/"))
-    if len(parts) > _MOST_COMPONENTS or not all(_COMPONENT.fullmatch(part) for part in parts):
-        raise ValueError(f"{path!r} is no plain relative path")
-    return parts
 
 
 @contextlib.contextmanager

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from typing import Callable, Optional, Union
 
 from backupready.hands import ledger
 from backupready.hands.ledger import Line, Moment
-from backupready.model import CannotTell, Outlook, Phase, Refusal, Remedy, Step, Unsuitable, duration
+from backupready.model import CannotTell, Outlook, Pause, Phase, Refusal, Remedy, Step, Unsuitable
 
 _HOUR = 3600.0  # s
 _CLOCK_SLACK = 5.0  # s by which evidence may be from the future
@@ -41,13 +41,6 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Pause:
-    """Fixes are paused: until then (seconds since the epoch), or until the file is removed."""
-
-    until: float | None = None
-
-
-@dataclass(frozen=True)
 class Sight:
     """What a look has seen: problem and key of everything that keeps a backup from succeeding as it should, mere
     consequences excluded, and of what is asked for; and the problems that it could not tell."""
@@ -61,8 +54,8 @@ class Situation:
     """All that the gate goes by. Whoever fills it looks for himself, and believes the mind only where it says so.
 
     From the settings (section fix): `mode`, `allow`, `attempts_per_day`, `different_per_hour`, `without_window`, and
-    `paused` by `pause_of` out of the pause file. `user` is the effective uid. `outlook` has the phase and the window:
-    made here from the schedules that are set, or else as the mind tells, and then only as true as the mind.
+    `paused` by `fixes.pause_of` out of the pause file. `user` is the effective uid. `outlook` has the phase and the
+    window: made here from the schedules that are set, or else as the mind tells, and then only as true as the mind.
 
     Out of a look of the hands' own, as root: `snapshot` says what shows that one runs (the freeze lock is held,
     safefreeze or the extension's handler runs, a status file with code 4 is fresh); `agent_busy` what shows that the
@@ -106,19 +99,6 @@ class _Case:
 
 
 _Answer = Optional[tuple[str, Optional[float], str]]  # why, until, lift
-
-
-def pause_of(text: bytes, written: float, now: float) -> Pause | None:
-    """What a pause file says that was last written at that time; None where its time is over. What cannot be read as a
-    time span pauses until the file is removed."""
-    try:
-        words = text.decode().strip()
-        until = written + duration(words).total_seconds() if words else None
-        if until is not None:
-            datetime.fromtimestamp(until, timezone.utc)  # raises what a moment beyond all dates raises
-    except (ValueError, OverflowError, OSError):
-        until = None
-    return None if until is not None and until <= now else Pause(until)
 
 
 def check(remedy: Remedy, request: Request, facts: Situation, lines: Sequence[Line], now: Moment) -> Refusal | None:

@@ -15,6 +15,7 @@ import os
 import re
 import stat
 import typing
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,7 +26,6 @@ from backupready.model import Attempt, Fixes, Limit, Result, Step, Temporary
 from backupready.observe import clean
 
 DIRECTORY = "/var/lib/backupready-hands"  # root's alone
-SUMMARY = "/var/lib/backupready-fixes/fixes.json"  # for everybody
 DAY = 86400.0  # s
 MIND = "mind"
 
@@ -212,6 +212,12 @@ def in_force(lines: Sequence[Line], attempt: int) -> dict[int, Mapping[str, Any]
     return {index: record for index, record in prepared.items() if index not in undone}
 
 
+def _endings(lines: Sequence[Line]) -> Iterator[tuple[str, str]]:
+    """Remedy and result of each end of an attempt."""
+    remedies = {attempt.id: attempt.remedy for attempt in attempts(lines)}
+    return ((remedies[line["attempt"]], line["result"]) for line in lines if line.event == "ended")
+
+
 def temporary(lines: Sequence[Line]) -> tuple[Temporary, ...]:
     """The temporary changes that are in force, by their end."""
     found: list[Temporary] = []
@@ -297,6 +303,10 @@ class Ledger:
         except OSError as error:
             raise LedgerError(f"cannot use the ledger in {directory}: {error.strerror}") from None
         self._told = self._read_summary()
+        # What ended before a crash, and was not told.
+        counted = Counter(_endings(self._lines))
+        most = {which: max(count, self._told.ended.get(which, 0)) for which, count in counted.items()}
+        self._told = replace(self._told, ended={**self._told.ended, **most})
 
     def __enter__(self) -> Ledger:
         return self
@@ -333,6 +343,9 @@ class Ledger:
         self._size += len(data)
         # As it will be read: tuples are lists then.
         self._lines.append(typing.cast(Line, _line(data)))
+        if event == "ended":
+            which = self.attempt(fields["attempt"]).remedy, fields["result"]
+            self._told = replace(self._told, ended={**self._told.ended, which: self._told.ended.get(which, 0) + 1})
         return self._lines[-1]
 
     def begin(self, now: Moment, steps: Sequence[Step], **fields: Any) -> int:
@@ -371,6 +384,8 @@ class Ledger:
             tuple((problem, clean(key)) for problem, key in incidents(self._lines)),
             self._told.refused,
             self._told.would_run,
+            {(problem, clean(key)): tried(self._lines, problem, key) for problem, key in incidents(self._lines)},
+            self._told.ended,
         )
         try:
             _replace(self._summary, fixes.encode(self._told), 0o644)

@@ -6,22 +6,10 @@ Pure functions over the file's bytes, whatever these are. Which line counts is w
 
 from __future__ import annotations
 
-import re
-
 from backupready import waagent
+from backupready.plan import check_setting
 
-_KEY = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:\.[A-Za-z0-9]+)*", re.ASCII)
-_VALUE = re.compile(r"[A-Za-z0-9._:/,+-]{1,200}", re.ASCII)
-_UNSET = "None"  # the agent reads this word as no value at all
 _BLANKS = b" \t"
-
-
-def check(key: str, value: str) -> None:
-    """Raises ValueError for a key or a value that the agent would not read back as it is written."""
-    if not _KEY.fullmatch(key):
-        raise ValueError(f"{key!r} is no key of waagent.conf")
-    if not _VALUE.fullmatch(value) or value == _UNSET:
-        raise ValueError(f"{value!r} is no value for {key}: letters, digits and ._:/,+- are")
 
 
 def set_key(data: bytes, key: str, value: str) -> bytes:
@@ -29,7 +17,7 @@ def set_key(data: bytes, key: str, value: str) -> bytes:
 
     The line keeps its comment and its ending. A file that says this already comes back as it is. Raises ValueError.
     """
-    check(key, value)
+    check_setting(key, value)
     counting = [line for line in waagent.config_lines(data) if line.key == key]
     lines = data.split(b"\n")
     setting = f"{key}={value}".encode()

@@ -13,7 +13,6 @@ import difflib
 import enum
 import json
 import os
-import re
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Generic, TypeVar
 
-from backupready import mountinfo, waagent
+from backupready import mountinfo, plan, waagent
 from backupready.hands import files, lines
-from backupready.hands.files import Refused, StepFailed, components, directory, kind
+from backupready.hands.files import Refused, StepFailed, directory, kind
 from backupready.model import (
     CannotTell,
     DaemonReload,
@@ -43,22 +42,17 @@ from backupready.model import (
     WaitForReport,
     WriteDropIn,
 )
+from backupready.plan import components, describe
 
 Record = Mapping[str, Any]  # what JSON can hold
 
 _LIBRARY = tuple(waagent.LIB_DIR.strip("/").split("/"))
-_UNITS = ("etc", "systemd", "system")
-# Below the library, since what is moved must stay on its file system, and the library may be a mount of its own. The
-# agent takes `<name>-<version>` for a handler and deprovisions `*`: it sees neither in a hidden name without a dash.
-_SHELF = ".backupready"
+_UNITS = tuple(plan.UNITS.strip("/").split("/"))
+# Below the library, since what is moved must stay on its file system, and the library may be a mount of its own.
+_SHELF = plan.SHELF
 
 # The units that the service manager runs the package manager in.
 _REFRESHES, _UPGRADES = "backupready-refresh.service", "backupready-upgrade.service"
-
-_UNIT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@:-]{0,200}\.(?:service|socket|timer)", re.ASCII)
-_DROP_IN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,100}\.conf", re.ASCII)
-_DROP_IN_TEXT = re.compile(r"[\x20-\x7e\n]{1,4000}")
-_PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]{1,100}", re.ASCII)
 
 # Seconds. The service manager's own time-outs (90 s to stop, 90 s to start) come before ours.
 _ASK = 20.0
@@ -137,11 +131,6 @@ class Steps:
                 return State.HALF
 
 
-def describe(step: Step) -> str:
-    """What it does, in one line for a person. Raises ValueError for a step with a name that is not plain."""
-    return str(_WAYS[type(step)].describe(step))
-
-
 @contextlib.contextmanager
 def _failing(step: Step, what: str = "") -> Iterator[None]:
     try:
@@ -155,9 +144,6 @@ S = TypeVar("S")
 
 class _Way(Generic[S]):
     """How one class of steps is gone about."""
-
-    def describe(self, step: S) -> str:
-        raise NotImplementedError
 
     def preview(self, place: Place, step: S) -> str:
         return ""
@@ -299,11 +285,6 @@ def _copy(place: Place, digest: str) -> bytes:
 
 
 class _SetConfigKey(_Edit[SetConfigKey]):
-    def describe(self, step: SetConfigKey) -> str:
-        lines.check(step.key, step.value)
-        ends = "" if step.lasts is None else f", for {step.lasts:.0f} s"
-        return f"set {step.key}={step.value} in waagent.conf{ends}"
-
     def edited(self, step: SetConfigKey, data: bytes) -> bytes:
         return lines.set_key(data, step.key, step.value)
 
@@ -312,9 +293,6 @@ class _SetConfigKey(_Edit[SetConfigKey]):
 
 
 class _JoinConfigLines(_Edit[JoinConfigLines]):
-    def describe(self, step: JoinConfigLines) -> str:
-        return "take the blanks around the equals signs out of waagent.conf"
-
     def edited(self, step: JoinConfigLines, data: bytes) -> bytes:
         return waagent.joined_config(data)
 
@@ -400,9 +378,6 @@ def _no_mounts(place: Place, path: str) -> None:
 
 
 class _SetAside(_Way[SetAside]):
-    def describe(self, step: SetAside) -> str:
-        return f"move {waagent.LIB_DIR}/{'/'.join(components(step.path))} to {waagent.LIB_DIR}/{_SHELF}"
-
     def prepare(self, place: Place, step: SetAside) -> Record:
         parts = components(step.path)
         with directory(place.root, _LIBRARY) as library, directory(library, parts[:-1]) as parent:
@@ -452,12 +427,6 @@ class _SetAside(_Way[SetAside]):
 class _MakeDirectory(_Way[MakeDirectory]):
     """Built on the shelf and moved to its place at once, so that it is never there without what it keeps. The
     entry that it was built in stays behind, empty, with a manifest: it tells our directory from another's."""
-
-    def describe(self, step: MakeDirectory) -> str:
-        kept = f", holding only {', '.join(step.keep)}" if step.keep else ", empty"
-        if any(len(components(name)) != 1 for name in step.keep):
-            raise ValueError(f"{step.keep!r} are not all names of files in it")
-        return f"make {waagent.LIB_DIR}/{'/'.join(components(step.path))} anew{kept}"
 
     def prepare(self, place: Place, step: MakeDirectory) -> Record:
         parts = components(step.path)
@@ -557,10 +526,6 @@ def _await(place: Place, comes: Callable[[], bool], seconds: float, why: str) ->
 
 
 class _Wait(_Way[Wait]):
-    def describe(self, step: Wait) -> str:
-        path = f"{waagent.LIB_DIR}/{'/'.join(components(step.path))}"
-        return f"wait until {path} holds {step.holds!r}, at most {step.seconds:.0f} s"
-
     def prepare(self, place: Place, step: Wait) -> Record:
         return {}
 
@@ -579,9 +544,6 @@ class _Wait(_Way[Wait]):
 
 
 class _WaitForReport(_Way[WaitForReport]):
-    def describe(self, step: WaitForReport) -> str:
-        return f"wait until the agent reports to the platform, at most {step.seconds:.0f} s"
-
     def prepare(self, place: Place, step: WaitForReport) -> Record:
         return {"since": place.now()}
 
@@ -595,12 +557,6 @@ class _WaitForReport(_Way[WaitForReport]):
 
 
 # ------------------------------------------------------------------------------------------- the service manager
-
-
-def _unit(name: str) -> str:
-    if not _UNIT.fullmatch(name):
-        raise ValueError(f"{name!r} is no name of a unit")
-    return name
 
 
 def _run(place: Place, command: Sequence[str], timeout: float) -> Ran:
@@ -621,7 +577,7 @@ _RUNS = ("active", "activating", "reloading")
 
 
 def _show(place: Place, unit: str) -> dict[str, str]:
-    output = _systemctl(place, "show", f"--property={','.join(_SHOWN)}", "--", _unit(unit), timeout=_ASK).output
+    output = _systemctl(place, "show", f"--property={','.join(_SHOWN)}", "--", plan.unit(unit), timeout=_ASK).output
     pairs = (line.partition("=") for line in output.decode("utf-8", "replace").split("\n"))
     shown = {key: value for key, _, value in pairs}
     if "ActiveState" not in shown:
@@ -660,9 +616,6 @@ def _stop(place: Place, unit: str) -> None:
 
 
 class _StartUnit(_Unit[StartUnit]):
-    def describe(self, step: StartUnit) -> str:
-        return f"start {_unit(step.unit)}"
-
     def unit(self, step: StartUnit) -> str:
         return step.unit
 
@@ -678,9 +631,6 @@ class _StartUnit(_Unit[StartUnit]):
 
 
 class _StopUnit(_Unit[StopUnit]):
-    def describe(self, step: StopUnit) -> str:
-        return f"stop {_unit(step.unit)}"
-
     def unit(self, step: StopUnit) -> str:
         return step.unit
 
@@ -700,9 +650,6 @@ class _StopUnit(_Unit[StopUnit]):
 
 class _RestartUnit(_Unit[RestartUnit]):
     """Not taken back, but a unit that ran is not left stopped."""
-
-    def describe(self, step: RestartUnit) -> str:
-        return f"restart {_unit(step.unit)}"
 
     def unit(self, step: RestartUnit) -> str:
         return step.unit
@@ -725,25 +672,19 @@ class _RestartUnit(_Unit[RestartUnit]):
 
 
 class _ResetFailed(_Way[ResetFailed]):
-    def describe(self, step: ResetFailed) -> str:
-        return f"reset the count of failures of {_unit(step.unit)}"
-
     def prepare(self, place: Place, step: ResetFailed) -> Record:
         _loaded(place, step.unit)
         return {}
 
     def do(self, place: Place, step: ResetFailed, record: Record) -> None:
         # Also of a unit that has not failed yet: its starts are counted too.
-        _systemctl(place, "reset-failed", "--", _unit(step.unit))
+        _systemctl(place, "reset-failed", "--", plan.unit(step.unit))
 
     def state(self, place: Place, step: ResetFailed, record: Record) -> State:
         return State.NOT_DONE if _show(place, step.unit)["ActiveState"] == "failed" else State.DONE
 
 
 class _EnableUnit(_Way[EnableUnit]):
-    def describe(self, step: EnableUnit) -> str:
-        return f"have {_unit(step.unit)} started at boot"
-
     def prepare(self, place: Place, step: EnableUnit) -> Record:
         before = _loaded(place, step.unit).get("UnitFileState", "")
         if before not in ("enabled", "disabled"):
@@ -766,9 +707,6 @@ class _EnableUnit(_Way[EnableUnit]):
 class _DaemonReload(_Way[DaemonReload]):
     """Nothing tells whether it was done; once more does no harm."""
 
-    def describe(self, step: DaemonReload) -> str:
-        return "have the service manager read its units anew"
-
     def prepare(self, place: Place, step: DaemonReload) -> Record:
         return {}
 
@@ -780,22 +718,12 @@ class _DaemonReload(_Way[DaemonReload]):
 
 
 class _WriteDropIn(_Way[WriteDropIn]):
-    def describe(self, step: WriteDropIn) -> str:
-        return f"write {self._path(step)}"
-
-    def _path(self, step: WriteDropIn) -> str:
-        if not _DROP_IN.fullmatch(step.name):
-            raise ValueError(f"{step.name!r} is no name of a drop-in")
-        if not _DROP_IN_TEXT.fullmatch(step.text):
-            raise ValueError(f"{step.text[:80]!r} is no text for a drop-in")
-        return f"/{'/'.join(_UNITS)}/{_unit(step.unit)}.d/{step.name}"
-
     def preview(self, place: Place, step: WriteDropIn) -> str:
-        path = self._path(step)
+        path = plan.drop_in(step)
         return "\n".join(difflib.unified_diff([], step.text.split("\n"), "/dev/null", path, lineterm=""))
 
     def prepare(self, place: Place, step: WriteDropIn) -> Record:
-        path = self._path(step)
+        path = plan.drop_in(step)
         with directory(place.root, _UNITS) as units:
             made = kind(units, f"{step.unit}.d") == ""
             if not made:
@@ -851,7 +779,7 @@ class _WriteDropIn(_Way[WriteDropIn]):
             return None
 
     def _changed(self, step: WriteDropIn, found: bytes) -> Refused:
-        path = self._path(step)
+        path = plan.drop_in(step)
         return Refused(
             f"{path} was changed by somebody else since; remove it by hand if it is not wanted",
             _diff(step.text.encode(), found, path),
@@ -862,14 +790,6 @@ class _WriteDropIn(_Way[WriteDropIn]):
 
 
 class _PackageUpgrade(_Way[PackageUpgrade]):
-    def describe(self, step: PackageUpgrade) -> str:
-        return f"upgrade the package {self._name(step)} from the repositories that are configured"
-
-    def _name(self, step: PackageUpgrade) -> str:
-        if not _PACKAGE.fullmatch(step.package):
-            raise ValueError(f"{step.package!r} is no name of a package")
-        return step.package
-
     def prepare(self, place: Place, step: PackageUpgrade) -> Record:
         state, version = self._installed(place, step)
         if state != "installed":
@@ -929,7 +849,7 @@ class _PackageUpgrade(_Way[PackageUpgrade]):
 
     def _installed(self, place: Place, step: PackageUpgrade) -> tuple[str, str]:
         """`installed`, `not installed` or `half installed`, and the version."""
-        name = self._name(step)
+        name = plan.package(step.package)
         if _has(place, "apt-get"):
             ran = place.run(("dpkg-query", "--show", "--showformat=${db:Status-Status} ${Version}\\n", name), _ASK)
             status, _, version = ran.output.decode("utf-8", "replace").split("\n")[0].partition(" ")
@@ -992,6 +912,5 @@ _WAYS: Mapping[type, _Way[Any]] = {
 
 def _way(step: Step) -> _Way[Any]:
     """Raises ValueError for a step with a name that is not plain: whoever describes a step has seen its names."""
-    way = _WAYS[type(step)]
-    way.describe(step)
-    return way
+    describe(step)
+    return _WAYS[type(step)]

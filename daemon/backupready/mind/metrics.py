@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, Callable, Union, cast
 
@@ -11,7 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.process_collector import ProcessCollector
 
 from backupready import __version__
-from backupready.model import Effect, Metric, Outlook, Phase, ProbeState, Snapshot, Verdict
+from backupready.model import Effect, Fixes, Metric, Outlook, Phase, ProbeState, Snapshot, Verdict
 
 # Name, kind, help and labels of everything that does not come from a probe: the metric list is rendered from this.
 OWN: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
@@ -25,19 +26,19 @@ OWN: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     (
         "backupready_verdict_since_timestamp_seconds",
         "gauge",
-        "Since when the verdict is what it is, seconds since the epoch.",
+        "Since when the verdict is what it is.",
         (),
     ),
     (
         "backupready_problem_active",
         "gauge",
-        "1 while a problem is active and no mere consequence of another; of a notice no series else.",
+        "1 while a problem is active and no mere consequence; of a notice no series else.",
         ("problem", "effect"),
     ),
     (
         "backupready_problem_unknown",
         "gauge",
-        "1 while it cannot be told whether a problem is there; no series for what is known.",
+        "1 while it cannot be told whether a problem is there; else no series.",
         ("problem", "effect"),
     ),
     (
@@ -49,31 +50,74 @@ OWN: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     (
         "backupready_predictions_total",
         "counter",
-        "Windows that were predicted, by what was predicted and what happened; a series for what has occurred.",
+        "Windows by what was predicted and what happened; a series for what has occurred.",
         ("predicted", "happened"),
+    ),
+    (
+        "backupready_fix_mode",
+        "gauge",
+        "Whether fixes are done: 1 for the mode that holds.",
+        ("mode",),
+    ),
+    (
+        "backupready_fix_attempts_total",
+        "counter",
+        "Fixes by how they ended; one that is undone later counts there once more. A series for what has occurred.",
+        ("remedy", "result"),
+    ),
+    (
+        "backupready_fix_refused_total",
+        "counter",
+        "Fixes that were asked for and refused; a series for what has occurred.",
+        ("remedy", "reason"),
+    ),
+    (
+        "backupready_fix_would_run_total",
+        "counter",
+        "Fixes that would have been done, were they not only observed; a series for what has occurred.",
+        ("remedy",),
+    ),
+    (
+        "backupready_fix_door_open",
+        "gauge",
+        "1 if somebody can be asked for a fix; only where fixes are done.",
+        (),
+    ),
+    (
+        "backupready_fix_requests_failed_total",
+        "counter",
+        "Requests for a fix without an answer; only where fixes are done.",
+        (),
+    ),
+    ("backupready_temporary_change_active", "gauge", "1 while a change is in force that ends by itself.", ("change",)),
+    (
+        "backupready_temporary_change_end_timestamp_seconds",
+        "gauge",
+        "When such a change ends.",
+        ("change",),
     ),
     ("backupready_probe_success", "gauge", "1 if the probe's newest look could tell.", ("probe",)),
     ("backupready_probe_duration_seconds", "gauge", "How long the probe's newest look took.", ("probe",)),
     (
         "backupready_probe_attempts",
         "gauge",
-        "Requests that the probe's newest look made, retries included; only of probes that make any.",
+        "Requests of the probe's newest look, retries included, if any.",
         ("probe",),
     ),
     (
         "backupready_probe_last_run_timestamp_seconds",
         "gauge",
-        "When the probe looked last, seconds since the epoch.",
+        "When the probe looked last.",
         ("probe",),
     ),
     ("backupready_looks_total", "counter", "Looks that were begun.", ()),
-    ("backupready_looks_failed_total", "counter", "Looks that died, hung, or answered what cannot be used.", ()),
-    ("backupready_probe_defects_total", "counter", "Looks of a probe that ended in a defect of this program.", ()),
-    ("backupready_process_deaths_total", "counter", "Deaths of the agent's processes that were seen at once.", ()),
+    ("backupready_looks_failed_total", "counter", "Looks that died, hung, or cannot be used.", ()),
+    ("backupready_probe_defects_total", "counter", "Looks of a probe that ended in our own defect.", ()),
+    ("backupready_process_deaths_total", "counter", "Deaths of the agent's processes, seen at once.", ()),
     (
         "backupready_log_records_dropped_total",
         "counter",
-        "Log records that were dropped, since the journal did not take them.",
+        "Log records that the journal did not take.",
         (),
     ),
     (
@@ -83,11 +127,11 @@ OWN: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
         (),
     ),
     ("backupready_history_records_dropped_total", "counter", "Records that the history has not kept.", ()),
-    ("backupready_history_writes_failed_total", "counter", "Attempts to write the history that failed.", ()),
+    ("backupready_history_writes_failed_total", "counter", "Writes of the history that failed.", ()),
     (
         "backupready_config_last_reload_successful",
         "gauge",
-        "1 if the newest reload of the configuration was taken over.",
+        "1 if the newest reload was taken over.",
         (),
     ),
     (
@@ -107,6 +151,7 @@ _COUNTERS = {
     "backupready_history_records_dropped_total": "history_records_dropped",
     "backupready_history_writes_failed_total": "history_writes_failed",
 }
+_MODES = ("off", "observe", "on")
 _HELP = {name: help_ for name, _, help_, _ in OWN}
 
 Family = Union[GaugeMetricFamily, CounterMetricFamily]
@@ -144,11 +189,9 @@ class SnapshotCollector:
         outlook = snapshot.outlook or Outlook(at=snapshot.checked_at)
         phases = [((phase.value,), float(outlook.phase is phase)) for phase in Phase]
         yield self._labelled("backupready_phase", phases)
-        name = "backupready_predictions_total"
-        scores = CounterMetricFamily(name[: -len("_total")], _HELP[name], labels=["predicted", "happened"])
-        for predicted, happened, times in outlook.scores:
-            scores.add_metric([predicted.value, happened.value], times)
-        yield scores
+        scores = [((said.value, came.value), float(times)) for said, came, times in outlook.scores]
+        yield self._counted("backupready_predictions_total", scores)
+        yield from self._fixes(snapshot)
         runs = [run for run in snapshot.probes if run.last_run is not None]
         success = [((run.name,), float(run.state is ProbeState.OK)) for run in snapshot.probes]
         yield self._labelled("backupready_probe_success", success)
@@ -168,6 +211,30 @@ class SnapshotCollector:
             yield self._plain("backupready_web_config_last_reload_successful", right)
         yield from self._readings(snapshot)
 
+    def _fixes(self, snapshot: Snapshot) -> Iterator[Family]:
+        planning, fixes = snapshot.planning, snapshot.fixes or Fixes(0.0)
+        if planning is not None:
+            modes = [((mode,), float(planning.mode == mode)) for mode in _MODES]
+            yield self._labelled("backupready_fix_mode", modes)
+            if planning.mode == "on":
+                failed = snapshot.counters.get("fix_requests_failed", 0.0)
+                yield self._counted("backupready_fix_requests_failed_total", [((), failed)])
+                if planning.door_open is not None:
+                    yield self._plain("backupready_fix_door_open", float(planning.door_open))
+        would_run = Counter(fixes.would_run)
+        would_run.update(planning.would_run if planning is not None else {})
+        # Of two that change the same the later end counts.
+        ends = {(one.change,): one.until for one in sorted(fixes.temporary, key=lambda one: one.until)}
+        families: tuple[Family, ...] = (
+            self._counted("backupready_fix_attempts_total", [(w, float(n)) for w, n in fixes.ended.items()]),
+            self._counted("backupready_fix_refused_total", [(w, float(n)) for w, n in fixes.refused.items()]),
+            self._counted("backupready_fix_would_run_total", [((w,), float(n)) for w, n in would_run.items()]),
+            self._labelled("backupready_temporary_change_active", [(change, 1.0) for change in ends]),
+            self._labelled("backupready_temporary_change_end_timestamp_seconds", list(ends.items())),
+        )
+        # On most machines nothing of it has ever occurred: their help alone would be a kilobyte of every scrape.
+        yield from (family for family in families if family.samples)
+
     def _readings(self, snapshot: Snapshot) -> Iterator[GaugeMetricFamily]:
         # A probe that reports the same thing twice must not make the whole scrape unreadable: the newest counts.
         samples: dict[str, dict[tuple[str, ...], float]] = {}
@@ -185,6 +252,14 @@ class SnapshotCollector:
     def _plain(name: str, value: float) -> GaugeMetricFamily:
         family = GaugeMetricFamily(name, _HELP[name])
         family.add_metric([], value)
+        return family
+
+    @staticmethod
+    def _counted(name: str, samples: Sequence[tuple[tuple[str, ...], float]]) -> CounterMetricFamily:
+        names = next(labels for own, _, _, labels in OWN if own == name)
+        family = CounterMetricFamily(name[: -len("_total")], _HELP[name], labels=list(names))
+        for labels, value in samples:
+            family.add_metric(list(labels), value)
         return family
 
     @staticmethod

@@ -16,17 +16,17 @@ import platform
 import selectors
 import signal
 import socket
+import stat
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Callable
 
 from backupready import report, wire
 from backupready.config import Config, ConfigError
-from backupready.fixes import FIX_LIMIT_REACHED
 from backupready.mind import service
 from backupready.mind.calendar import Calendar, is_running, local_zone
 from backupready.mind.history import History, Judged, Transition
@@ -34,9 +34,12 @@ from backupready.mind.judge import KEPT_EVERY, Judge, Kept
 from backupready.mind.loads import FiveMinutes, Loads
 from backupready.mind.metrics import Exposition
 from backupready.mind.page import DAY, SHOWN_RUNS, Past
+from backupready.mind.planner import Planner, Policy
 from backupready.mind.sampler import Sampled, Sampler
 from backupready.mind.service import LOG
 from backupready.mind.state import StateFile
+from backupready.mind.summary import EVERY, Summary, pause
+from backupready.mind.summary import of as summary_of
 from backupready.mind.textfile import TextFile
 from backupready.mind.web import Site, listening
 from backupready.model import (
@@ -47,7 +50,9 @@ from backupready.model import (
     Looked,
     Metric,
     Outlook,
+    Pause,
     Phase,
+    Planning,
     Probe,
     ProbeState,
     Remedy,
@@ -78,6 +83,8 @@ _FOLLOW_LOOP = 2.0  # s
 # more often, so that its end is seen soon, and the machine is left alone otherwise.
 _RECORD, _WINDOW = "past", "window"
 _OUTLIVES = (_WINDOW,)  # whose memory outlives a restart: since when the schedule is set so
+_HANDS = "hands"  # the probe that judges what the hands have told
+_LOOK_FOR_DOOR = 60.0  # s
 # What is taken over at the next start only.
 _AT_START = (
     *("web.listen_address", "web.systemd_socket", "web.config_file", "textfile.path", "textfile.interval"),
@@ -113,9 +120,18 @@ def suspended() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
 
 
+@dataclass(frozen=True)
+class _Planning:
+    """A look at which plans are made, or before that the one that asks the service manager."""
+
+    exchange: wire.Exchange
+    wanted: tuple[wire.Which, ...]
+    of_plans: bool
+
+
 class Monitor:
     """The mind's loop. `load` reads the configuration anew for a reload; `state` and `history` are what outlives a
-    restart, None where nothing does; `remedies_for` gives the remedies for a problem's code, for its page."""
+    restart, None where nothing does. `remedies` are those that may be asked for, and `summary` what the hands tell."""
 
     def __init__(
         self,
@@ -126,9 +142,18 @@ class Monitor:
         look_command: Sequence[str],
         state: StateFile | None = None,
         history: History | None = None,
-        remedies_for: Callable[[str], Sequence[Remedy]] = lambda code: (),
+        remedies: Sequence[Remedy] = (),
+        summary: Summary | None = None,
     ) -> None:
         self._config = config
+        self._remedies, self._planner = tuple(remedies), Planner((), (), Policy())
+        self._summary = summary or summary_of(config["machine.root"])
+        self._told_unread = ""  # why the summary cannot be read, as the journal has it
+        self._planning: _Planning | None = None
+        self._fixing: tuple[wire.Exchange, wire.FixRequest] | None = None
+        self._paused: Pause | None = None
+        self._looked_for_pause = self._looked_for_door = float("-inf")  # monotonic
+        self._door_open: bool | None = None
         self._load = load
         self._all_probes = tuple(probes)
         self._look_command = tuple(look_command)
@@ -184,8 +209,8 @@ class Monitor:
             exposition,
             lambda: time.monotonic() - self._turned,
             lambda: self.past,
-            (*(problem for probe in self._all_probes for problem in probe.problems), FIX_LIMIT_REACHED),
-            remedies_for,
+            tuple(problem for probe in self._all_probes for problem in probe.problems),
+            self._planner.remedies_for,
         )
         self.web = listening(config, site)
         self._web_config_was_right = self.web.config_is_right
@@ -212,6 +237,10 @@ class Monitor:
         self._due = {p.name: now for p in self._probes}
         self._past_until = 0.0
         self._missed = {name: why for name, why in self._missed.items() if name in self._due}
+        policy = Policy(config["fix.mode"], config["fix.allow"], config["fix.without_window"])
+        self._planner = Planner(self._remedies, self._probes, policy, self._planner)
+        self._looked_for_pause = self._looked_for_door = float("-inf")
+        self._door_open = None
 
     # ---- the loop
 
@@ -233,6 +262,9 @@ class Monitor:
             self._forget(exchange)
             exchange.cancel("was given up, since the daemon stops")
         self._asked.clear()
+        for exchange in self._others():
+            self._forget(exchange)
+            exchange.cancel("was not waited for, since the daemon stops")
         for pid in list(self._pidfds):
             self._unfollow(pid)
         if self._state is not None:
@@ -266,12 +298,15 @@ class Monitor:
             service.notify("WATCHDOG=1")
         if self._reload_wanted:
             self._reload()
+        self._read_summary(now)
         self._start_looks(now)
+        self._see_to_fixes(now)
         self._wait(now)
         self._collect()
 
     def _wait(self, now: float) -> None:
-        moments = [self._sampler.due, now + _IDLE_TURN, *(exchange.deadline for exchange in self._asked)]
+        moments = [self._sampler.due, now + _IDLE_TURN]
+        moments += [exchange.deadline for exchange in (*self._asked, *self._others())]
         moments += [self._due[name] for name in self._free(now)]
         if self._again is not None:
             moments.append(self._again)
@@ -323,7 +358,7 @@ class Monitor:
         """What needs no look of its own: it is judged by what was sampled, and nothing in it can hang."""
         for probe in probes:
             memory = self._memory.get(probe.name, {})
-            machine = Sampled(self._sampler.samples, memory, self._whole_outlook)
+            machine = Sampled(self._sampler.samples, memory, self._whole_outlook, self._summary.fixes)
             looked = observe(probe, machine, self._config)
             self._judge.saw(looked, time.monotonic(), time.time())
             # What too few samples cannot tell the next one may.
@@ -391,7 +426,8 @@ class Monitor:
     def _hanging(self) -> int:
         """How many looks have processes although nobody waits for them any more."""
         self._lingering = [e for e in self._lingering if e.child is not None and e.child.poll() is None]
-        waited_for = sum(exchange.child is None for exchange in self._asked)
+        planning = (self._planning.exchange,) if self._planning is not None else ()
+        waited_for = sum(exchange.child is None for exchange in (*self._asked, *planning))
         return len(self._lingering) + max(0, service.living_looks() - waited_for)
 
     def _open_door(self, access: Access, request: bytes) -> wire.Exchange:
@@ -413,7 +449,19 @@ class Monitor:
                 ended = True
         if ended:
             self._after_look()
+        for exchange in self._others():
+            if not exchange.done and now >= exchange.deadline:
+                exchange.advance()
+        if self._planning is not None and self._planning.exchange.done:
+            self._take_plans(self._planning, now)
+        if self._fixing is not None and self._fixing[0].done:
+            self._take_fix(*self._fixing, now)
         self._publish()
+
+    def _others(self) -> tuple[wire.Exchange, ...]:
+        """The exchanges that are about fixes."""
+        planning = (self._planning.exchange,) if self._planning is not None else ()
+        return (*planning, self._fixing[0]) if self._fixing is not None else planning
 
     def _take_answer(self, exchange: wire.Exchange, probes: tuple[Probe, ...]) -> None:
         self._forget(exchange)
@@ -495,6 +543,143 @@ class Monitor:
             self._burst = 0
         self._again = min(moments, default=None)
 
+    # ---- fixes
+
+    def _read_summary(self, now: float, at_once: bool = False) -> None:
+        """What the hands have told since; that is judged at once."""
+        if not self._summary.refresh(now, at_once):
+            return
+        if _HANDS in self._due:
+            self._due[_HANDS] = now
+        if self._summary.unread and self._summary.unread != self._told_unread:
+            extra = {"MESSAGE_ID": service.MESSAGE_FIXES_UNREADABLE}
+            LOG.warning("cannot read what was fixed: %s", self._summary.unread, extra=extra)
+        self._told_unread = self._summary.unread
+
+    def _see_to_fixes(self, now: float) -> None:
+        """Have plans made, and one of them done, where it is time."""
+        if self._planner.policy.mode == "off":
+            return
+        if now - self._looked_for_pause >= EVERY:
+            self._looked_for_pause, self._paused = now, pause(self._config["fix.pause_file"], time.time())
+        if self._planning is None and (wanted := self._planner.to_plan(self.snapshot, now)):
+            self._ask_for_units(wanted, now)
+        paused = self._paused is not None
+        for plan in self._planner.observed(self.snapshot, time.time(), paused):
+            LOG.warning(
+                "%s",
+                report.would_run(plan),
+                extra={
+                    "MESSAGE_ID": service.MESSAGE_FIX_WOULD_RUN,
+                    "BACKUPREADY_REMEDY": plan.remedy,
+                    "BACKUPREADY_PROBLEM": plan.problem,
+                },
+            )
+        if self._planner.policy.mode == "on":
+            self._look_for_door(now)
+            request = self._planner.to_ask(self.snapshot, now, self._fixing is not None, paused)
+            if request is not None:
+                self._ask_for_fix(request, now)
+
+    def _ask_for_units(self, wanted: tuple[wire.Which, ...], now: float) -> None:
+        """Whoever looks as root cannot ask the service manager, which plans go by: it is asked first."""
+        if self._hanging() >= _MOST_HANGING_AGAIN:
+            self._planner.not_planned(now)
+            return
+        self._count("looks")
+        request = wire.LookRequest((), settings=self._config.changed(), show_units=True)
+        self._begin_planning(Access.BUS, request, wanted, now)
+
+    def _begin_planning(
+        self, access: Access, request: wire.LookRequest, wanted: tuple[wire.Which, ...], now: float
+    ) -> None:
+        try:
+            exchange = self._open_door(access, wire.encode_request(request))
+        except OSError as error:
+            self._no_plans(f"cannot start a look: {error.strerror or error}", now)
+            return
+        self._planning = _Planning(exchange, wanted, bool(request.plans))
+        self._selector.register(exchange, exchange.events, exchange)
+
+    def _take_plans(self, planning: _Planning, now: float) -> None:
+        exchange, self._planning = planning.exchange, None
+        self._forget(exchange)
+        if exchange.child is not None and exchange.child.poll() is None:
+            self._lingering.append(exchange)
+        if planning.of_plans:
+            try:
+                if exchange.failure:
+                    raise wire.Malformed(exchange.failure)
+                self._planner.planned(wire.decode_plans(exchange.answer, planning.wanted))
+            except wire.Malformed as error:
+                self._no_plans(f"the look's answer cannot be used: {error}", now)
+            return
+        units: wire.Units | None = None
+        with contextlib.suppress(wire.Malformed):  # the plans then say that it could not be asked
+            units = wire.decode_units(exchange.answer) if not exchange.failure else None
+        self._count("looks")
+        request = wire.LookRequest((), settings=self._config.changed(), plans=planning.wanted, units=units)
+        self._begin_planning(Access.ROOT, request, planning.wanted, now)
+
+    def _no_plans(self, why: str, now: float) -> None:
+        self._count("looks_failed")
+        LOG.warning("cannot make plans: %s", why, extra={"MESSAGE_ID": service.MESSAGE_LOOK_FAILED})
+        self._planner.not_planned(now)
+
+    def _look_for_door(self, now: float) -> None:
+        """Whether there is a socket; to connect would start somebody."""
+        if now - self._looked_for_door < _LOOK_FOR_DOOR:
+            return
+        self._looked_for_door = now
+        try:
+            is_there = stat.S_ISSOCK(os.stat(self._config["fix.socket"]).st_mode)  # noqa: PTH116
+            self._see_door(is_there, "it is no socket")
+        except OSError as error:
+            self._see_door(False, error.strerror or str(error))
+
+    def _see_door(self, is_open: bool, why: str = "") -> None:
+        if not is_open and self._door_open is not False:
+            extra = {"MESSAGE_ID": service.MESSAGE_FIX_DOOR_SHUT}
+            LOG.warning("cannot ask for a fix at %s: %s", self._config["fix.socket"], why, extra=extra)
+        self._door_open = is_open
+
+    def _ask_for_fix(self, request: wire.FixRequest, now: float) -> None:
+        seconds = self._planner.patience(request.remedy)
+        try:
+            exchange = wire.connect(self._config["fix.socket"], wire.encode_fix_request(request), seconds, allowed=(0,))
+        except OSError as error:
+            self._count("fix_requests_failed")
+            self._planner.shut(now)
+            self._see_door(False, error.strerror or str(error))
+            self._looked_for_door = now
+            return
+        self._see_door(True)
+        self._fixing = exchange, request
+        self._selector.register(exchange, exchange.events, exchange)
+
+    def _take_fix(self, exchange: wire.Exchange, request: wire.FixRequest, now: float) -> None:
+        """What came of it is told, and everything that it was for is looked at."""
+        self._fixing = None
+        self._forget(exchange)
+        extra = {
+            "MESSAGE_ID": service.MESSAGE_FIX_ANSWERED,
+            "BACKUPREADY_REMEDY": request.remedy,
+            "BACKUPREADY_PROBLEM": request.problem,
+        }
+        try:
+            if exchange.failure:
+                raise wire.Malformed(f"the hands' end {exchange.failure}")
+            answer = wire.decode_fix_answer(exchange.answer)
+        except wire.Malformed as error:
+            self._count("fix_requests_failed")
+            self._planner.failed(request, now)
+            LOG.error("cannot tell what came of %s for %s: %s", request.remedy, request.problem, error, extra=extra)
+        else:
+            self._planner.answered(request, answer, time.time(), now)
+            LOG.warning("%s", report.answered(request.remedy, request.problem, request.key, answer), extra=extra)
+        self._read_summary(now, at_once=True)
+        self._due.update(dict.fromkeys(self._planner.probes_for(request.remedy) & self._due.keys(), now))
+
     # ---- processes
 
     def _follow_processes(self) -> None:
@@ -540,7 +725,17 @@ class Monitor:
         """All that is believed now, of the windows too."""
         wall = time.time()
         believed = self._judge.snapshot(time.monotonic(), wall, self._machine, self._counters)
-        return replace(believed, outlook=self._calendar.outlook(wall, is_running(believed)))
+        outlook = self._calendar.outlook(wall, is_running(believed))
+        planning = Planning(
+            self._planner.policy.mode,
+            self._paused,
+            self._door_open,
+            self._fixing[1].remedy if self._fixing is not None else "",
+            self._summary.unread,
+            dict(self._planner.would_run),
+        )
+        whole = replace(believed, outlook=outlook, fixes=self._summary.told, planning=planning)
+        return replace(whole, plans=self._planner.plans(whole))
 
     def _whole_outlook(self) -> Outlook:
         """The same, with all that windows are judged by."""
@@ -733,6 +928,10 @@ class Monitor:
                 self._forget(exchange)
                 exchange.cancel("was given up for a reload")
             self._asked.clear()
+            if self._planning is not None:  # a fix that is under way goes on
+                self._forget(self._planning.exchange)
+                self._planning.exchange.cancel("was given up for a reload")
+                self._planning = None
             self._take(config)
             LOG.info("the configuration is reloaded")
         self._publish()

@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from backupready.model import CannotTell, Outlook, Sample
+from backupready.model import CannotTell, Fixes, Outlook, Sample
 
 INTERVAL = 10.0  # s
 FIRST_INTERVAL = 1.0  # s; the first pair of samples stands soon, so that an idle machine is known as one
@@ -120,7 +120,8 @@ def burst() -> tuple[Sample, ...]:
 
 
 class Sampled:
-    """A machine of which nothing is known but samples, and what is known of the backup's windows."""
+    """A machine of which nothing is known but samples, what is known of the backup's windows, and what the hands have
+    told."""
 
     privileged = False
     wire_server = host_plugin = ""
@@ -130,9 +131,11 @@ class Sampled:
         samples: Callable[[], Sequence[Sample]],
         memory: Mapping[str, Any] | None = None,
         outlook: Callable[[], Outlook] | None = None,
+        fixes: Callable[[], Fixes] | None = None,
     ) -> None:
         self._samples = samples
         self._outlook = outlook
+        self._fixes = fixes
         self.memory: Mapping[str, Any] = memory or MappingProxyType({})
 
     def samples(self) -> tuple[Sample, ...]:
@@ -142,6 +145,11 @@ class Sampled:
         if self._outlook is None:
             raise CannotTell("nothing is known of the backup's windows here")
         return self._outlook()
+
+    def fixes(self) -> Fixes:
+        if self._fixes is None:
+            raise CannotTell("nothing is known of what was fixed here")
+        return self._fixes()
 
     def now(self) -> float:
         return time.time()

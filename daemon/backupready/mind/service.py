@@ -28,6 +28,10 @@ MESSAGE_CONFIG_REFUSED = "e7d5f0a93c1b4286a9f8b6d2c0e4a151"
 MESSAGE_STATE_SET_ASIDE = "ae1d40bee1b69788cbd056413b419fc9"
 MESSAGE_PREDICTION = "3f6c2c1f5a2e4b0c9d7be8a4415f02d6"
 MESSAGE_HISTORY_SET_ASIDE = "59cb02106d7446ecb5cc5c71193e92f6"
+MESSAGE_FIX_WOULD_RUN = "aa84e6ae14c4476d9922d5164cb030d0"
+MESSAGE_FIX_ANSWERED = "e57e389af76b4d3da6e692fef0572d4a"
+MESSAGE_FIX_DOOR_SHUT = "7f2ae602bd6840c4b4072a817c8c23b1"
+MESSAGE_FIXES_UNREADABLE = "1ee5f849c79f407cb7aeefa5edf4616b"
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,40 @@ MESSAGES: tuple[Message, ...] = (
         "Nothing needs to be done, and the file that was set aside may be removed. After a downgrade this is to be"
         " expected. Where it happens again without one, see whether the file system below /var/lib/backupready is in"
         " order.",
+    ),
+    Message(
+        MESSAGE_FIX_WOULD_RUN,
+        "@BACKUPREADY_REMEDY@ would be done now for @BACKUPREADY_PROBLEM@",
+        "A backup is near, the problem @BACKUPREADY_PROBLEM@ stands in its way, and the documented fix"
+        " @BACKUPREADY_REMEDY@ fits this machine. Fixes are only observed here (fix.mode = observe): nothing has been"
+        " changed. The entry has the steps. It is told once as long as the problem stays.\n\n"
+        "`backupready fix @BACKUPREADY_REMEDY@` does it by hand. To have it done ahead of a backup without being asked,"
+        " set fix.mode to on, name it in fix.allow, and have the socket enabled: `backupready fix --enable`.",
+        ("BACKUPREADY_REMEDY", "BACKUPREADY_PROBLEM"),
+    ),
+    Message(
+        MESSAGE_FIX_ANSWERED,
+        "What came of @BACKUPREADY_REMEDY@ for @BACKUPREADY_PROBLEM@",
+        "The daemon has asked for the documented fix @BACKUPREADY_REMEDY@, since a backup is near and the problem"
+        " @BACKUPREADY_PROBLEM@ stands in its way. The entry says whether it was done and what came of it, or why it"
+        " was refused, until when, and what would lift that.\n\n"
+        "`backupready status` lists the newest attempts, and `backupready undo ATTEMPT` takes one back.",
+        ("BACKUPREADY_REMEDY", "BACKUPREADY_PROBLEM"),
+    ),
+    Message(
+        MESSAGE_FIX_DOOR_SHUT,
+        "Fixes are on, and nobody can be asked for one",
+        "fix.mode is on, but nobody listens on the socket fix.socket, behind which fixes are done, or somebody who is"
+        " not root does. Nothing is fixed. It is looked for again every minute.\n\n"
+        "`backupready fix --enable` says what it switches on and enables the socket; or set fix.mode to observe.",
+    ),
+    Message(
+        MESSAGE_FIXES_UNREADABLE,
+        "What was fixed cannot be read",
+        "The document in which it is told what was fixed, refused and left behind is there and cannot be read; the"
+        " entry says why. Whether a limit was reached or a temporary change is overdue is unknown meanwhile. What is"
+        " done goes by another record, which it does not touch.\n\n"
+        "It is written anew with the next fix or refusal. `backupready undo --temporary` has it written too.",
     ),
 )
 

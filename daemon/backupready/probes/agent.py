@@ -318,9 +318,7 @@ METRICS = (
         "When the agent's process started, seconds since the epoch.",
         ("role",),
     ),
-    Metric(
-        "backupready_agent_status_timestamp_seconds", "When the agent wrote its newest report, seconds since the epoch."
-    ),
+    Metric("backupready_agent_status_timestamp_seconds", "When the agent wrote its newest report."),
     Metric(
         "backupready_agent_heartbeat_timestamp_seconds",
         "The newest heartbeat in the agent's log, seconds since the epoch.",

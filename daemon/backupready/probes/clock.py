@@ -51,7 +51,7 @@ PROBLEMS = (
 METRICS = (
     Metric(
         "backupready_clock_skew_seconds",
-        "By how much the machine's clock is ahead of the wire server's; below 0 where it is behind.",
+        "How far the machine's clock is ahead of the wire server's.",
         (),
     ),
 )

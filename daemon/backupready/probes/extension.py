@@ -266,7 +266,7 @@ METRICS = (
         "The VMSnapshot extension as the agent reports it.",
         ("version", "status", "state"),
     ),
-    Metric("backupready_extension_code", "The code that the agent reports for the VMSnapshot extension, 0 when ready."),
+    Metric("backupready_extension_code", "The agent's code for the VMSnapshot extension, 0 when ready."),
 )
 
 

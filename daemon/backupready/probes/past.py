@@ -74,12 +74,12 @@ PROBLEMS = (
 )
 
 METRICS = (
-    Metric("backupready_backup_last_success_timestamp_seconds", "When the newest run that took a snapshot ended."),
+    Metric("backupready_backup_last_success_timestamp_seconds", "When the newest run with a snapshot ended."),
     Metric("backupready_backup_last_failure_timestamp_seconds", "When the newest run that failed ended."),
     Metric("backupready_backup_last_result_code", "The extension's code of the newest run that ended."),
     Metric(
         "backupready_backup_last_result_info",
-        "What the newest run that ended gave: the code's name, the snapshot's consistency, and who took it.",
+        "The newest run that ended: the code's name, the snapshot's consistency, and who took it.",
         ("name", "consistency", "path"),
     ),
     Metric("backupready_backup_duration_seconds", "How long the newest run that ended took."),

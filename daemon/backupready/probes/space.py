@@ -100,9 +100,9 @@ PROBLEMS = (
 )
 
 METRICS = (
-    Metric("backupready_space_available_bytes", "Bytes that are left on a file system for ordinary users.", ("path",)),
-    Metric("backupready_space_available_ratio", "Share of a file system that is left for ordinary users.", ("path",)),
-    Metric("backupready_inodes_available_ratio", "Share of a file system's inodes that are left.", ("path",)),
+    Metric("backupready_space_available_bytes", "Bytes left on a file system for ordinary users.", ("path",)),
+    Metric("backupready_space_available_ratio", "Share of a file system left for ordinary users.", ("path",)),
+    Metric("backupready_inodes_available_ratio", "Share of a file system's inodes left.", ("path",)),
 )
 
 

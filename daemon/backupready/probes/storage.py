@@ -161,7 +161,7 @@ PROBLEMS = (
 METRICS = (
     Metric(
         "backupready_storage_phase_seconds",
-        "How long each phase of the newest request to the storage endpoint took.",
+        "How long each phase of the newest storage request took.",
         ("phase",),
     ),
     Metric("backupready_dns_answer_seconds", "How long each name server took to answer.", ("server",)),

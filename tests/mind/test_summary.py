@@ -1,0 +1,116 @@
+"""What the hands have told, read when it changes; and whether somebody has paused them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from backupready import fixes
+from backupready.mind.summary import EVERY, Summary, of, pause
+from backupready.model import CannotTell, Fixes, Pause
+
+TOLD = Fixes(5.0, would_run={"restart-agent": 1})
+
+
+def write(path: Path, data: bytes) -> None:
+    """As the hands do: a new file in its place."""
+    new = path.with_suffix(".new")
+    new.write_bytes(data)
+    new.replace(path)
+
+
+def test_before_it_was_read_nothing_is_known(tmp_path: Path) -> None:
+    """Unknown is not the same as never."""
+    with pytest.raises(CannotTell, match="it has not been read yet"):
+        Summary(str(tmp_path / "fixes.json")).fixes()
+
+
+def test_an_emulated_guest_has_one_of_its_own(tmp_path: Path) -> None:
+    """Below its root, where the hands of that machine would write it."""
+    path = tmp_path / "var/lib/backupready-fixes/fixes.json"
+    path.parent.mkdir(parents=True)
+    write(path, fixes.encode(TOLD))
+    it = of(str(tmp_path))
+    it.refresh(0.0)
+    assert it.told == TOLD
+
+
+def test_a_missing_one_says_that_nothing_was_done(tmp_path: Path) -> None:
+    """Until there is one."""
+    path = tmp_path / "fixes.json"
+    it = Summary(str(path))
+    assert it.refresh(0.0)
+    assert (it.told, it.fixes(), it.unread) == (None, Fixes(0.0), "")
+    write(path, fixes.encode(TOLD))
+    assert not it.refresh(EVERY - 0.1)
+    assert it.refresh(EVERY)
+    assert it.told == it.fixes() == TOLD
+    assert not it.refresh(2 * EVERY)
+
+
+def test_it_can_be_read_at_once(tmp_path: Path) -> None:
+    """When it is known that something has happened."""
+    path = tmp_path / "fixes.json"
+    it = Summary(str(path))
+    it.refresh(0.0)
+    write(path, fixes.encode(TOLD))
+    assert it.refresh(0.1, at_once=True)
+
+
+def test_a_change_of_the_same_length_is_seen(tmp_path: Path) -> None:
+    """It is another file."""
+    path = tmp_path / "fixes.json"
+    write(path, fixes.encode(TOLD))
+    it = Summary(str(path))
+    it.refresh(0.0)
+    before = path.stat()
+    write(path, fixes.encode(Fixes(5.0, would_run={"restart-agent": 2})))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size
+    assert it.refresh(EVERY)
+    assert it.fixes().would_run == {"restart-agent": 2}
+
+
+@pytest.mark.parametrize("what", ["broken", "long", "link", "directory", "pipe"])
+def test_one_that_cannot_be_used_is_unknown_and_says_why(what: str, tmp_path: Path) -> None:
+    """Nothing of it is shown, nothing of what was known before either, and nothing is waited for."""
+    path = tmp_path / "fixes.json"
+    write(path, fixes.encode(TOLD))
+    it = Summary(str(path))
+    it.refresh(0.0)
+    path.unlink()
+    if what == "broken":
+        path.write_bytes(fixes.encode(TOLD)[:-9])
+    elif what == "long":
+        path.write_bytes(fixes.encode(TOLD) + b" " * (1 << 20))
+    elif what == "link":
+        path.symlink_to(__file__)
+    elif what == "directory":
+        path.mkdir()
+    else:
+        os.mkfifo(path)
+    assert it.refresh(EVERY)
+    assert it.told is None
+    assert it.unread
+    with pytest.raises(CannotTell, match=r"cannot read what the hands have told in .*fixes\.json: "):
+        it.fixes()
+    path.rmdir() if what == "directory" else path.unlink()
+    assert it.refresh(2 * EVERY)
+    assert it.unread == ""
+
+
+def test_a_pause_file_pauses(tmp_path: Path) -> None:
+    """For as long as it says since it was written; one that cannot be read pauses all the same."""
+    path = tmp_path / "pause"
+    assert pause(str(path), 1000.0) is None
+    path.write_text("2h\n")
+    os.utime(path, (1000.0, 1000.0))
+    assert pause(str(path), 1001.0) == Pause(8200.0)
+    assert pause(str(path), 8200.0) is None
+    path.write_text("x" * 2000)
+    assert pause(str(path), 1e9) == Pause()
+    path.unlink()
+    path.mkdir()
+    assert pause(str(path), 1e9) == Pause()
