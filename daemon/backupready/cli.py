@@ -115,7 +115,7 @@ def _load(path: str | None) -> Config:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from backupready.mind import service
+    from backupready import journal
     from backupready.mind.history import History
     from backupready.mind.monitor import Monitor, look_command
     from backupready.mind.state import StateFile
@@ -123,7 +123,7 @@ def _run(options: argparse.Namespace) -> int:
     with contextlib.suppress(io.UnsupportedOperation):  # where standard error is no file
         faulthandler.enable()  # the watchdog's SIGABRT then says where every thread stood
     settings = _load(options.config)
-    listener = service.log_to_journal()
+    listener = journal.log_to_journal()
     try:
         monitor = Monitor(
             settings,
@@ -138,7 +138,7 @@ def _run(options: argparse.Namespace) -> int:
         print(f"backupready: {error.strerror or error}", file=sys.stderr)
         return 1
     for address in monitor.web.addresses:
-        service.LOG.info("serving http://%s/", address)
+        journal.LOG.info("serving http://%s/", address)
     try:
         return monitor.run()
     finally:

@@ -24,8 +24,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Callable
 
-from backupready import report, wire
+from backupready import journal, report, wire
 from backupready.config import Config, ConfigError
+from backupready.journal import LOG
 from backupready.mind import service
 from backupready.mind.calendar import Calendar, is_running, local_zone
 from backupready.mind.history import History, Judged, Transition
@@ -33,7 +34,6 @@ from backupready.mind.judge import KEPT_EVERY, Judge, Kept
 from backupready.mind.loads import FiveMinutes, Loads
 from backupready.mind.metrics import Exposition
 from backupready.mind.sampler import Sampled, Sampler
-from backupready.mind.service import LOG
 from backupready.mind.state import StateFile
 from backupready.mind.web import Site, WebServer
 from backupready.model import (
@@ -426,7 +426,7 @@ class Monitor:
         self._count("looks_failed")
         names = [probe.name for probe in probes]
         if any(self._missed.get(name) != why for name in names):
-            extra = {"MESSAGE_ID": service.MESSAGE_LOOK_FAILED}
+            extra = {"MESSAGE_ID": journal.MESSAGE_LOOK_FAILED}
             LOG.warning("cannot look: %s (%s)", why, " ".join(names), extra=extra)
         self._missed.update(dict.fromkeys(names, why))
         self._judge.missed(names, why, time.monotonic(), time.time(), seconds)
@@ -548,7 +548,7 @@ class Monitor:
         for prediction in changed:
             if self._history is not None:
                 self._history.note_prediction(prediction)
-            LOG.info("%s", report.prediction_line(prediction), extra={"MESSAGE_ID": service.MESSAGE_PREDICTION})
+            LOG.info("%s", report.prediction_line(prediction), extra={"MESSAGE_ID": journal.MESSAGE_PREDICTION})
         if changed:
             self.snapshot = self._judged()
         phase = self.snapshot.outlook.phase if self.snapshot.outlook is not None else None
@@ -582,7 +582,7 @@ class Monitor:
 
     def _publish(self) -> None:
         before = self.snapshot
-        self._counters["log_records_dropped"] = float(service.dropped_records())
+        self._counters["log_records_dropped"] = float(journal.dropped_records())
         if self._state is not None:
             self._counters["state_writes_failed"] = float(self._state.failures)
         if self._history is not None:
@@ -600,7 +600,7 @@ class Monitor:
                 logging.INFO if self.snapshot.verdict.exit_code == 0 else logging.WARNING,
                 "%s",
                 line,
-                extra={"MESSAGE_ID": service.MESSAGE_VERDICT, "BACKUPREADY_VERDICT": self.snapshot.verdict.value},
+                extra={"MESSAGE_ID": journal.MESSAGE_VERDICT, "BACKUPREADY_VERDICT": self.snapshot.verdict.value},
             )
         for belief in self.snapshot.beliefs:
             told = belief.problem.code in self._active
@@ -609,11 +609,11 @@ class Monitor:
                 self._active.add(belief.problem.code)
                 lines = [f"{belief.problem.code}: {belief.problem.title}"]
                 lines += filter(None, (report.evidence_line(s.evidence) for s in belief.sightings))
-                fields["MESSAGE_ID"] = service.MESSAGE_PROBLEM_ACTIVE
+                fields["MESSAGE_ID"] = journal.MESSAGE_PROBLEM_ACTIVE
                 LOG.warning("%s", " · ".join(lines), extra=fields)
             elif told and belief.state is BeliefState.CLEAR:
                 self._active.discard(belief.problem.code)
-                fields["MESSAGE_ID"] = service.MESSAGE_PROBLEM_CLEAR
+                fields["MESSAGE_ID"] = journal.MESSAGE_PROBLEM_CLEAR
                 LOG.info("%s is over", belief.problem.code, extra=fields)
         self._keep()
 
@@ -668,7 +668,7 @@ class Monitor:
             config = self._load()
         except ConfigError as error:
             self._counters["config_last_reload_successful"] = 0.0
-            extra = {"MESSAGE_ID": service.MESSAGE_CONFIG_REFUSED}
+            extra = {"MESSAGE_ID": journal.MESSAGE_CONFIG_REFUSED}
             LOG.error("the configuration is refused and the old one kept:\n%s", error, extra=extra)
         else:
             self._counters["config_last_reload_successful"] = 1.0

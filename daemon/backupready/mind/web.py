@@ -17,8 +17,8 @@ from http.server import BaseHTTPRequestHandler
 from typing import Callable
 
 from backupready import __version__, report
+from backupready.journal import LOG
 from backupready.mind.metrics import Exposition
-from backupready.mind.service import LOG
 from backupready.model import Snapshot
 
 _REQUEST_TIMEOUT = 5.0  # s for every read and write; a silent client goes after that
