@@ -116,12 +116,20 @@ def test_not_opted_in() -> None:
     assert asked(allow=(), mode="observe") is None
 
 
+def test_guarded() -> None:
+    """By an alert that fires, or one that cannot be asked for; a person takes that on himself."""
+    assert refused(guard="the alert NodeDown fires").name == "guarded"
+    assert refused(guard=CannotTell("the guard does not answer")).name == "guarded"
+    assert asked(PERSON, guard="the alert NodeDown fires") is None
+
+
 def test_paused() -> None:
     """Until a time, or until somebody ends it."""
     refusal = refused(paused=Pause(NOW.wall + HOUR))
     assert (refusal.name, refusal.until) == ("paused", NOW.wall + HOUR)
     assert "until 1970-01-12T14:46:40Z" in str(refusal)
     assert refused(PERSON, paused=Pause()).until is None
+    assert refused(paused=Pause(None, "patching")).why == "fixes are paused: patching"
 
 
 def test_not_root() -> None:
@@ -309,6 +317,7 @@ BAD: dict[str, dict[str, Any]] = {
     "mode_off": {"mode": "off"},
     "not_opted_in": {"allow": ()},
     "paused": {"paused": Pause()},
+    "guarded": {"guard": "an alert fires"},
     "not_root": {"user": 1},
     "phase": {"outlook": replace(LEAD, phase=Phase.HOLD)},
     "deadline": {"outlook": replace(LEAD, window=replace(WINDOW, start=NOW.wall))},
@@ -352,6 +361,12 @@ def test_the_first_of_the_table_is_the_answer() -> None:
         (b"\xff", 1e12, Pause()),
         (b"999999999d", 1e12, Pause()),
         (b"2h", 50.0, Pause(7300.0)),
+        (
+            b"2h\nthe fleet is\tbeing patched, password=x\nand so on\n",
+            200.0,
+            Pause(7300.0, "the fleet is being patched, password=[redacted] and so on"),
+        ),
+        (b"\nuntil Monday", 1e12, Pause(None, "until Monday")),
     ],
 )
 def test_a_pause_file_says_how_long(text: bytes, now: float, expected: Pause | None) -> None:

@@ -14,9 +14,11 @@ from typing import Callable, Optional, Union
 from backupready.hands import ledger
 from backupready.hands.ledger import Line, Moment
 from backupready.model import CannotTell, Outlook, Phase, Refusal, Remedy, Step, Unsuitable, duration
+from backupready.observe import clean
 
 _HOUR = 3600.0  # s
 _CLOCK_SLACK = 5.0  # s by which evidence may be from the future
+_LONGEST_WHY = 300  # characters of a pause
 
 # What stands in the way, in words; empty where certainly nothing does.
 Trouble = Union[str, CannotTell]
@@ -42,9 +44,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Pause:
-    """Fixes are paused: until then (seconds since the epoch), or until the file is removed."""
+    """Fixes are paused: until then (seconds since the epoch), or until the file is removed; `why`, if that is told."""
 
     until: float | None = None
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,14 +67,15 @@ class Situation:
     `paused` by `pause_of` out of the pause file. `user` is the effective uid. `outlook` has the phase and the window:
     made here from the schedules that are set, or else as the mind tells, and then only as true as the mind.
 
-    Out of a look of the hands' own, as root: `snapshot` says what shows that one runs (the freeze lock is held,
-    safefreeze or the extension's handler runs, a status file with code 4 is fresh); `agent_busy` what shows that the
-    agent works on extensions (in its log the newest ProcessExtensionsInGoalState has started and not completed);
-    `locked` who holds the lock of dpkg, rpm or zypper, or the ledger (LedgerBusy). `evidence_since` is the later of the
-    machine's boot and the mind's start, seconds since the epoch. `sight` is a fresh look by the probes that declare the
-    problem, and by those of everything that blocks. `plan` is what the remedy's plan gave or raised; `precondition`
-    what else it needs and is not so; `lower` the remedies of lower rungs for the same problem that are allowed and fit
-    this machine. `ledger` says why the ledger cannot be used (LedgerError).
+    `guard` says which alert fires where fix.guard_url asks for alerts. Out of a look of the hands' own, as root:
+    `snapshot` says what shows that one runs (the freeze lock is held, safefreeze or the extension's handler runs, a
+    status file with code 4 is fresh); `agent_busy` what shows that the agent works on extensions (in its log the
+    newest ProcessExtensionsInGoalState has started and not completed); `locked` who holds the lock of dpkg, rpm or
+    zypper, or the ledger (LedgerBusy). `evidence_since` is the later of the machine's boot and the mind's start,
+    seconds since the epoch. `sight` is a fresh look by the probes that declare the problem, and by those of everything
+    that blocks. `plan` is what the remedy's plan gave or raised; `precondition` what else it needs and is not so;
+    `lower` the remedies of lower rungs for the same problem that are allowed and fit this machine. `ledger` says why
+    the ledger cannot be used (LedgerError).
     """
 
     mode: str
@@ -82,6 +86,7 @@ class Situation:
     sight: Sight
     plan: tuple[Step, ...] | Unsuitable | CannotTell
     paused: Pause | None = None
+    guard: Trouble = ""
     snapshot: Trouble = ""
     agent_busy: Trouble = ""
     locked: Trouble = ""
@@ -109,16 +114,18 @@ _Answer = Optional[tuple[str, Optional[float], str]]  # why, until, lift
 
 
 def pause_of(text: bytes, written: float, now: float) -> Pause | None:
-    """What a pause file says that was last written at that time; None where its time is over. What cannot be read as a
-    time span pauses until the file is removed."""
+    """What a pause file says that was last written at that time; None where its time is over. Its first line is for how
+    long; where that is empty, or cannot be read as a time span, until the file is removed. The second line, if there is
+    one, is why."""
+    span, _, why = text.decode("utf-8", "replace").partition("\n")
+    words = " ".join(clean(why, _LONGEST_WHY).split())
     try:
-        words = text.decode().strip()
-        until = written + duration(words).total_seconds() if words else None
+        until = written + duration(span).total_seconds() if span.strip() else None
         if until is not None:
             datetime.fromtimestamp(until, timezone.utc)  # raises what a moment beyond all dates raises
     except (ValueError, OverflowError, OSError):
         until = None
-    return None if until is not None and until <= now else Pause(until)
+    return None if until is not None and until <= now else Pause(until, words)
 
 
 def check(remedy: Remedy, request: Request, facts: Situation, lines: Sequence[Line], now: Moment) -> Refusal | None:
@@ -158,7 +165,16 @@ def _not_opted_in(case: _Case) -> _Answer:
 def _paused(case: _Case) -> _Answer:
     if case.facts.paused is None:
         return None
-    return "fixes are paused", case.facts.paused.until, "`backupready resume`, or remove the file fix.pause_file"
+    why = f": {case.facts.paused.why}" if case.facts.paused.why else ""
+    lift = "`backupready resume`, or remove the file fix.pause_file"
+    return f"fixes are paused{why}", case.facts.paused.until, lift
+
+
+def _guarded(case: _Case) -> _Answer:
+    if case.request.person:
+        return None
+    lift = "wait until that has ended, or name alerts that do not matter here in fix.guard_ignore"
+    return _stands(case.facts.guard, lift)
 
 
 def _not_root(case: _Case) -> _Answer:
@@ -307,7 +323,7 @@ def _precondition(case: _Case) -> _Answer:
     for lower in case.facts.lower:
         if lower not in done and not case.request.person:
             return f"{lower}, which is gentler, has not been tried", None, f"try {lower} first"
-    return _stands(case.facts.precondition, "wait until that is so")
+    return _stands(case.facts.precondition, "wait until that has changed")
 
 
 def _unsupported(case: _Case) -> _Answer:
@@ -326,6 +342,7 @@ REFUSALS: Mapping[str, Callable[[_Case], _Answer]] = {
     "mode_off": _mode_off,
     "not_opted_in": _not_opted_in,
     "paused": _paused,
+    "guarded": _guarded,
     "not_root": _not_root,
     "phase": _phase,
     "deadline": _deadline,
