@@ -24,6 +24,10 @@ MESSAGE_CONFIG_REFUSED = "e7d5f0a93c1b4286a9f8b6d2c0e4a151"
 MESSAGE_STATE_SET_ASIDE = "ae1d40bee1b69788cbd056413b419fc9"
 MESSAGE_PREDICTION = "3f6c2c1f5a2e4b0c9d7be8a4415f02d6"
 MESSAGE_HISTORY_SET_ASIDE = "59cb02106d7446ecb5cc5c71193e92f6"
+MESSAGE_FIX_REFUSED = "c70f3ba1d54e4b0e9f6ad2c8817b35e4"
+MESSAGE_FIX_BEGAN = "6e1d9a4f2b7c4f83a05c3be97d1648f0"
+MESSAGE_FIX_ENDED = "97a2c5d80e3b41f6b84d1f60c2e9a573"
+MESSAGE_FIX_UNDONE = "2b8e64f1a97d4c05bd3f5a0e71c698d2"
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,46 @@ MESSAGES: tuple[Message, ...] = (
         " expected. Where it happens again without one, see whether the file system below /var/lib/backupready is in"
         " order.",
     ),
+    Message(
+        MESSAGE_FIX_REFUSED,
+        "@BACKUPREADY_REMEDY@ was asked for and not done: @BACKUPREADY_REFUSAL@",
+        "Somebody asked for the documented fix @BACKUPREADY_REMEDY@, and it was refused. Nothing has been changed. The"
+        " entry says why, until when, and what would lift that.\n\n"
+        "Most refusals are as they should be: it is too late before the next backup, a snapshot runs, another fix is"
+        " under way, or the problem has gone meanwhile. With attempt_limit or storm somebody should look: what was done"
+        " has not helped.",
+        ("BACKUPREADY_REMEDY", "BACKUPREADY_PROBLEM", "BACKUPREADY_REFUSAL"),
+    ),
+    Message(
+        MESSAGE_FIX_BEGAN,
+        "@BACKUPREADY_REMEDY@ is being done",
+        "The documented fix @BACKUPREADY_REMEDY@ has begun, as attempt @BACKUPREADY_ATTEMPT@. Another entry tells how"
+        " it ends; where none comes, the hands were ended in the middle, and their next start finishes or undoes"
+        " it.\n\n"
+        "Nothing needs to be done. `backupready explain @BACKUPREADY_REMEDY@` tells what it is.",
+        ("BACKUPREADY_REMEDY", "BACKUPREADY_PROBLEM", "BACKUPREADY_ATTEMPT"),
+    ),
+    Message(
+        MESSAGE_FIX_ENDED,
+        "@BACKUPREADY_REMEDY@ has ended: @BACKUPREADY_RESULT@",
+        "Attempt @BACKUPREADY_ATTEMPT@ has ended. healed: a fresh look no longer sees the problem. done: it was asked"
+        " for without a problem. In all other cases what can be undone has been undone: not_healed, the problem is"
+        " still seen; worse, something is seen that was not there before; failed, one of the steps could not be done;"
+        " interrupted, the hands were ended in the middle.\n\n"
+        "Unless it is healed or done, fix the problem by hand, as `backupready explain` tells; the entry says what went"
+        " wrong, and what could not be undone. `backupready undo @BACKUPREADY_ATTEMPT@` takes back what has"
+        " stayed.",
+        ("BACKUPREADY_REMEDY", "BACKUPREADY_PROBLEM", "BACKUPREADY_ATTEMPT", "BACKUPREADY_RESULT"),
+    ),
+    Message(
+        MESSAGE_FIX_UNDONE,
+        "What @BACKUPREADY_REMEDY@ had changed has been undone",
+        "What attempt @BACKUPREADY_ATTEMPT@ had changed has been undone, since somebody asked for that, or since it was"
+        " a change for a time that is over. The entry says why, and what could not be undone because somebody else has"
+        " changed it since.\n\n"
+        "Nothing needs to be done, unless something could not be undone: then put it right by hand.",
+        ("BACKUPREADY_REMEDY", "BACKUPREADY_PROBLEM", "BACKUPREADY_ATTEMPT"),
+    ),
 )
 
 _LOG_QUEUE = 1000  # records
@@ -146,11 +190,12 @@ def dropped_records() -> int:
     return sum(handler.dropped for handler in LOG.handlers if isinstance(handler, _Queue))
 
 
-def log_to_journal() -> logging.handlers.QueueListener:
+def log_to_journal(shown: bool = True) -> logging.handlers.QueueListener:
     """Structured into the journal when our standard error goes there, else as plain lines; written on a thread of its
-    own. Stop the listener to have everything written."""
-    handler: logging.Handler = logging.StreamHandler()
-    if "JOURNAL_STREAM" in os.environ:
+    own. Stop the listener to have everything written. What is not to be `shown`, since whoever is at the terminal is
+    told otherwise, goes into the journal alone, if it can."""
+    handler: logging.Handler = logging.StreamHandler() if shown else logging.NullHandler()
+    if "JOURNAL_STREAM" in os.environ or not shown:
         try:
             from systemd import journal
         except ImportError:
