@@ -155,10 +155,10 @@ def _fix(options: argparse.Namespace) -> int:
     code = None if options.problem is None else options.problem.upper().replace("-", "_")
     if code is not None and code not in remedy.problems:
         return _wrong("fix", f"{remedy.name} is for {', '.join(remedy.problems) or 'no problem'}, not for {code}")
-    if os.geteuid() != 0:
+    around = surroundings(settings)
+    if around.user() != 0:
         not_root = Refusal("not_root", "only root may change the machine", None, "ask as root")
         return _refuse(remedy.name, not_root)
-    around = surroundings(settings)
     request: Request | Refusal | str = Request(remedy.name, by=person())
     if remedy.problems:
         seen, look_again = around.look(), around.look
@@ -281,7 +281,7 @@ def _list(settings: Config) -> int:
     mode, allow = settings["fix.mode"], settings["fix.allow"]
     around, seen, trouble = surroundings(settings), None, ""
     lines: tuple[ledger.Line, ...] = ()
-    if os.geteuid() == 0:
+    if around.user() == 0:
         seen = around.look()
         around = replace(around, look=lambda: seen)
         try:
@@ -311,7 +311,8 @@ _MODES = {
 
 
 def _switch(settings: Config, enable: bool) -> int:
-    if os.geteuid() != 0:
+    around = surroundings(settings)
+    if around.user() != 0:
         print("backupready fix: only root may do that; ask as root", file=sys.stderr)
         return EXIT_REFUSED
     if enable:
@@ -324,7 +325,7 @@ def _switch(settings: Config, enable: bool) -> int:
     word = "enable" if enable else "disable"
     command = ("systemctl", "--no-ask-password", word, "--now", _SOCKET)
     try:
-        ran = surroundings(settings).run(command, _SYSTEMCTL_TIMEOUT)
+        ran = around.run(command, _SYSTEMCTL_TIMEOUT)
     except OSError as error:
         print(f"backupready fix: cannot {word} {_SOCKET}: {error.strerror or error}", file=sys.stderr)
         return EXIT_NOT_DONE
@@ -352,7 +353,7 @@ def _undo(options: argparse.Namespace) -> int:
             return 0
         print(f"backupready undo: there is no attempt {options.attempt}: nothing was ever fixed", file=sys.stderr)
         return EXIT_NOT_DONE
-    if os.geteuid() != 0:
+    if around.user() != 0:
         print("backupready undo: only root may change the machine; ask as root", file=sys.stderr)
         return EXIT_REFUSED
     try:

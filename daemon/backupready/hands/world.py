@@ -173,7 +173,7 @@ def _by_look(
     plan = planned(around, remedy, finding)
     return replace(
         facts,
-        sight=sight(seen, {request.problem} - {""}),
+        sight=sight(seen, {request.problem}),
         plan=plan,
         precondition=_until_then(plan, lines) if isinstance(plan, tuple) else "",
         lower=() if request.person else _lower(around, remedy, finding),
@@ -212,13 +212,14 @@ def paused(path: Path, now: float) -> Pause | None:
 def sight(seen: Snapshot, asked: Collection[str]) -> Sight:
     """What a check has seen. A problem that was `asked` for is told also where it is a mere consequence or a notice;
     where nobody has looked for it, since its probe is switched off, it is unknown."""
+    asked = set(asked) - {""}
     believed = {belief.problem.code: belief for belief in seen.beliefs}
     found = {(reason.problem.code, reason.key) for reason in seen.reasons}
     for code in asked:
         if code in believed and believed[code].state is BeliefState.ACTIVE:
             found |= {(code, sighting.key) for sighting in believed[code].sightings}
     unknown = {code for code, belief in believed.items() if belief.state is BeliefState.UNKNOWN}
-    return Sight(frozenset(found), frozenset(unknown | (set(asked) - set(believed))))
+    return Sight(frozenset(found), frozenset(unknown | (asked - set(believed))))
 
 
 def finding_of(seen: Snapshot, problem: str, key: str) -> Finding:
