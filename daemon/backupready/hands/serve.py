@@ -213,13 +213,11 @@ def _log_refusal(refusal: Refusal, request: gate.Request) -> None:
     )
 
 
-_MESSAGES = {Result.UNDER_WAY: journal.MESSAGE_FIX_BEGAN, Result.UNDONE: journal.MESSAGE_FIX_UNDONE}
-
-
 def _log_attempt(attempt: Attempt) -> None:
     what = f" for {attempt.problem} {clean(attempt.key)}".rstrip() if attempt.problem else ""
     why = "".join(f"; {clean(reason)}" for reason in attempt.reasons)
-    tell = LOG.info if attempt.result.stands or attempt.result in _MESSAGES else LOG.warning
+    messages = {Result.UNDER_WAY: journal.MESSAGE_FIX_BEGAN, Result.UNDONE: journal.MESSAGE_FIX_UNDONE}
+    tell = LOG.info if attempt.result.stands or attempt.result in messages else LOG.warning
     tell(
         "attempt %d of %s%s: %s%s",
         attempt.id,
@@ -228,7 +226,7 @@ def _log_attempt(attempt: Attempt) -> None:
         attempt.result.value,
         why,
         extra={
-            "MESSAGE_ID": _MESSAGES.get(attempt.result, journal.MESSAGE_FIX_ENDED),
+            "MESSAGE_ID": messages.get(attempt.result, journal.MESSAGE_FIX_ENDED),
             "BACKUPREADY_REMEDY": attempt.remedy,
             "BACKUPREADY_PROBLEM": attempt.problem,
             "BACKUPREADY_ATTEMPT": str(attempt.id),
