@@ -126,7 +126,7 @@ MESSAGES: tuple[Message, ...] = (
         "Most refusals are as they should be: it is too late before the next backup, a snapshot runs, another fix is"
         " under way, or the problem has gone meanwhile. With attempt_limit or storm somebody should look: what was done"
         " has not helped.",
-        ("BACKUPREADY_REMEDY", "BACKUPREADY_PROBLEM", "BACKUPREADY_REFUSAL"),
+        ("BACKUPREADY_REMEDY", "BACKUPREADY_REFUSAL"),
     ),
     Message(
         MESSAGE_FIX_BEGAN,
@@ -135,7 +135,7 @@ MESSAGES: tuple[Message, ...] = (
         " it ends; where none comes, the hands were ended in the middle, and their next start finishes or undoes"
         " it.\n\n"
         "Nothing needs to be done. `backupready explain @BACKUPREADY_REMEDY@` tells what it is.",
-        ("BACKUPREADY_REMEDY", "BACKUPREADY_PROBLEM", "BACKUPREADY_ATTEMPT"),
+        ("BACKUPREADY_REMEDY", "BACKUPREADY_ATTEMPT"),
     ),
     Message(
         MESSAGE_FIX_ENDED,
@@ -147,7 +147,7 @@ MESSAGES: tuple[Message, ...] = (
         "Unless it is healed or done, fix the problem by hand, as `backupready explain` tells; the entry says what went"
         " wrong, and what could not be undone. `backupready undo @BACKUPREADY_ATTEMPT@` takes back what has"
         " stayed.",
-        ("BACKUPREADY_REMEDY", "BACKUPREADY_PROBLEM", "BACKUPREADY_ATTEMPT", "BACKUPREADY_RESULT"),
+        ("BACKUPREADY_REMEDY", "BACKUPREADY_ATTEMPT", "BACKUPREADY_RESULT"),
     ),
     Message(
         MESSAGE_FIX_UNDONE,
@@ -156,7 +156,7 @@ MESSAGES: tuple[Message, ...] = (
         " a change for a time that is over. The entry says why, and what could not be undone because somebody else has"
         " changed it since.\n\n"
         "Nothing needs to be done, unless something could not be undone: then put it right by hand.",
-        ("BACKUPREADY_REMEDY", "BACKUPREADY_PROBLEM", "BACKUPREADY_ATTEMPT"),
+        ("BACKUPREADY_REMEDY", "BACKUPREADY_ATTEMPT"),
     ),
 )
 
