@@ -796,6 +796,27 @@ def test_a_crash_while_a_temporary_change_is_undone_is_asked_for_again() -> None
     assert point > 8
 
 
+@pytest.mark.usefixtures("no_sync")
+def test_a_crash_while_a_healed_attempt_is_undone_is_asked_for_again() -> None:
+    """Nothing was left to do before; from the first step that is taken back to the last, something is."""
+    for point in itertools.count():
+        with tempfile.TemporaryDirectory() as name:
+            place, guest = Path(name), Guest(FILES[:2])
+            applied(guest, place)
+            assert not marked(place)
+            guest.point = guest.moment + point
+            try:
+                world = guest.world(place)
+                hands.undo(1, world, "somebody asked for it")
+                world.ledger.close()
+                break
+            except Crash:
+                assert marked(place) or len(guest.done) in (0, 2)
+                assert marked(place) or guest.half == []
+    assert guest.done == []
+    assert point > 8
+
+
 def test_without_a_mark_nothing_is_done(tmp_path: Path) -> None:
     """What cannot be marked would not be undone by anybody."""
     guest = Guest(FILES[:1])
