@@ -392,7 +392,8 @@ class Ledger:
         )
         try:
             with contextlib.suppress(FileExistsError):
-                self._summary.parent.mkdir(mode=0o755)
+                self._summary.parent.mkdir()
+                self._summary.parent.chmod(0o755)  # whatever our umask is
             _replace(self._summary, fixes.encode(self._told), 0o644)
             self.unpublished = ""
         except OSError as error:
