@@ -13,9 +13,10 @@ from typing import Callable
 
 import pytest
 
-from backupready import catalogue, cli, probes, remedies
-from backupready.catalogue import completions, journal, manual, rendered, runbook
-from backupready.mind import metrics, service
+from backupready import catalogue, cli, journal, probes, remedies
+from backupready.catalogue import completions, manual, rendered, runbook
+from backupready.catalogue.journal import catalog
+from backupready.mind import metrics
 from backupready.model import TIME_UNITS, Problem, Remedy, Verdict
 from requirement import unavailable
 
@@ -361,19 +362,19 @@ def test_text_cannot_become_a_request_of_roff() -> None:
 
 # -------------------------------------------------------------------------------------------- journal's catalogue
 
-IDS = {name: value for name, value in vars(service).items() if name.startswith("MESSAGE_")}
+IDS = {name: value for name, value in vars(journal).items() if name.startswith("MESSAGE_")}
 
 
 def test_the_table_of_messages_has_every_id_once() -> None:
     """128 bits in hexadecimal, all different, each with a row, and no row without one."""
-    ids = [message.id for message in service.MESSAGES]
+    ids = [message.id for message in journal.MESSAGES]
     assert sorted(ids) == sorted(set(ids)) == sorted(IDS.values())
     assert [id_ for id_ in ids if not re.fullmatch(r"[0-9a-f]{32}", id_)] == []
 
 
 def test_every_message_is_logged_with_its_fields() -> None:
     """What the code logs is in the table and the reverse, and the texts use only fields that are set."""
-    rows = {message.id: message for message in service.MESSAGES}
+    rows = {message.id: message for message in journal.MESSAGES}
     logged = set()
     for file in (SOURCE / "daemon/backupready").rglob("*.py"):
         for function in ast.walk(ast.parse(file.read_text())):
@@ -385,18 +386,18 @@ def test_every_message_is_logged_with_its_fields() -> None:
                         logged.add(node.attr)
                         assert set(rows[IDS[node.attr]].fields) <= constants, f"{file.name}: {function.name}"
     assert logged == set(IDS)
-    for message in service.MESSAGES:
+    for message in journal.MESSAGES:
         assert set(re.findall(r"@(\w+)@", message.subject + message.explanation)) == set(message.fields)
-    verdict = rows[service.MESSAGE_VERDICT].explanation
+    verdict = rows[journal.MESSAGE_VERDICT].explanation
     assert all(f" {word.value}, " in verdict for word in Verdict)
 
 
 def test_the_catalogue_has_an_entry_for_each_message() -> None:
     """The id after two hyphens, the headers, a blank line, and the explanation in short lines."""
-    entries = re.split(r"^-- ", journal.catalog(), flags=re.MULTILINE)[1:]
-    for message, entry in zip(service.MESSAGES, entries):
+    entries = re.split(r"^-- ", catalog(), flags=re.MULTILINE)[1:]
+    for message, entry in zip(journal.MESSAGES, entries):
         head, _, text = entry.partition("\n\n")
         assert head.splitlines()[:3] == [message.id, f"Subject: {message.subject}", "Defined-By: backupready"]
         assert " ".join(text.split()) == " ".join(message.explanation.split())
         assert max(map(len, text.splitlines())) < 80
-    assert len(entries) == len(service.MESSAGES)
+    assert len(entries) == len(journal.MESSAGES)

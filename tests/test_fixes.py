@@ -89,6 +89,12 @@ def test_what_stands_is_what_helped() -> None:
         (b"\xff", 1e12, Pause()),
         (b"999999999d", 1e12, Pause()),
         (b"2h", 50.0, Pause(7300.0)),
+        (
+            b"2h\nthe fleet is\tbeing patched, password=x\nand so on\n",
+            200.0,
+            Pause(7300.0, "the fleet is being patched, password=[redacted] and so on"),
+        ),
+        (b"\nuntil Monday", 1e12, Pause(None, "until Monday")),
     ],
 )
 def test_a_pause_file_says_how_long(text: bytes, now: float, expected: Pause | None) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from backupready.mind import service
+from backupready import journal
 from requirement import need, unavailable
 
 SOURCE = Path(__file__).parents[1]
@@ -150,7 +150,7 @@ def test_the_journal_takes_the_catalogue(tmp_path: Path) -> None:
     assert output("journalctl", "--update-catalog", f"--root={tmp_path}") == ""
     database = tmp_path / "var/lib/systemd/catalog/database"
     compiled = database.read_bytes()
-    for message in service.MESSAGES:
+    for message in journal.MESSAGES:
         assert bytes.fromhex(message.id) in compiled
         assert f"Subject: {message.subject}\n".encode() in compiled
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from dataclasses import replace
@@ -445,3 +446,76 @@ def test_versions_that_do_not_count_are_not_asked() -> None:
     counts = waagent.current_directory(machine, waagent.VMSNAPSHOT)
     assert counts is not None
     assert counts.version == "1.0.0.0"
+
+
+# ------------------------------------------------------------------------------------------------ is it at work?
+
+_WORKER = Process(20, 10, ("python3", "-u", "/usr/sbin/waagent", "-run-exthandlers"), "S", 100.0)
+
+
+def _line(second: int, text: str) -> str:
+    return f"2026-11-23T00:24:{second:02}.000000Z INFO ExtHandler ExtHandler {text}\n"
+
+
+STARTED = {
+    "2.7": _line(6, "ProcessExtensionsInGoalState started [Incarnation: 1; Activity Id: a33f]"),
+    "2.15": _line(6, "ProcessExtensionsGoalState started [incarnation_1 channel: WireServer]"),
+}
+COMPLETED = {
+    "2.7": _line(9, "ProcessExtensionsInGoalState completed [Incarnation: 1; 4024 ms]"),
+    "2.15": _line(9, "ProcessExtensionsGoalState completed [incarnation_1 4122 ms]"),
+}
+BEGAN = 1795393446.0
+
+
+@pytest.mark.parametrize("version", STARTED)
+def test_a_round_that_has_begun_and_not_ended_is_under_way(version: str) -> None:
+    """Since its beginning, in the words of either agent."""
+    started, completed = STARTED[version].encode(), COMPLETED[version].encode()
+    assert waagent.round_under_way(started) == BEGAN
+    assert waagent.round_under_way(started + completed) is None
+    assert waagent.round_under_way(started + completed + started) == BEGAN
+    assert waagent.round_under_way(completed) is None
+    assert waagent.round_under_way(b"") is None
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        "Daemon Run daemon",
+        "Azure Linux Agent (Goal State Agent version 2.15.0.1)",
+        "Agent WALinuxAgent-2.7.3.0 is running as the goal state agent",
+        "WALinuxAgent-2.15.0.1 running as process 94",
+    ],
+)
+def test_a_start_of_the_agent_ends_what_was_under_way(start: str) -> None:
+    """Of the daemon or of the worker; a heartbeat is no start."""
+    line = _line(7, start).replace("ExtHandler ExtHandler Daemon", "Daemon Daemon")
+    assert waagent.round_under_way((STARTED["2.15"] + line).encode()) is None
+    beat = _line(8, "[HEARTBEAT] Agent WALinuxAgent-2.7.3.0 is running as the goal state agent [DEBUG Heartbeat: 0]")
+    assert waagent.round_under_way((STARTED["2.15"] + beat).encode()) == BEGAN
+
+
+@pytest.mark.parametrize("log", [log for log in LOGS if log.name.startswith("waagent-")], ids=lambda log: log.stem)
+def test_at_each_moment_of_a_real_log_one_round_at_most_is_under_way(log: Path) -> None:
+    """Cut behind any of its beginnings it is; at its end none, but in the one whose agent was ended in the middle."""
+    data = log.read_bytes()
+    assert (waagent.round_under_way(data) is not None) is log.name.endswith("-S8-handler-failures.log")
+    for match in re.finditer(rb"[^\n]*GoalState started [^\n]*\n", data):
+        assert waagent.round_under_way(data[: match.end()]) is not None
+
+
+def test_the_agent_is_busy_while_its_worker_lives_and_no_longer_than_a_round_lasts() -> None:
+    """Without a log, without a worker, and with a beginning that is long ago, it is not."""
+    machine = FakeMachine(files={waagent.LOG: STARTED["2.15"].encode()}, table=(_WORKER,), clock=BEGAN + 60.0)
+    assert waagent.busy(machine) == "the agent works on its extensions since 2026-11-23T00:24:06Z"
+    machine.clock = BEGAN - 60.0
+    assert waagent.busy(machine)
+    machine.clock = BEGAN + 91 * 60.0
+    assert waagent.busy(machine) == ""
+    machine.clock = BEGAN
+    machine.table = ()
+    assert waagent.busy(machine) == ""
+    machine.table = (_WORKER,)
+    del machine.files[waagent.LOG]
+    assert waagent.busy(machine) == ""

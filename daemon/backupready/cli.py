@@ -1,6 +1,7 @@
 """What does the administrator type? One command with a verb, and exit codes that mean something.
 
-0 ready · 1 at risk or degraded · 2 blocked · 3 unknown (the Nagios codes) · 64 usage · 73 a file cannot be written · 78
+0 ready · 1 at risk or degraded · 2 blocked · 3 unknown (the Nagios codes) · 4 a fix is refused · 64 usage · 73 a file
+cannot be written · 78
 configuration.
 """
 
@@ -30,7 +31,7 @@ from backupready.mind.judge import Judge
 from backupready.mind.loads import Loads
 from backupready.mind.summary import of as summary_of
 from backupready.mind.summary import pause
-from backupready.model import Access, Looked, Planning, Probe, ProbeState, Remedy, Snapshot, Verdict
+from backupready.model import Access, CannotTell, Looked, Planning, Probe, ProbeState, Remedy, Snapshot, Verdict
 from backupready.observe import observe
 
 if TYPE_CHECKING:
@@ -55,7 +56,9 @@ def command_line() -> argparse.ArgumentParser:
         prog="backupready",
         description="Says hours ahead whether the next Azure Backup of this Linux VM will succeed, and why not.",
         epilog="Exit status of check and status: 0 ready, 1 at risk or degraded, 2 blocked, 3 unknown;"
-        " 64 wrong usage, 73 a file cannot be written, 78 wrong configuration.",
+        " 64 wrong usage, 73 a file cannot be written, 78 wrong configuration. Of fix and undo: 0 it is done, and"
+        " what it is for is healed; 1 it did not help or could not be done, and is undone as far as can be; 4 it is refused, and"
+        " nothing is changed.",
     )
     parser.add_argument("--version", action="version", version=f"backupready {__version__}")
     parser.add_argument("--config", metavar="FILE", help=f"instead of {config.DEFAULT_PATH}")
@@ -109,10 +112,30 @@ def command_line() -> argparse.ArgumentParser:
     package.add_argument("--output", metavar="FILE", help="a new file, instead of ./backupready-HOST-DATE.tar.gz")
     package.add_argument("--root", metavar="DIR", help="of a captured tree (etc, var, run, proc below DIR)")
 
+    fix = verbs.add_parser("fix", help="have a documented fix done now, or see which there are")
+    fix.add_argument("remedy", metavar="REMEDY", nargs="?", help="such as restart-agent; without it, all are listed")
+    fix.add_argument("--problem", metavar="CODE", help="what it is to fix, where that is not clear")
+    fix.add_argument("--key", metavar="KEY", help="which of several of that kind")
+    what = fix.add_mutually_exclusive_group()
+    what.add_argument("--dry-run", action="store_true", help="print the steps and what they would change")
+    what.add_argument("--enable", action="store_true", help="let the daemon have fixes done")
+    what.add_argument("--disable", action="store_true", help="let nobody but a person have fixes done")
+
+    undo = verbs.add_parser("undo", help="take back what a fix has changed")
+    undo.add_argument("attempt", metavar="ATTEMPT", nargs="?", type=int, help="its number, as status and fix tell it")
+    undo.add_argument("--temporary", action="store_true", help="all changes for a time, before that is over")
+
+    pause = verbs.add_parser("pause", help="have nothing fixed for a time")
+    pause.add_argument("--for", metavar="SPAN", dest="span", help="such as 2h; without it, until resume")
+    pause.add_argument("--reason", metavar="TEXT", default="", help="why, for others to read")
+
+    verbs.add_parser("resume", help="end a pause")
+
     conf = verbs.add_parser("config", help="find mistakes in the configuration, or show what is in force")
     conf.add_argument("action", choices=("check", "show"))
 
     verbs.add_parser("look", help="what the socket unit of the eyes starts")
+    verbs.add_parser("hands", help="what the socket unit of the hands starts, and their timer")
     return parser
 
 
@@ -124,6 +147,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--at goes with --root")
     if options.verb == "check" and options.root and options.demo:
         parser.error("--demo does not go with --root")
+    if options.verb == "fix" and options.remedy and (options.enable or options.disable):
+        parser.error("--enable and --disable are for all remedies; each is allowed by its name in fix.allow")
+    if options.verb == "fix" and not options.remedy and (options.dry_run or options.problem or options.key):
+        parser.error("--dry-run, --problem and --key go with a remedy")
+    if options.verb == "undo" and (options.attempt is None) is not options.temporary:
+        parser.error("give the number of an attempt, or --temporary")
     try:
         status = int(_VERBS[options.verb](options))
         sys.stdout.flush()  # here, where a reader that has gone is no surprise
@@ -137,7 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
 
 
-def _load(path: str | None, options: Mapping[str, str] | None = None) -> Config:
+def load(path: str | None, options: Mapping[str, str] | None = None) -> Config:
     return config.load(catalogue.SETTINGS, Path(path) if path else None, options)
 
 
@@ -145,8 +174,7 @@ def _load(path: str | None, options: Mapping[str, str] | None = None) -> Config:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from backupready import remedies
-    from backupready.mind import service
+    from backupready import journal, remedies
     from backupready.mind.history import History
     from backupready.mind.monitor import Monitor, look_command
     from backupready.mind.state import StateFile
@@ -154,12 +182,12 @@ def _run(options: argparse.Namespace) -> int:
     with contextlib.suppress(io.UnsupportedOperation):  # where standard error is no file
         faulthandler.enable()  # the watchdog's SIGABRT then says where every thread stood
     given = _run_options(options)
-    settings = _load(options.config, given)
-    listener = service.log_to_journal()
+    settings = load(options.config, given)
+    listener = journal.log_to_journal()
     try:
         monitor = Monitor(
             settings,
-            lambda: _load(options.config, given),
+            lambda: load(options.config, given),
             probes.PROBES,
             probes.METRICS,
             look_command(),
@@ -171,7 +199,7 @@ def _run(options: argparse.Namespace) -> int:
         print(f"backupready: {error.strerror or error}", file=sys.stderr)
         return 1
     for address in monitor.web.addresses:
-        service.LOG.info("serving %s://%s/", monitor.web.scheme, address)
+        journal.LOG.info("serving %s://%s/", monitor.web.scheme, address)
     try:
         return monitor.run()
     finally:
@@ -222,7 +250,7 @@ def _check(options: argparse.Namespace) -> int:
             return EXIT_USAGE
         machine_for = look.captured(options.root, _moment(options.at))
         facts = {"name": "captured tree", "root": options.root}
-        snapshot = check(_load(options.config), machine_for, facts, changes=False)
+        snapshot = check(load(options.config), machine_for, facts, changes=False)
     else:
         with _config_to_check(options) as settings:
             snapshot = check(settings, look.live(settings), machine_facts(settings["machine.root"]))
@@ -255,13 +283,13 @@ def with_plans(snapshot: Snapshot, settings: Config, machine_for: MachineFor) ->
 @contextlib.contextmanager
 def _config_to_check(options: argparse.Namespace) -> Iterator[Config]:
     if not options.demo:
-        yield _load(options.config)
+        yield load(options.config)
         return
     from backupready.demo import EmulatedGuest
 
     print("This guest is emulated.", file=sys.stderr)
     with EmulatedGuest() as guest:
-        yield _load(str(guest.config_path))
+        yield load(str(guest.config_path))
 
 
 def _moment(text: str | None) -> float | None:
@@ -350,7 +378,7 @@ def _look_once(
 
 
 def _status(options: argparse.Namespace) -> int:
-    document = _asked(_load(options.config))
+    document = _asked(load(options.config))
     if document is None:
         return Verdict.UNKNOWN.exit_code
     print(json.dumps(document, indent=2, ensure_ascii=False) if options.json else report.told(document))
@@ -358,7 +386,7 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _window(options: argparse.Namespace) -> int:
-    document = _asked(_load(options.config))
+    document = _asked(load(options.config))
     if document is None:
         return Verdict.UNKNOWN.exit_code
     whole = json.dumps(document.get("window"), indent=2, ensure_ascii=False)
@@ -368,31 +396,37 @@ def _window(options: argparse.Namespace) -> int:
 
 def _asked(settings: Config) -> dict[str, Any] | None:
     """The running daemon's document; None, and why on standard error, where there is none that can be read."""
+    try:
+        return asked(settings)
+    except CannotTell as error:
+        print(f"backupready: {error}", file=sys.stderr)
+        return None
+
+
+def asked(settings: Config) -> dict[str, Any]:
+    """The running daemon's document. Raises CannotTell."""
     host, port = settings["web.listen_address"][0]
     host = {"::": "::1", "0.0.0.0": "127.0.0.1"}.get(host, host)
     try:
         connection = _connection(settings, host, port)
     except OSError as error:
-        print(f"backupready: cannot read the daemon's certificate: {error.strerror}", file=sys.stderr)
-        return None
+        raise CannotTell(f"cannot read the daemon's certificate: {error.strerror}") from None
     try:
         connection.request("GET", "/api/v1/status")
         answer = connection.getresponse()
         if answer.status == http.HTTPStatus.UNAUTHORIZED:
-            print(f"backupready: the daemon asks for a password; see https://{host}:{port}/", file=sys.stderr)
-            return None
+            raise CannotTell(f"the daemon asks for a password; see https://{host}:{port}/")
         document: dict[str, Any] = json.loads(answer.read())
         Verdict(document["verdict"])
         report.told(document)
         report.windows(document)
         return document
     except (OSError, http.client.HTTPException) as error:
-        print(f"backupready: cannot ask the daemon at {host}:{port}: {error}; does it run?", file=sys.stderr)
+        raise CannotTell(f"cannot ask the daemon at {host}:{port}: {error}; does it run?") from None
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        print(f"backupready: what answers at {host}:{port} is not the daemon: {error!r}", file=sys.stderr)
+        raise CannotTell(f"what answers at {host}:{port} is not the daemon: {error!r}") from None
     finally:
         connection.close()
-    return None
 
 
 def _connection(settings: Config, host: str, port: int) -> http.client.HTTPConnection:
@@ -419,7 +453,7 @@ def _bundle(options: argparse.Namespace) -> int:
         print("backupready bundle: not run by root, so that most of it cannot be read", file=sys.stderr)
     root, more = "/", {}
     try:
-        settings = _load(options.config)
+        settings = load(options.config)
         root = options.root or settings["machine.root"]
         more = {"config.txt": _in_force(settings) + "\n", "check.json": _checked(settings, options.root)}
     except ConfigError as error:  # what is wrong with it is what support would ask for
@@ -488,7 +522,7 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _config(options: argparse.Namespace) -> int:
-    settings = _load(options.config)
+    settings = load(options.config)
     if options.action == "check" and settings["web.config_file"]:
         from backupready.mind import webconfig
 
@@ -501,6 +535,12 @@ def _in_force(settings: Config) -> str:
     return "\n".join(f"{value.setting.name} = {value.text}  # {value.origin}" for value in settings.values.values())
 
 
+def _fixing(options: argparse.Namespace) -> int:
+    from backupready import cli_fix  # the daemon has no use for the hands
+
+    return cli_fix.VERBS[options.verb](options)
+
+
 _VERBS = {
     "run": _run,
     "check": _check,
@@ -510,4 +550,9 @@ _VERBS = {
     "bundle": _bundle,
     "config": _config,
     "look": _look,
+    "fix": _fixing,
+    "undo": _fixing,
+    "pause": _fixing,
+    "resume": _fixing,
+    "hands": _fixing,
 }

@@ -127,6 +127,18 @@ def remedy_names(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(words))
 
 
+def web_address(text: str) -> str:
+    """A whole address, or nothing."""
+    if text and not re.fullmatch(r"https?://[!-~]+", text):
+        raise ValueError(f"{text!r} is no address that begins with http:// or https://")
+    return text
+
+
+def words(text: str) -> tuple[str, ...]:
+    """Words, separated by commas or blanks; none is fine."""
+    return tuple(dict.fromkeys(text.replace(",", " ").split()))
+
+
 def choice(*words: str) -> Any:
     """One of a closed set of words."""
 
@@ -314,6 +326,26 @@ CORE: tuple[Setting, ...] = (
         " removed.",
         absolute_path,
         "a path",
+    ),
+    Setting(
+        "fix",
+        "guard_url",
+        "",
+        "Where to ask for alerts before anything is fixed without a person asking: an Alertmanager's"
+        " http://HOST:9093/api/v2/alerts?active=true&silenced=false&inhibited=false, with &filter=... for those of"
+        " this machine alone, or a Prometheus' http://HOST:9090/api/v1/alerts. While one fires nothing is fixed, nor"
+        " while none can be asked for. No proxy is used; of https, the certificate must be one that this system"
+        " trusts. Empty: no alert is asked for.",
+        web_address,
+        "an address, or nothing",
+    ),
+    Setting(
+        "fix",
+        "guard_ignore",
+        "Watchdog, InfoInhibitor",
+        "Names of alerts that may fire meanwhile. The alerts of backupready itself always may.",
+        words,
+        "names, separated by commas",
     ),
     Setting(
         "fix",

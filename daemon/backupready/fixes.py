@@ -10,9 +10,11 @@ from datetime import datetime, timezone
 from typing import Any
 
 from backupready.model import Attempt, Cause, Effect, Fixes, Limit, Pause, Problem, Result, Temporary, duration
+from backupready.observe import clean
 
 SCHEMA = 1
 SUMMARY = "/var/lib/backupready-fixes/fixes.json"
+_LONGEST_WHY = 300  # characters of a pause
 
 FIX_LIMIT_REACHED = Problem(
     "FIX_LIMIT_REACHED",
@@ -88,16 +90,18 @@ def decode(data: bytes) -> Fixes:
 
 
 def pause_of(text: bytes, written: float, now: float) -> Pause | None:
-    """What a pause file says that was last written at that time; None where its time is over. What cannot be read as a
-    time span pauses until the file is removed."""
+    """What a pause file says that was last written at that time; None where its time is over. Its first line is for how
+    long; where that is empty, or cannot be read as a time span, until the file is removed. The second line, if there is
+    one, is why."""
+    span, _, why = text.decode("utf-8", "replace").partition("\n")
+    words = " ".join(clean(why, _LONGEST_WHY).split())
     try:
-        words = text.decode().strip()
-        until = written + duration(words).total_seconds() if words else None
+        until = written + duration(span).total_seconds() if span.strip() else None
         if until is not None:
             datetime.fromtimestamp(until, timezone.utc)  # raises what a moment beyond all dates raises
     except (ValueError, OverflowError, OSError):
         until = None
-    return None if until is not None and until <= now else Pause(until)
+    return None if until is not None and until <= now else Pause(until, words)
 
 
 def _attempt(entry: Any) -> Attempt:

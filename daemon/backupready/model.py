@@ -980,9 +980,10 @@ class Planned:
 
 @dataclass(frozen=True)
 class Pause:
-    """Fixes are paused: until then (seconds since the epoch), or until the file is removed."""
+    """Fixes are paused: until then (seconds since the epoch), or until the file is removed; `why`, if that is told."""
 
     until: float | None = None
+    why: str = ""
 
 
 @dataclass(frozen=True)

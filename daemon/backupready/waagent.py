@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime, timezone
 from typing import Any
 
-from backupready.model import Absent, CannotTell, Cursor, Machine, Process
+from backupready.model import Absent, CannotTell, Cursor, Machine, Process, in_utc
 
 LIB_DIR = "/var/lib/waagent"
 LOG = "/var/log/waagent.log"
@@ -353,6 +353,43 @@ def _recall(memory: Mapping[str, Any]) -> tuple[Cursor | None, LogFacts]:
         else:
             values[row.name] = value if type(value) is int else 0
     return Cursor(inode, offset), LogFacts(**values)
+
+
+# A whole round of extensions takes so long at most: then the agent gives up waiting for one after another.
+_ROUND_AT_MOST = 90 * 60.0  # s
+_ROUND = re.compile(r"Process(?:Extensions(?:In)?)?GoalState (started|completed)\b")
+_BEGINS_ANEW = re.compile(
+    r"^(?:Daemon )?Run daemon$|Azure Linux Agent \(Goal State Agent version |is running as the goal state agent$"
+    r"|WALinuxAgent-\S+ running as process"
+)
+
+
+def round_under_way(data: bytes) -> float | None:
+    """When the round of extensions began that a piece of the log shows as begun and not ended; None where it shows
+    none. A start of the daemon or of the worker ends whatever was under way before it."""
+    begun: float | None = None
+    for record in records(data):
+        line = record.text.partition("\n")[0]
+        match = _ROUND.search(line)
+        if match is not None:
+            begun = record.time if match.group(1) == "started" else None
+        elif _BEGINS_ANEW.search(line):
+            begun = None
+    return begun
+
+
+def busy(machine: Machine) -> str:
+    """Why the agent may be at work on its extensions; empty where it is not. Raises CannotTell."""
+    if agent_processes(machine.processes()).worker is None:
+        return ""  # nobody is there who could be
+    try:
+        begun = round_under_way(machine.read_new(LOG, None)[0])
+    except Absent:
+        return ""
+    # One from the future has lasted no longer than it may.
+    if begun is None or machine.now() - begun > _ROUND_AT_MOST:
+        return ""
+    return f"the agent works on its extensions since {in_utc(begun)}"
 
 
 # ----------------------------------------------------------------------------------------------- status report

@@ -482,11 +482,16 @@ def _decode(data: bytes) -> dict[str, Any]:
 # ----------------------------------------------------------------------------------------------------- sockets
 
 
-def peer_uid(connection: socket.socket) -> int:
-    """The uid of the process at the other end, as the kernel knows it."""
+def peer(connection: socket.socket) -> tuple[int, int]:
+    """The pid and the uid of the process at the other end when it connected, as the kernel knows them."""
     size = struct.calcsize("3i")
-    _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
-    return int(uid)
+    pid, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+    return int(pid), int(uid)
+
+
+def peer_uid(connection: socket.socket) -> int:
+    """The uid alone."""
+    return peer(connection)[1]
 
 
 def receive(connection: socket.socket, limit: int, seconds: float) -> bytes:

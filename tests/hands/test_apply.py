@@ -200,9 +200,26 @@ class CrashingLedger(Ledger):
         os.write(self._file, data[half:])
         self._guest.reach()
 
+    def _mark(self) -> None:
+        self._guest.reach()
+        super()._mark()
+        self._guest.reach()
+
+    def _unmark(self) -> None:
+        self._guest.reach()
+        super()._unmark()
+        self._guest.reach()
+
     def publish(self, now: Moment) -> Fixes:
         self._guest.reach()
         return super().publish(now)
+
+
+def marked(place: Path) -> bool:
+    """Whether the next start is asked for; it must be where something is left to be done."""
+    there = (place / "hands" / ledger.UNFINISHED).exists()
+    assert there or not ledger.is_left_to_do(ledger.peek(place / "hands"))
+    return there
 
 
 @pytest.fixture
@@ -242,6 +259,7 @@ def crashed_everywhere(make: Callable[[], Guest], check: Callable[[Guest, Attemp
                 return crashes
             except Crash:
                 crashes += 1
+            marked(place)
             for second in itertools.count(point % 19, 19):
                 with tempfile.TemporaryDirectory() as other:
                     again, there = copy.deepcopy(guest), Path(other)
@@ -252,6 +270,7 @@ def crashed_everywhere(make: Callable[[], Guest], check: Callable[[Guest, Attemp
                         break
                     except Crash:
                         crashes += 1
+                    marked(there)
                     again.point = -1
                     check(again, _recovered(again, there))
             guest.point = -1
@@ -276,6 +295,7 @@ def _recovered(guest: Guest, place: Path) -> Attempt | None:
         assert fixes.decode((place / "fixes.json").read_bytes()).attempts == found
     finally:
         world.ledger.close()
+    assert marked(place) is bool(ledger.temporary(world.ledger.lines))
     assert len(found) <= 1
     return found[0] if found else None
 
@@ -740,3 +760,84 @@ def test_undo_of_an_attempt_that_has_ended(tmp_path: Path) -> None:
     with pytest.raises(LedgerError, match="no attempt 7"):
         hands.undo(7, world, "asked by root")
     world.ledger.close()
+
+
+# ------------------------------------------------------------------------------------------------------ the mark
+
+
+def test_while_a_temporary_change_is_in_force_the_next_start_is_asked_for(tmp_path: Path) -> None:
+    """From before its attempt begins until it is undone; an attempt that is undone later is under way meanwhile."""
+    step = SetConfigKey("Logs.Verbose", "y", lasts=7200.0)
+    guest = Guest((step,))
+    applied(guest, tmp_path)
+    assert marked(tmp_path)
+    world = guest.world(tmp_path)
+    hands.expire(world)
+    assert marked(tmp_path)
+    guest.time += 7201.0
+    hands.expire(world)
+    assert not marked(tmp_path)
+    world.ledger.close()
+
+
+@pytest.mark.usefixtures("no_sync")
+def test_a_crash_while_a_temporary_change_is_undone_is_asked_for_again() -> None:
+    """Wherever it happens, the mark is there as long as the change is."""
+    step = SetConfigKey("Logs.Verbose", "y", lasts=7200.0)
+    for point in itertools.count():
+        with tempfile.TemporaryDirectory() as name:
+            place, guest = Path(name), Guest((step,))
+            applied(guest, place)
+            guest.time += 7201.0
+            guest.point = guest.moment + point
+            try:
+                world = guest.world(place)
+                hands.expire(world)
+                world.ledger.close()
+                break
+            except Crash:
+                assert marked(place) or step not in guest.done
+    assert point > 8
+
+
+@pytest.mark.usefixtures("no_sync")
+def test_a_crash_while_a_healed_attempt_is_undone_is_asked_for_again() -> None:
+    """Nothing was left to do before; from the first step that is taken back to the last, something is."""
+    for point in itertools.count():
+        with tempfile.TemporaryDirectory() as name:
+            place, guest = Path(name), Guest(FILES[:2])
+            applied(guest, place)
+            assert not marked(place)
+            guest.point = guest.moment + point
+            try:
+                world = guest.world(place)
+                hands.undo(1, world, "somebody asked for it")
+                world.ledger.close()
+                break
+            except Crash:
+                assert marked(place) or len(guest.done) in (0, 2)
+                assert marked(place) or guest.half == []
+    assert guest.done == []
+    assert point > 8
+
+
+def test_without_a_mark_nothing_is_done(tmp_path: Path) -> None:
+    """What cannot be marked would not be undone by anybody."""
+    guest = Guest(FILES[:1])
+    world = guest.world(tmp_path)
+    (tmp_path / "hands").rename(tmp_path / "gone")
+    refusal = hands.apply(REMEDY, REQUEST, world)
+    world.ledger.close()
+    assert isinstance(refusal, Refusal)
+    assert refusal.name == "ledger"
+    assert guest.done == []
+
+
+def test_who_begins_and_ends_is_announced(tmp_path: Path) -> None:
+    """Each attempt when it has begun, and when it has ended."""
+    told: list[Attempt] = []
+    guest = Guest(FILES[:1], heals=False)
+    world = replace(guest.world(tmp_path), announce=told.append)
+    hands.apply(REMEDY, REQUEST, world)
+    world.ledger.close()
+    assert [attempt.result for attempt in told] == [Result.UNDER_WAY, Result.NOT_HEALED]

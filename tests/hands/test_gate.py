@@ -117,12 +117,20 @@ def test_not_opted_in() -> None:
     assert asked(allow=(), mode="observe") is None
 
 
+def test_guarded() -> None:
+    """By an alert that fires, or one that cannot be asked for; a person takes that on himself."""
+    assert refused(guard="the alert NodeDown fires").name == "guarded"
+    assert refused(guard=CannotTell("the guard does not answer")).name == "guarded"
+    assert asked(PERSON, guard="the alert NodeDown fires") is None
+
+
 def test_paused() -> None:
     """Until a time, or until somebody ends it."""
     refusal = refused(paused=Pause(NOW.wall + HOUR))
     assert (refusal.name, refusal.until) == ("paused", NOW.wall + HOUR)
     assert "until 1970-01-12T14:46:40Z" in str(refusal)
     assert refused(PERSON, paused=Pause()).until is None
+    assert refused(paused=Pause(None, "patching")).why == "fixes are paused: patching"
 
 
 def test_not_root() -> None:
@@ -310,6 +318,7 @@ BAD: dict[str, dict[str, Any]] = {
     "mode_off": {"mode": "off"},
     "not_opted_in": {"allow": ()},
     "paused": {"paused": Pause()},
+    "guarded": {"guard": "an alert fires"},
     "not_root": {"user": 1},
     "phase": {"outlook": replace(LEAD, phase=Phase.HOLD)},
     "deadline": {"outlook": replace(LEAD, window=replace(WINDOW, start=NOW.wall))},

@@ -476,3 +476,18 @@ def test_what_a_note_costs(tmp_path: Path) -> None:
         each = (time.perf_counter() - started) / 50
     assert len(ledger.decode(content(tmp_path))[0]) == 50
     measured(f"a line in the ledger of the hands, on the disk: {each * 1000:.1f} ms")
+
+
+def test_everybody_may_read_the_summary(tmp_path: Path) -> None:
+    """Also in a directory that is made for it, whatever the umask is."""
+    summary = tmp_path / "fixes/fixes.json"
+    now = Moment(1_000_000.0, "one", 1000.0)
+    before = os.umask(0o077)
+    try:
+        with Ledger(tmp_path / "hands", summary, now) as book:
+            book.publish(now)
+            assert book.unpublished == ""
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(summary.stat().st_mode) == 0o644
+    assert stat.S_IMODE(summary.parent.stat().st_mode) == 0o755

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
 import stat
@@ -642,17 +643,39 @@ def test_a_reload_that_did_not_come_is_put_back(machine: Bench) -> None:
     assert b"half of it" in contents(machine.root / LIBRARY / ".backupready")
 
 
-def test_nothing_is_put_back_over_what_is_there_again(machine: Bench) -> None:
-    """The agent has written a new one: the old one stays on the shelf."""
-    step = SetAside(f"{HANDLER}/config/HandlerState")
-    [record] = do(machine, step)
-    new = machine.root / LIBRARY / step.path
-    new.write_text("NotInstalled")
+def test_no_directory_is_put_back_over_one_that_is_there_again(machine: Bench) -> None:
+    """It may be a whole installation: the old one stays on the shelf."""
+    [record] = do(machine, ASIDE)
+    (machine.root / LIBRARY / HANDLER).mkdir()
     before = tree(machine.root, shelf=True)
     with pytest.raises(Refused, match="is there again"):
-        machine.steps.undo(step, record)
-    assert machine.steps.state(step, record) is State.DONE
+        machine.steps.undo(ASIDE, record)
+    assert machine.steps.state(ASIDE, record) is State.DONE
     assert tree(machine.root, shelf=True) == before
+
+
+def test_a_file_that_the_agent_has_written_anew_makes_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed at any call, and undone then: what was set aside is back, and the new one is on the shelf."""
+    step = SetAside(f"{HANDLER}/config/HandlerState")
+    for point in itertools.count(1):
+        machine = bench(tmp_path / str(point), monkeypatch)
+        before = tree(machine.root)
+        [record] = do(machine, step)
+        (machine.root / LIBRARY / step.path).write_text("NotInstalled")
+        machine.disk.arm(point, None)
+        killed = False
+        try:
+            machine.steps.undo(step, record)
+        except Killed:
+            killed = True
+        machine.disk.arm(0, None)
+        machine.steps.undo(step, record)
+        assert machine.steps.state(step, record) is State.NOT_DONE
+        assert tree(machine.root) == before
+        assert b"NotInstalled" in contents(machine.root / LIBRARY / ".backupready")
+        if not killed:
+            break
+    assert point > 10
 
 
 def test_a_directory_of_somebody_else_is_not_taken_for_ours(machine: Bench) -> None:

@@ -73,11 +73,10 @@ def test_killed_at_any_moment_it_is_healed_or_as_it_was(
         crashed = False
         try:
             world = machine.world(place)
-            world = replace(world, doer=Reaching(machine, at.steps))
-            hands.apply(REMEDY, REQUEST, world)
+            with world.ledger:
+                hands.apply(REMEDY, REQUEST, replace(world, doer=Reaching(machine, at.steps)))
         except Crash:
             crashed = True
-        world.ledger.close()
         machine.point = -1
         if crashed:
             world = replace(machine.world(place), doer=at.steps)

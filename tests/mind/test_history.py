@@ -23,7 +23,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backupready.mind import history, service
+from backupready import journal
+from backupready.mind import history
 from backupready.mind.history import History, Judged, Recalled, Transition
 from backupready.mind.loads import SLOT
 from backupready.model import BeliefState, Effect, Happened, Load, Prediction, Run, Verdict
@@ -261,7 +262,7 @@ def test_a_file_that_cannot_be_used_is_set_aside(
     assert Path(f"{set_aside}-shm").exists()
     assert not Path(f"{kept}-shm").exists()
     (record,) = caplog.records
-    assert record.__dict__["MESSAGE_ID"] == service.MESSAGE_HISTORY_SET_ASIDE
+    assert record.__dict__["MESSAGE_ID"] == journal.MESSAGE_HISTORY_SET_ASIDE
     assert set_aside.name in record.getMessage()
     note_everything(it)
     it.close()

@@ -26,7 +26,7 @@ import psutil
 import pytest
 
 import fake
-from backupready import catalogue, config, fixes, probes, remedies, report, wire
+from backupready import catalogue, config, fixes, journal, probes, remedies, report, wire
 from backupready.demo import EmulatedGuest
 from backupready.mind import sampler, service
 from backupready.mind.history import History, Recalled
@@ -1055,7 +1055,7 @@ def hands(tmp_path: Path) -> Iterator[Hands]:
     it.close()
 
 
-def journal(caplog: pytest.LogCaptureFixture, message_id: str) -> list[logging.LogRecord]:
+def records(caplog: pytest.LogCaptureFixture, message_id: str) -> list[logging.LogRecord]:
     return [record for record in caplog.records if getattr(record, "MESSAGE_ID", "") == message_id]
 
 
@@ -1085,7 +1085,7 @@ def test_in_lead_the_hands_are_asked_once_and_everything_else_goes_on(
     it.monitor._due.update(dict.fromkeys(it.monitor._due, time.monotonic() + 3600))
     hands.say(wire.encode_fix_answer(HEALED))
     looks_again(it)
-    (told,) = journal(caplog, service.MESSAGE_FIX_ANSWERED)
+    (told,) = records(caplog, journal.MESSAGE_FIX_ANSWERED)
     assert told.getMessage() == "attempt 3, mend-thing for AGENT_UNSUPPORTED: healed"
     for _ in range(3):
         looks_again(it)
@@ -1109,7 +1109,7 @@ def test_the_plans_go_by_what_the_service_manager_shows_to_another(
         it.until(lambda: (planning := it.monitor.snapshot.planning) and planning.would_run == {"mend-thing": 1})
         for _ in range(3):
             looks_again(it)
-        (told,) = journal(caplog, service.MESSAGE_FIX_WOULD_RUN)
+        (told,) = records(caplog, journal.MESSAGE_FIX_WOULD_RUN)
         assert told.getMessage().endswith("for AGENT_UNSUPPORTED: restart a.service")
         assert hands.asked == []
     finally:
@@ -1142,7 +1142,7 @@ def test_where_nobody_can_be_asked_that_is_told_once_and_looked_for_again(
     monkeypatch.setattr("backupready.mind.planner._LOOK_FOR_DOOR", 0.1)
     it, its = fixing()
     it.until(lambda: it.monitor.snapshot.counters.get("fix_requests_failed", 0) >= 3)
-    assert len(journal(caplog, service.MESSAGE_FIX_DOOR_SHUT)) == 1
+    assert len(records(caplog, journal.MESSAGE_FIX_DOOR_SHUT)) == 1
     planning = it.monitor.snapshot.planning
     assert planning is not None
     assert planning.door_open is False
@@ -1163,7 +1163,7 @@ def test_hands_that_do_not_answer_are_told_and_left_alone_for_a_while(
     it.until(lambda: hands.asked)
     threading.Thread(target=hands.say, args=(answer,), daemon=True).start()
     it.until(lambda: it.monitor.snapshot.counters.get("fix_requests_failed"))
-    (told,) = journal(caplog, service.MESSAGE_FIX_ANSWERED)
+    (told,) = records(caplog, journal.MESSAGE_FIX_ANSWERED)
     assert told.getMessage().startswith("cannot tell what came of mend-thing for AGENT_UNSUPPORTED: ")
     for _ in range(3):
         looks_again(it)
@@ -1188,7 +1188,7 @@ def test_what_the_hands_have_told_is_judged_at_once(
         new.write_bytes(data)
         new.replace(its.summary)
         it.until(lambda: it.monitor.snapshot.fixes == fixed and it.state("FIX_LIMIT_REACHED") is state)  # noqa: B023
-    assert len(journal(caplog, service.MESSAGE_FIXES_UNREADABLE)) == 1
+    assert len(records(caplog, journal.MESSAGE_FIXES_UNREADABLE)) == 1
     planning = it.monitor.snapshot.planning
     assert planning is not None
     assert planning.unread == ""

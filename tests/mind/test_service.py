@@ -1,15 +1,13 @@
-"""What the service manager and the journal hear from us, without systemd-python."""
+"""What the service manager hears from us, without systemd-python."""
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,14 +22,6 @@ def without_systemd(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, name, None)
     for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "JOURNAL_STREAM"):
         monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture
-def log() -> Iterator[logging.Logger]:
-    """Our log, put back afterwards."""
-    before = (list(service.LOG.handlers), service.LOG.level, service.LOG.propagate)
-    yield service.LOG
-    service.LOG.handlers[:], service.LOG.level, service.LOG.propagate = before
 
 
 # ------------------------------------------------------------------------------------------------------- notify
@@ -102,43 +92,7 @@ def test_a_reload_is_announced_with_the_clock() -> None:
     assert re.fullmatch(r"RELOADING=1\nMONOTONIC_USEC=\d+", service.reloading())
 
 
-# ---------------------------------------------------------------------------------------------------------- log
-
-
-def test_every_line_has_its_priority_for_the_journal(
-    log: logging.Logger, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Also each line of a traceback, so that the journal does not make news of it."""
-    monkeypatch.setenv("JOURNAL_STREAM", "8:1")
-    listener = service.log_to_journal()
-    log.debug("not told")
-    log.info("all is well")
-    log.warning("two\nlines")
-    try:
-        raise ValueError("broken")
-    except ValueError as error:
-        log.error("a page broke", exc_info=error)
-    log.critical("the end")
-    listener.stop()
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[:4] == ["<6>all is well", "<4>two", "<4>lines", "<3>a page broke"]
-    assert lines[-2:] == ["<3>ValueError: broken", "<2>the end"]
-    assert all(line.startswith("<3>") for line in lines[3:-1])
-
-
-def test_a_terminal_gets_time_and_level(log: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
-    """No priorities where no journal reads."""
-    listener = service.log_to_journal()
-    log.warning("look: %s", "here")
-    listener.stop()
-    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} WARNING look: here\n", capsys.readouterr().err)
-
-
-def test_message_ids_are_ids() -> None:
-    """128 bits in hexadecimal each, all different: the journal's catalogue goes by them."""
-    ids = [value for name, value in vars(service).items() if name.startswith("MESSAGE_")]
-    assert len(ids) == len(set(ids)) >= 5
-    assert all(re.fullmatch(r"[0-9a-f]{32}", value) for value in ids)
+# ---------------------------------------------------------------------------------------------------------- looks
 
 
 def test_looks_that_live_are_counted_by_their_control_groups(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backupready.mind import service, state
+from backupready import journal
+from backupready.mind import state
 from backupready.mind.judge import Kept, KeptClocks, KeptProblem
 from backupready.mind.state import StateFile, Unusable, decode, encode
 from backupready.model import Verdict
@@ -100,7 +101,7 @@ def test_a_file_that_cannot_be_used_is_set_aside(
     assert kept.name.startswith(aside)
     assert kept.read_text() == text
     (record,) = caplog.records
-    assert record.__dict__["MESSAGE_ID"] == service.MESSAGE_STATE_SET_ASIDE
+    assert record.__dict__["MESSAGE_ID"] == journal.MESSAGE_STATE_SET_ASIDE
     assert kept.name in record.getMessage()
     it.save(KEPT)
     it.close()

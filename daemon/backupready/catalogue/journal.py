@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import textwrap
 
-from backupready.mind import service
+from backupready import journal
 
 _WIDTH = 79  # columns
 
 
 def catalog() -> str:
     """The catalogue in systemd's format, one entry for each message."""
-    return "\n".join(["# What `journalctl -x` says to the entries of backupready.\n", *map(_entry, service.MESSAGES)])
+    return "\n".join(["# What `journalctl -x` says to the entries of backupready.\n", *map(_entry, journal.MESSAGES)])
 
 
-def _entry(message: service.Message) -> str:
+def _entry(message: journal.Message) -> str:
     paragraphs = [
         textwrap.fill(paragraph, _WIDTH, break_long_words=False, break_on_hyphens=False)
         for paragraph in message.explanation.split("\n\n")

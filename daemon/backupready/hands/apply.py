@@ -63,7 +63,8 @@ class World:
 
     `situation` finds out what the gate goes by, at that moment. `look` looks afresh, as for Situation.sight. `snapshot`
     says what shows that a snapshot runs, as Situation.snapshot does. `collect` keeps what support would ask for, and
-    says where, or why it could not. `clock` and `sleep` (seconds) are the machine's.
+    says where, or why it could not. `clock` and `sleep` (seconds) are the machine's. `announce` tells whoever listens
+    of each attempt that has begun or ended.
     """
 
     ledger: Ledger
@@ -74,6 +75,7 @@ class World:
     collect: Callable[[Request], str]
     clock: Callable[[], Moment]
     sleep: Callable[[float], None]
+    announce: Callable[[Attempt], None] = lambda attempt: None
 
 
 def apply(remedy: Remedy, request: Request, world: World) -> Attempt | Refusal | WouldRun:
@@ -163,6 +165,7 @@ def _apply(remedy: Remedy, request: Request, world: World) -> Attempt | Refusal 
         late = Refusal("ledger", str(error), None, "mend that: what is not noted is not done")
         return _refused(late, remedy, request, facts, world)
     world.ledger.publish(world.clock())
+    world.announce(world.ledger.attempt(number))
     try:
         for index, step in enumerate(plan):
             _do(number, index, step, world)
@@ -288,6 +291,7 @@ def _end(
         attempt = world.ledger.attempt(number)
         if attempt.result is Result.UNDER_WAY:
             return replace(attempt, reasons=(*why, str(error)))
+    world.announce(attempt)
     return attempt
 
 

@@ -17,6 +17,7 @@ from backupready.model import CannotTell, Outlook, Pause, Phase, Refusal, Remedy
 
 _HOUR = 3600.0  # s
 _CLOCK_SLACK = 5.0  # s by which evidence may be from the future
+_LONGEST_WHY = 300  # characters of a pause
 
 # What stands in the way, in words; empty where certainly nothing does.
 Trouble = Union[str, CannotTell]
@@ -57,14 +58,15 @@ class Situation:
     `paused` by `fixes.pause_of` out of the pause file. `user` is the effective uid. `outlook` has the phase and the
     window: made here from the schedules that are set, or else as the mind tells, and then only as true as the mind.
 
-    Out of a look of the hands' own, as root: `snapshot` says what shows that one runs (the freeze lock is held,
-    safefreeze or the extension's handler runs, a status file with code 4 is fresh); `agent_busy` what shows that the
-    agent works on extensions (in its log the newest ProcessExtensionsInGoalState has started and not completed);
-    `locked` who holds the lock of dpkg, rpm or zypper, or the ledger (LedgerBusy). `evidence_since` is the later of the
-    machine's boot and the mind's start, seconds since the epoch. `sight` is a fresh look by the probes that declare the
-    problem, and by those of everything that blocks. `plan` is what the remedy's plan gave or raised; `precondition`
-    what else it needs and is not so; `lower` the remedies of lower rungs for the same problem that are allowed and fit
-    this machine. `ledger` says why the ledger cannot be used (LedgerError).
+    `guard` says which alert fires where fix.guard_url asks for alerts. Out of a look of the hands' own, as root:
+    `snapshot` says what shows that one runs (the freeze lock is held, safefreeze or the extension's handler runs, a
+    status file with code 4 is fresh); `agent_busy` what shows that the agent works on extensions (in its log the
+    newest ProcessExtensionsInGoalState has started and not completed); `locked` who holds the lock of dpkg, rpm or
+    zypper, or the ledger (LedgerBusy). `evidence_since` is the later of the machine's boot and the mind's start,
+    seconds since the epoch. `sight` is a fresh look by the probes that declare the problem, and by those of everything
+    that blocks. `plan` is what the remedy's plan gave or raised; `precondition` what else it needs and is not so;
+    `lower` the remedies of lower rungs for the same problem that are allowed and fit this machine. `ledger` says why
+    the ledger cannot be used (LedgerError).
     """
 
     mode: str
@@ -75,6 +77,7 @@ class Situation:
     sight: Sight
     plan: tuple[Step, ...] | Unsuitable | CannotTell
     paused: Pause | None = None
+    guard: Trouble = ""
     snapshot: Trouble = ""
     agent_busy: Trouble = ""
     locked: Trouble = ""
@@ -138,7 +141,16 @@ def _not_opted_in(case: _Case) -> _Answer:
 def _paused(case: _Case) -> _Answer:
     if case.facts.paused is None:
         return None
-    return "fixes are paused", case.facts.paused.until, "`backupready resume`, or remove the file fix.pause_file"
+    why = f": {case.facts.paused.why}" if case.facts.paused.why else ""
+    lift = "`backupready resume`, or remove the file fix.pause_file"
+    return f"fixes are paused{why}", case.facts.paused.until, lift
+
+
+def _guarded(case: _Case) -> _Answer:
+    if case.request.person:
+        return None
+    lift = "wait until that has ended, or name alerts that do not matter here in fix.guard_ignore"
+    return _stands(case.facts.guard, lift)
 
 
 def _not_root(case: _Case) -> _Answer:
@@ -287,7 +299,7 @@ def _precondition(case: _Case) -> _Answer:
     for lower in case.facts.lower:
         if lower not in done and not case.request.person:
             return f"{lower}, which is gentler, has not been tried", None, f"try {lower} first"
-    return _stands(case.facts.precondition, "wait until that is so")
+    return _stands(case.facts.precondition, "wait until that has changed")
 
 
 def _unsupported(case: _Case) -> _Answer:
@@ -306,6 +318,7 @@ REFUSALS: Mapping[str, Callable[[_Case], _Answer]] = {
     "mode_off": _mode_off,
     "not_opted_in": _not_opted_in,
     "paused": _paused,
+    "guarded": _guarded,
     "not_root": _not_root,
     "phase": _phase,
     "deadline": _deadline,

@@ -29,7 +29,9 @@ DIRECTORY = "/var/lib/backupready-hands"  # root's alone
 DAY = 86400.0  # s
 MIND = "mind"
 
-_NAME, _LOCK, _NEW = "ledger", "lock", "ledger.new"
+_NAME, _LOCK = "ledger", "lock"
+# There while something is left to be done: the timer that ends or undoes it goes by this file.
+UNFINISHED = "unfinished"
 _ROTATE = 1 << 20  # bytes; an attempt takes a few kilobytes
 _ARCHIVES = 8  # how many full files are kept
 _LONGEST_LINE = 1 << 18  # bytes
@@ -278,10 +280,23 @@ def limits(lines: Sequence[Line], now: Moment) -> tuple[Limit, ...]:
 # ------------------------------------------------------------------------------------------------------ the files
 
 
+def peek(directory: Path) -> tuple[Line, ...]:
+    """What the ledger in a directory holds, without opening it for writing; nothing where there is none. Raises
+    LedgerError."""
+    try:
+        return decode((directory / _NAME).read_bytes())[0]
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        raise LedgerError(f"cannot read the ledger in {directory}: {error.strerror}") from None
+
+
 class Ledger:
     """The ledger, open for as long as its hands live: nobody else opens it meanwhile.
 
-    Raises LedgerBusy, and LedgerError where it cannot be used.
+    The file `unfinished` beside it is there whenever something is left to be done: it is made before the line that says
+    so, and taken away with the next summary when all is done. Raises LedgerBusy, and LedgerError where it cannot be
+    used.
     """
 
     def __init__(self, directory: Path, summary: Path, now: Moment, rotate: int = _ROTATE) -> None:
@@ -333,6 +348,8 @@ class Ledger:
         line = Line(event, now, fields)
         data = encode_line(line)
         try:
+            if event in ("started", "undoing"):
+                self._mark()
             self._write(data)
         except OSError as error:
             self._broken = f"cannot write the ledger in {self._directory}: {error.strerror}"
@@ -376,6 +393,7 @@ class Ledger:
 
     def publish(self, now: Moment) -> Fixes:
         """Replace the summary by what is true now. Where that fails, `unpublished` says why: nothing depends on it."""
+        self._unmark()
         self._told = Fixes(
             now.wall,
             tuple(_cleaned(attempt) for attempt in attempts(self._lines)[-_SHOWN:]),
@@ -388,6 +406,9 @@ class Ledger:
             self._told.ended,
         )
         try:
+            with contextlib.suppress(FileExistsError):
+                self._summary.parent.mkdir()
+                self._summary.parent.chmod(0o755)  # whatever our umask is
             _replace(self._summary, fixes.encode(self._told), 0o644)
             self.unpublished = ""
         except OSError as error:
@@ -426,8 +447,25 @@ class Ledger:
             [1, *(int(line["next"]) for line in lines if line.event == "rotated")]
             + [attempt.id + 1 for attempt in attempts(lines)]
         )
+        if is_left_to_do(self._lines):
+            self._mark()
+        else:
+            self._unmark()
         if good > rotate:
             self._rotate(now, rotate)
+
+    def _mark(self) -> None:
+        """Have it on the disk that something is left to be done, before it is."""
+        with contextlib.suppress(FileExistsError):
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            os.close(os.open(self._directory / UNFINISHED, flags, 0o600))
+        _sync(self._directory)
+
+    def _unmark(self) -> None:
+        """Nothing is left to be done, if that is so: one mark too many costs a start, one too few an undoing."""
+        if not (self._broken or is_left_to_do(self._lines)):
+            with contextlib.suppress(OSError):
+                (self._directory / UNFINISHED).unlink()
 
     def _write(self, data: bytes) -> None:
         rest = memoryview(data)
@@ -487,6 +525,11 @@ class Ledger:
             return fixes.decode(self._summary.read_bytes())
         except (OSError, ValueError):
             return Fixes(0.0)  # counters begin anew, as they may
+
+
+def is_left_to_do(lines: Sequence[Line]) -> bool:
+    """Whether the hands must be started once more: an attempt has not ended, or a temporary change is in force."""
+    return bool(unfinished(lines) or temporary(lines))
 
 
 def _first_younger(lines: Sequence[Line], now: Moment) -> int:

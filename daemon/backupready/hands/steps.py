@@ -385,7 +385,7 @@ class _SetAside(_Way[SetAside]):
             if what not in ("file", "directory"):
                 raise Refused(f"{waagent.LIB_DIR}/{step.path} is {what and 'a ' + what or 'not there'}")
             _no_mounts(place, step.path)
-            return {"entry": _new_entry(place, library)}
+            return {"entry": _new_entry(place, library), "way": _new_entry(place, library)}
 
     def do(self, place: Place, step: SetAside, record: Record) -> None:
         name, entry = components(step.path)[-1], record["entry"]
@@ -395,13 +395,17 @@ class _SetAside(_Way[SetAside]):
 
     def undo(self, place: Place, step: SetAside, record: Record) -> None:
         *above, name = components(step.path)
-        entry, whole = record["entry"], f"{waagent.LIB_DIR}/{step.path}"
+        entry, way, whole = record["entry"], record["way"], f"{waagent.LIB_DIR}/{step.path}"
         with directory(place.root, _LIBRARY) as library:
             try:
                 with directory(library, tuple(above)) as parent:
-                    there = kind(parent, name) != ""
+                    there = kind(parent, name)
                     if _on_shelf(library, entry, name):
-                        if there:
+                        if there == "file":
+                            # The agent has written it anew meanwhile; that is kept like everything else.
+                            taken = _on_shelf(library, way, name)
+                            _take(place, library, step.path, _new_entry(place, library) if taken else way)
+                        elif there:
                             raise Refused(f"{whole} is there again, so that what was set aside cannot be put back")
                         with directory(library, (_SHELF, entry)) as shelf:
                             files.move(shelf, name, parent, name)
@@ -409,6 +413,8 @@ class _SetAside(_Way[SetAside]):
                         raise Refused(f"what was set aside from {whole} is gone from {waagent.LIB_DIR}/{_SHELF}")
             except FileNotFoundError:
                 raise Refused(f"the directory that {whole} was in is gone") from None
+            if not _on_shelf(library, way, name):
+                _drop_entry(library, way)
             _drop_entry(library, entry)
 
     def state(self, place: Place, step: SetAside, record: Record) -> State:

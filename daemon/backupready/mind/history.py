@@ -29,9 +29,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Callable, TypeVar
 
-from backupready.mind import service
+from backupready import journal
+from backupready.journal import LOG
 from backupready.mind.loads import KEPT, LATEST_SLOT, RESOLUTION, SLOT, Loads, in_ten_thousandths
-from backupready.mind.service import LOG
 from backupready.model import BeliefState, Effect, Happened, Load, Prediction, Run, Verdict
 
 SCHEMA = 1
@@ -372,7 +372,7 @@ class History:
                 continue
             except OSError as error:
                 raise Unusable(f"{trouble}; and cannot set it aside: {error.strerror}") from None
-        extra = {"MESSAGE_ID": service.MESSAGE_HISTORY_SET_ASIDE}
+        extra = {"MESSAGE_ID": journal.MESSAGE_HISTORY_SET_ASIDE}
         LOG.warning("cannot use %s: %s; set aside as %s", self._path, trouble, Path(aside).name, extra=extra)
 
     def _tell_once(self, text: str) -> None:

@@ -25,8 +25,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Callable
 
-from backupready import report, wire
+from backupready import journal, report, wire
 from backupready.config import Config, ConfigError
+from backupready.journal import LOG
 from backupready.mind import service
 from backupready.mind.calendar import Calendar, is_running, local_zone
 from backupready.mind.history import History, Judged, Transition
@@ -36,7 +37,6 @@ from backupready.mind.metrics import Exposition
 from backupready.mind.page import DAY, SHOWN_RUNS, Past
 from backupready.mind.planner import Planner, Policy
 from backupready.mind.sampler import Sampled, Sampler
-from backupready.mind.service import LOG
 from backupready.mind.state import StateFile
 from backupready.mind.summary import EVERY, Summary, pause
 from backupready.mind.summary import of as summary_of
@@ -509,7 +509,7 @@ class Monitor:
         self._count("looks_failed")
         names = [probe.name for probe in probes]
         if any(self._missed.get(name) != why for name in names):
-            extra = {"MESSAGE_ID": service.MESSAGE_LOOK_FAILED}
+            extra = {"MESSAGE_ID": journal.MESSAGE_LOOK_FAILED}
             LOG.warning("cannot look: %s (%s)", why, " ".join(names), extra=extra)
         self._missed.update(dict.fromkeys(names, why))
         self._judge.missed(names, why, time.monotonic(), time.time(), seconds)
@@ -552,7 +552,7 @@ class Monitor:
         if _HANDS in self._due:
             self._due[_HANDS] = now
         if self._summary.unread and self._summary.unread != self._told_unread:
-            extra = {"MESSAGE_ID": service.MESSAGE_FIXES_UNREADABLE}
+            extra = {"MESSAGE_ID": journal.MESSAGE_FIXES_UNREADABLE}
             LOG.warning("cannot read what was fixed: %s", self._summary.unread, extra=extra)
         self._told_unread = self._summary.unread
 
@@ -570,7 +570,7 @@ class Monitor:
                 "%s",
                 report.would_run(plan),
                 extra={
-                    "MESSAGE_ID": service.MESSAGE_FIX_WOULD_RUN,
+                    "MESSAGE_ID": journal.MESSAGE_FIX_WOULD_RUN,
                     "BACKUPREADY_REMEDY": plan.remedy,
                     "BACKUPREADY_PROBLEM": plan.problem,
                 },
@@ -623,7 +623,7 @@ class Monitor:
 
     def _no_plans(self, why: str, now: float) -> None:
         self._count("looks_failed")
-        LOG.warning("cannot make plans: %s", why, extra={"MESSAGE_ID": service.MESSAGE_LOOK_FAILED})
+        LOG.warning("cannot make plans: %s", why, extra={"MESSAGE_ID": journal.MESSAGE_LOOK_FAILED})
         self._planner.not_planned(now)
 
     def _look_for_door(self, now: float) -> None:
@@ -639,7 +639,7 @@ class Monitor:
 
     def _see_door(self, is_open: bool, why: str = "") -> None:
         if not is_open and self._door_open is not False:
-            extra = {"MESSAGE_ID": service.MESSAGE_FIX_DOOR_SHUT}
+            extra = {"MESSAGE_ID": journal.MESSAGE_FIX_DOOR_SHUT}
             LOG.warning("cannot ask for a fix at %s: %s", self._config["fix.socket"], why, extra=extra)
         self._door_open = is_open
 
@@ -662,7 +662,7 @@ class Monitor:
         self._fixing = None
         self._forget(exchange)
         extra = {
-            "MESSAGE_ID": service.MESSAGE_FIX_ANSWERED,
+            "MESSAGE_ID": journal.MESSAGE_FIX_ANSWERED,
             "BACKUPREADY_REMEDY": request.remedy,
             "BACKUPREADY_PROBLEM": request.problem,
         }
@@ -790,7 +790,7 @@ class Monitor:
         for prediction in changed:
             if self._history is not None:
                 self._history.note_prediction(prediction)
-            LOG.info("%s", report.prediction_line(prediction), extra={"MESSAGE_ID": service.MESSAGE_PREDICTION})
+            LOG.info("%s", report.prediction_line(prediction), extra={"MESSAGE_ID": journal.MESSAGE_PREDICTION})
         if changed:
             self.snapshot = self._judged()
         phase = self.snapshot.outlook.phase if self.snapshot.outlook is not None else None
@@ -824,7 +824,7 @@ class Monitor:
 
     def _publish(self) -> None:
         before = self.snapshot
-        self._counters["log_records_dropped"] = float(service.dropped_records())
+        self._counters["log_records_dropped"] = float(journal.dropped_records())
         self._note_web_config()
         if self._state is not None:
             self._counters["state_writes_failed"] = float(self._state.failures)
@@ -844,7 +844,7 @@ class Monitor:
                 logging.INFO if self.snapshot.verdict.exit_code == 0 else logging.WARNING,
                 "%s",
                 line,
-                extra={"MESSAGE_ID": service.MESSAGE_VERDICT, "BACKUPREADY_VERDICT": self.snapshot.verdict.value},
+                extra={"MESSAGE_ID": journal.MESSAGE_VERDICT, "BACKUPREADY_VERDICT": self.snapshot.verdict.value},
             )
         for belief in self.snapshot.beliefs:
             told = belief.problem.code in self._active
@@ -853,11 +853,11 @@ class Monitor:
                 self._active.add(belief.problem.code)
                 lines = [f"{belief.problem.code}: {belief.problem.title}"]
                 lines += filter(None, (report.evidence_line(s.evidence) for s in belief.sightings))
-                fields["MESSAGE_ID"] = service.MESSAGE_PROBLEM_ACTIVE
+                fields["MESSAGE_ID"] = journal.MESSAGE_PROBLEM_ACTIVE
                 LOG.warning("%s", " · ".join(lines), extra=fields)
             elif told and belief.state is BeliefState.CLEAR:
                 self._active.discard(belief.problem.code)
-                fields["MESSAGE_ID"] = service.MESSAGE_PROBLEM_CLEAR
+                fields["MESSAGE_ID"] = journal.MESSAGE_PROBLEM_CLEAR
                 LOG.info("%s is over", belief.problem.code, extra=fields)
         self._keep()
 
@@ -917,7 +917,7 @@ class Monitor:
             config = self._load()
         except ConfigError as error:
             self._counters["config_last_reload_successful"] = 0.0
-            extra = {"MESSAGE_ID": service.MESSAGE_CONFIG_REFUSED}
+            extra = {"MESSAGE_ID": journal.MESSAGE_CONFIG_REFUSED}
             LOG.error("the configuration is refused and the old one kept:\n%s", error, extra=extra)
         else:
             self._counters["config_last_reload_successful"] = 1.0

@@ -1,168 +1,20 @@
-"""What does the service manager hear from us, and how does the log reach the journal?
+"""What does the service manager hear from us?
 
-systemd-python where it can be imported; where not, a plain datagram to NOTIFY_SOCKET, and lines on standard error with
-the priorities that the journal understands.
+systemd-python where it can be imported; where not, a plain datagram to NOTIFY_SOCKET.
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
-import logging.handlers
 import os
-import queue
 import socket
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-
-LOG = logging.getLogger("backupready")
-
-# Everybody who filters the journal knows these; they never change.
-MESSAGE_VERDICT = "1d0f2b7c7f3c4c0d9a1e5b0e6f0a7c11"
-MESSAGE_PROBLEM_ACTIVE = "5c2a8a0b1f554d6b8a53f7d7b1c0de21"
-MESSAGE_PROBLEM_CLEAR = "8f4b9d3e2a6148b7a0c5e9d41b7f3a31"
-MESSAGE_LOOK_FAILED = "b3a1c6e87d0f4e52bd9c2f60a4e8d741"
-MESSAGE_CONFIG_REFUSED = "e7d5f0a93c1b4286a9f8b6d2c0e4a151"
-MESSAGE_STATE_SET_ASIDE = "ae1d40bee1b69788cbd056413b419fc9"
-MESSAGE_PREDICTION = "3f6c2c1f5a2e4b0c9d7be8a4415f02d6"
-MESSAGE_HISTORY_SET_ASIDE = "59cb02106d7446ecb5cc5c71193e92f6"
-MESSAGE_FIX_WOULD_RUN = "aa84e6ae14c4476d9922d5164cb030d0"
-MESSAGE_FIX_ANSWERED = "e57e389af76b4d3da6e692fef0572d4a"
-MESSAGE_FIX_DOOR_SHUT = "7f2ae602bd6840c4b4072a817c8c23b1"
-MESSAGE_FIXES_UNREADABLE = "1ee5f849c79f407cb7aeefa5edf4616b"
-
-
-@dataclass(frozen=True)
-class Message:
-    """A row of the journal's catalogue: what `journalctl -x` adds to entries with this id.
-
-    `explanation` says what happened, what it means for the backup and what to do; blank lines part its paragraphs.
-    @FIELD@ in the texts stands for a field of the entry, and `fields` names those that such entries carry.
-    """
-
-    id: str
-    subject: str
-    explanation: str
-    fields: tuple[str, ...] = ()
-
-
-MESSAGES: tuple[Message, ...] = (
-    Message(
-        MESSAGE_VERDICT,
-        "The verdict on the next backup is now @BACKUPREADY_VERDICT@",
-        "Whether the next Azure Backup of this machine will succeed is judged anew after every look, and the answer"
-        " has changed to @BACKUPREADY_VERDICT@. In the words of the verdict: ready, it should succeed; at_risk, it may"
-        " fail; degraded, it will be late or only crash-consistent; blocked, it will fail; unknown, it cannot be told,"
-        " which is no good news.\n\n"
-        "Unless it is ready, `backupready status` names the reasons, gravest first, and `backupready explain CODE` says"
-        " what to do about each.",
-        ("BACKUPREADY_VERDICT",),
-    ),
-    Message(
-        MESSAGE_PROBLEM_ACTIVE,
-        "@BACKUPREADY_PROBLEM@ has been found on this machine",
-        "The problem @BACKUPREADY_PROBLEM@ has been seen in as many looks in a row as it takes to believe it. The entry"
-        " itself has the evidence. The problem stands until a look does not see it any more.\n\n"
-        "`backupready explain @BACKUPREADY_PROBLEM@` says what it does to the next backup, how to diagnose it, and what"
-        " the documented fix is. Nothing has been changed on this machine.",
-        ("BACKUPREADY_PROBLEM",),
-    ),
-    Message(
-        MESSAGE_PROBLEM_CLEAR,
-        "@BACKUPREADY_PROBLEM@ is over",
-        "A look did not see the problem @BACKUPREADY_PROBLEM@ any more: it does not endanger the next backup. Others"
-        " may; `backupready status` lists what is left.",
-        ("BACKUPREADY_PROBLEM",),
-    ),
-    Message(
-        MESSAGE_LOOK_FAILED,
-        "A look at this machine came to nothing",
-        "The daemon asked for a look at this machine and got no usable answer: it could not be started, took longer"
-        " than its deadline, or broke. What the look should have told counts as unknown as soon as the look before it"
-        " is too old. The backup may be in order or not; nobody can tell. It is tried again soon.\n\n"
-        "If it lasts, see `systemctl status backupready-look.socket` and `journalctl -u 'backupready-look@*'`. A look"
-        " that never ends often hangs on a dead network file system; what hangs is in state D in `ps axo stat,cmd`.",
-    ),
-    Message(
-        MESSAGE_CONFIG_REFUSED,
-        "The configuration was refused, the old one stays in force",
-        "The daemon was told to reload its configuration and found mistakes, all of which the entry lists. It goes on"
-        " with the configuration that it had: looks and verdicts are as good as before. A restart would not be: with"
-        " these mistakes the daemon does not start.\n\n"
-        "Mend the lines that are named, try `backupready config check`, and then `systemctl reload backupready`.",
-    ),
-    Message(
-        MESSAGE_PREDICTION,
-        "What was said of a backup window",
-        "When a backup window opens, what is believed at that moment is kept as the prediction for it; when its backup"
-        " has ended, or the window has passed without one, that is held against the prediction.\n\n"
-        "`backupready window` lists the newest predictions with what happened, and the metric"
-        " backupready_predictions_total counts them.",
-    ),
-    Message(
-        MESSAGE_STATE_SET_ASIDE,
-        "The daemon's memory could not be used",
-        "The file in which the daemon keeps what outlives a restart is damaged, or a newer version wrote it. It is not"
-        " used; the entry says why, and under which name in the same directory it lies now. Nothing else is lost:"
-        " problems are found anew by the next looks, only since when they have been there is not known from"
-        " before.\n\n"
-        "Nothing needs to be done. After a downgrade this is to be expected. Where it happens again without one, see"
-        " whether the file system below /var/lib/backupready is in order.",
-    ),
-    Message(
-        MESSAGE_HISTORY_SET_ASIDE,
-        "The history could not be used",
-        "The file in which the daemon keeps past verdicts, backups and loads is damaged, or a newer version wrote it."
-        " It is not used; the entry says why, and under which name in the same directory it lies now. A new one is"
-        " begun. Until that has seen five windows, nobody says that the next will meet a busy machine, and what was"
-        " predicted before is not known. In all else the verdict on the next backup is as good as before.\n\n"
-        "Nothing needs to be done, and the file that was set aside may be removed. After a downgrade this is to be"
-        " expected. Where it happens again without one, see whether the file system below /var/lib/backupready is in"
-        " order.",
-    ),
-    Message(
-        MESSAGE_FIX_WOULD_RUN,
-        "@BACKUPREADY_REMEDY@ would be done now for @BACKUPREADY_PROBLEM@",
-        "A backup is near, the problem @BACKUPREADY_PROBLEM@ stands in its way, and the documented fix"
-        " @BACKUPREADY_REMEDY@ fits this machine. Fixes are only observed here (fix.mode = observe): nothing has been"
-        " changed. The entry has the steps. It is told once as long as the problem stays.\n\n"
-        "`backupready fix @BACKUPREADY_REMEDY@` does it by hand. To have it done ahead of a backup without being asked,"
-        " set fix.mode to on, name it in fix.allow, and have the socket enabled: `backupready fix --enable`.",
-        ("BACKUPREADY_REMEDY", "BACKUPREADY_PROBLEM"),
-    ),
-    Message(
-        MESSAGE_FIX_ANSWERED,
-        "What came of @BACKUPREADY_REMEDY@ for @BACKUPREADY_PROBLEM@",
-        "The daemon has asked for the documented fix @BACKUPREADY_REMEDY@, since a backup is near and the problem"
-        " @BACKUPREADY_PROBLEM@ stands in its way. The entry says whether it was done and what came of it, or why it"
-        " was refused, until when, and what would lift that.\n\n"
-        "`backupready status` lists the newest attempts, and `backupready undo ATTEMPT` takes one back.",
-        ("BACKUPREADY_REMEDY", "BACKUPREADY_PROBLEM"),
-    ),
-    Message(
-        MESSAGE_FIX_DOOR_SHUT,
-        "Fixes are on, and nobody can be asked for one",
-        "fix.mode is on, but nobody listens on the socket fix.socket, behind which fixes are done, or somebody who is"
-        " not root does. Nothing is fixed. It is looked for again every minute.\n\n"
-        "`backupready fix --enable` says what it switches on and enables the socket; or set fix.mode to observe.",
-    ),
-    Message(
-        MESSAGE_FIXES_UNREADABLE,
-        "What was fixed cannot be read",
-        "The document in which it is told what was fixed, refused and left behind is there and cannot be read; the"
-        " entry says why. Whether a limit was reached or a temporary change is overdue is unknown meanwhile. What is"
-        " done goes by another record, which it does not touch.\n\n"
-        "It is written anew with the next fix or refusal. `backupready undo --temporary` has it written too.",
-    ),
-)
 
 _HIERARCHIES = ("/sys/fs/cgroup/systemd", "/sys/fs/cgroup")  # of control groups: the named one of old, the unified one
 _LOOKS = "/system.slice/system-backupready\\x2dlook.slice"  # where the instances of a template go by default
 _FIRST_SOCKET = 3  # SD_LISTEN_FDS_START
-_LOG_QUEUE = 1000  # records
-_PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 
 
 def notify(state: str) -> None:
@@ -216,55 +68,7 @@ def inherited_sockets() -> list[socket.socket]:
     return found
 
 
-class _PriorityFormatter(logging.Formatter):
-    """`<4>text`, one priority for each line."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        prefix = f"<{_PRIORITIES.get(record.levelno, 6)}>"
-        return "\n".join(prefix + line for line in super().format(record).splitlines())
-
-
-class _Queue(logging.handlers.QueueHandler):
-    """Hands records over and never waits: while the disks are frozen the journal may not read. What does not fit is
-    dropped, and counted."""
-
-    dropped = 0
-
-    def enqueue(self, record: logging.LogRecord) -> None:
-        try:
-            self.queue.put_nowait(record)
-        except queue.Full:
-            self.dropped += 1
-
-
 def living_looks(hierarchies: Sequence[str] = _HIERARCHIES) -> int:
     """How many looks that the service manager started still have processes. Each has a control group, also when it
     hangs in the kernel and the service manager has given it up."""
     return max(len(list(Path(hierarchy + _LOOKS).glob("backupready-look@*"))) for hierarchy in hierarchies)
-
-
-def dropped_records() -> int:
-    """How many log records did not fit into the queue."""
-    return sum(handler.dropped for handler in LOG.handlers if isinstance(handler, _Queue))
-
-
-def log_to_journal() -> logging.handlers.QueueListener:
-    """Structured into the journal when our standard error goes there, else as plain lines; written on a thread of its
-    own. Stop the listener to have everything written."""
-    handler: logging.Handler = logging.StreamHandler()
-    if "JOURNAL_STREAM" in os.environ:
-        try:
-            from systemd import journal
-        except ImportError:
-            handler.setFormatter(_PriorityFormatter("%(message)s"))
-        else:
-            handler = journal.JournalHandler(SYSLOG_IDENTIFIER="backupready")
-    else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    records: queue.Queue[logging.LogRecord] = queue.Queue(_LOG_QUEUE)
-    LOG.addHandler(_Queue(records))
-    LOG.setLevel(logging.INFO)
-    LOG.propagate = False
-    listener = logging.handlers.QueueListener(records, handler)
-    listener.start()
-    return listener

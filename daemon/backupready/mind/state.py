@@ -17,9 +17,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from backupready.mind import service
+from backupready import journal
+from backupready.journal import LOG
 from backupready.mind.judge import Kept, KeptClocks, KeptProblem
-from backupready.mind.service import LOG
 from backupready.model import Scalar, Verdict
 
 SCHEMA = 1
@@ -191,7 +191,7 @@ class StateFile:
     def _set_aside(self, trouble: Unusable) -> None:
         moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         aside = self._path.with_name(f"{_NAME}.{trouble.suffix}.{moment}")
-        extra = {"MESSAGE_ID": service.MESSAGE_STATE_SET_ASIDE}
+        extra = {"MESSAGE_ID": journal.MESSAGE_STATE_SET_ASIDE}
         try:
             self._path.rename(aside)
         except OSError as error:

@@ -12,7 +12,7 @@ import threading
 from pathlib import Path
 from typing import Callable
 
-from backupready.mind.service import LOG
+from backupready.journal import LOG
 from backupready.model import Verdict
 
 _CLOSE_TIMEOUT = 5.0  # s; a frozen disk does not keep the daemon from stopping

@@ -23,10 +23,10 @@ from typing import Callable
 
 from backupready import __version__, report
 from backupready.config import Config, ConfigError, Mistake
+from backupready.journal import LOG
 from backupready.mind import page, service
 from backupready.mind.metrics import Exposition
 from backupready.mind.page import Past
-from backupready.mind.service import LOG
 from backupready.mind.style import POLICY
 from backupready.mind.webconfig import Passwords, WatchedFile, WebConfig, credentials_directory
 from backupready.model import Problem, Remedy, Snapshot

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from backupready.config import ConfigError, Mistake
-from backupready.mind.service import LOG
+from backupready.journal import LOG
 
 # OpenSSL's X509_V_FLAG_PARTIAL_CHAIN, which Python names from 3.10 on: a certificate is trusted by itself.
 _PARTIAL_CHAIN = 0x80000

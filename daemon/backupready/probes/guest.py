@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
-from backupready import waagent
+from backupready import packages, waagent
 from backupready.model import (
     Absent,
     Access,
@@ -19,7 +19,6 @@ from backupready.model import (
     Observation,
     Probe,
     Problem,
-    Process,
     Remember,
     Scalar,
     Setting,
@@ -38,22 +37,6 @@ _REBOOT_REQUIRED = "/run/reboot-required"
 # 6.1.0-13-cloud-amd64, 6.5.0-1017-azure, 5.14.0-362.8.1.el9_3.x86_64, 5.14.21-150500.33.26-azure
 _KERNEL = re.compile(r"(\d{1,6}(?:\.\d{1,6}){1,3})(?:-(\d{1,9}(?:\.\d{1,9}){0,5}))?(\D.*|)", re.ASCII)
 _MINOR_RELEASE = re.compile(r"(\.el\d+)_\d+", re.ASCII)
-# Locks of fcntl(2): dpkg's and apt's, and rpm's at its old and its new place.
-_LOCKS = (
-    "/var/lib/dpkg/lock-frontend",
-    "/var/lib/dpkg/lock",
-    "/var/lib/apt/lists/lock",
-    "/var/cache/apt/archives/lock",
-    "/var/lib/rpm/.rpm.lock",
-    "/usr/lib/sysimage/rpm/.rpm.lock",
-)
-# Files that hold a pid and may be left over, with the programs that write them.
-_PID_FILES = {
-    "/run/zypp.pid": ("zypper", "packagekitd", "y2base"),
-    "/var/lib/dnf/rpmdb_lock.pid": ("dnf", "dnf-3", "yum", "dnf-automatic", "packagekitd"),
-    "/var/cache/dnf/download_lock.pid": ("dnf", "dnf-3", "yum", "dnf-automatic", "packagekitd"),
-}
-_INTERPRETER = re.compile(r"(?:python|perl)[\d.]*|sh|bash|dash", re.ASCII)
 _SAME_START = 1.0  # s; the start of a process is counted in hundredths since boot
 _UPGRADE_MINUTES = 10  # an upgrade that passes is over by then
 
@@ -266,7 +249,7 @@ def _parsed(release: str) -> tuple[tuple[tuple[int, ...], ...], str] | None:
 
 def _locks(machine: Machine, longest: float) -> Iterator[Observation]:
     held: dict[str, tuple[int, float | None]] = {}  # path → who holds it, and since when if that is told
-    for path in _LOCKS:
+    for path in packages.LOCKS:
         try:
             holder = machine.lock_holder(path)
         except Absent:
@@ -276,16 +259,16 @@ def _locks(machine: Machine, longest: float) -> Iterator[Observation]:
             continue
         if holder:  # 0 is somebody of whom nothing is known
             held[path] = holder, None
-    for path in _PID_FILES:
+    for path in packages.PID_FILES:
         try:
-            text, written = machine.read(path, _SMALL).strip(), machine.status(path).modified
+            named, written = packages.named(machine, path), machine.status(path).modified
         except Absent:
             continue
         except CannotTell as error:
             yield CannotTell(error.why, ("PACKAGE_LOCK_HELD",))
             continue
-        if text.isdigit() and len(text) < 10:
-            held[path] = int(text), written
+        if named is not None:
+            held[path] = named, written
     if not held:
         return
     try:
@@ -300,7 +283,7 @@ def _locks(machine: Machine, longest: float) -> Iterator[Observation]:
     told: Finding | None = None  # one process holds several of them
     for path, (pid, written_at) in held.items():
         process = table.get(pid)
-        if process is None or (path in _PID_FILES and not _runs(process, _PID_FILES[path])):
+        if process is None or (path in packages.PID_FILES and not packages.runs(process, packages.PID_FILES[path])):
             continue  # left over, and the number may have been given to another
         # A service that has run for days may hold a lock of fcntl(2) since a moment ago: it counts from when it was
         # first seen. A file was written when it was taken.
@@ -310,7 +293,12 @@ def _locks(machine: Machine, longest: float) -> Iterator[Observation]:
         kept.append([path, pid, process.started, since])
         if now - since >= longest and told is None:
             minutes = int((now - since) / 60)
-            evidence: dict[str, Scalar] = {"lock": path, "pid": pid, "command": _program(process), "minutes": minutes}
+            evidence: dict[str, Scalar] = {
+                "lock": path,
+                "pid": pid,
+                "command": packages.program(process),
+                "minutes": minutes,
+            }
             told = Finding("PACKAGE_LOCK_HELD", evidence=evidence)
     yield Remember({"held": kept})
     if told is not None:
@@ -327,20 +315,6 @@ def _recall(memory: Mapping[str, Any]) -> dict[tuple[str, int], tuple[float, flo
         if all(isinstance(time, (int, float)) and abs(time) < 1e12 for time in row[2:]):
             known[row[0], row[1]] = float(row[2]), float(row[3])
     return known
-
-
-def _program(process: Process) -> str:
-    """Its name, and an interpreter's script. No more of the command line: a proxy's password may stand there."""
-    program = next(iter(process.argv[:1]), "").partition(" ")[0]
-    if not _INTERPRETER.fullmatch(program.rpartition("/")[2]):
-        return program
-    script = next((word for word in process.argv[1:4] if not word.startswith("-")), "")
-    return f"{program} {script}" if script.startswith("/") and len(script.split()) == 1 else program
-
-
-def _runs(process: Process, programs: tuple[str, ...]) -> bool:
-    """Whether it is one of these programs, or an interpreter that runs one."""
-    return any(word.rpartition("/")[2] in programs for word in process.argv[:4])
 
 
 PROBE = Probe(

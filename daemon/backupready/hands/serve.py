@@ -1,0 +1,285 @@
+"""How does somebody have a fix done, and how is what was left in the middle ended?
+
+By a connection that the service manager hands in, or by a person's command; the same is done for both. At each start
+what an earlier one has not ended is ended first. Whoever tells the hands to stop has the step under way done to its
+end, and nothing more begun: their next start finishes the attempt or undoes it, as after a crash.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import signal
+import socket
+import stat
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any, Callable
+
+from backupready import journal, wire
+from backupready.config import EXIT_CONFIG, ConfigError
+from backupready.hands import apply, gate, ledger
+from backupready.hands import world as worlds
+from backupready.hands.apply import Doer, World
+from backupready.hands.files import StepFailed
+from backupready.hands.ledger import Ledger, LedgerBusy, LedgerError
+from backupready.hands.world import Surroundings
+from backupready.journal import LOG
+from backupready.model import Attempt, Phase, Refusal, Remedy, Result, Step
+from backupready.observe import clean
+
+_MIND_USER = "backupready"
+_REQUEST_TIMEOUT = 5.0  # s; the mind writes its request at once
+_ANSWER_TIMEOUT = 5.0  # s
+_FIRST_SOCKET = 3  # SD_LISTEN_FDS_START
+_NAP = 0.5  # s after which a word to stop is heard at the latest
+_STOPPED = "the hands were told to stop; their next start ends it"
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class Stopped(BaseException):
+    """We were told to stop, and nothing is under way at this moment."""
+
+
+class Stop:
+    """Whether we were told to stop."""
+
+    def __init__(self) -> None:
+        self.told = False
+
+    def heed(self) -> None:
+        """Raises Stopped."""
+        if self.told:
+            raise Stopped
+
+    def sleep(self, seconds: float, sleep: Callable[[float], None] = time.sleep) -> None:
+        """Raises Stopped also in the middle."""
+        while seconds > 0:
+            self.heed()
+            sleep(min(seconds, _NAP))
+            seconds -= _NAP
+        self.heed()
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[Stop]:
+        """Signals are words to stop meanwhile."""
+
+        def tell(number: int, frame: object) -> None:
+            self.told = True
+
+        before = {number: signal.signal(number, tell) for number in _SIGNALS}
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+class _Stoppable:
+    """Who does the steps, and begins none once we were told to stop."""
+
+    def __init__(self, doer: Doer, stop: Stop) -> None:
+        self._doer, self._stop = doer, stop
+
+    def prepare(self, step: Step) -> Mapping[str, Any]:
+        self._stop.heed()
+        return self._doer.prepare(step)
+
+    def do(self, step: Step, record: Mapping[str, Any]) -> None:
+        self._stop.heed()
+        self._doer.do(step, record)
+
+    def undo(self, step: Step, record: Mapping[str, Any]) -> None:
+        self._stop.heed()
+        self._doer.undo(step, record)
+
+    def state(self, step: Step, record: Mapping[str, Any]) -> str:
+        return self._doer.state(step, record)
+
+
+# ------------------------------------------------------------------------------------------------- what is done
+
+
+@contextlib.contextmanager
+def opened(around: Surroundings, stop: Stop, begun: dict[int, Attempt] | None = None) -> Iterator[World]:
+    """The world, with the ledger open for us alone; `begun` is filled with the attempts that begin or end meanwhile, by
+    their number. Raises LedgerBusy and LedgerError."""
+
+    def announce(attempt: Attempt) -> None:
+        if begun is not None:
+            begun[attempt.id] = attempt
+        _log_attempt(attempt)
+
+    def find_out(remedy: Remedy, request: gate.Request) -> gate.Situation:
+        facts = world.situation(remedy, request)
+        stop.heed()  # that took a while, and nothing is begun yet
+        return facts
+
+    calm = replace(around, sleep=lambda seconds: stop.sleep(seconds, around.sleep))
+    with Ledger(around.directory, around.summary, worlds.clock()) as book:
+        world = worlds.world(calm, book, announce)
+        yield replace(world, doer=_Stoppable(world.doer, stop), situation=find_out)
+        if book.unpublished:
+            LOG.warning("%s", book.unpublished)
+
+
+def tend(world: World, around: Surroundings) -> tuple[Attempt, ...]:
+    """End what earlier starts have left: attempts in the middle, and temporary changes whose time is over; those not
+    while the window is open, since that may restart the agent. Raises LedgerError."""
+    ended = apply.recover(world)
+    running = world.snapshot()
+    if around.outlook(isinstance(running, str) and running != "").phase is Phase.OPEN:
+        return ended
+    return ended + apply.expire(world)
+
+
+def fix(remedy: Remedy, request: gate.Request, around: Surroundings, stop: Stop) -> wire.FixAnswer:
+    """Have a remedy done, if nothing is against it."""
+    begun: dict[int, Attempt] = {}
+    try:
+        with opened(around, stop, begun) as world:
+            try:
+                tend(world, around)
+                answer = apply.apply(remedy, request, world)
+            except Stopped:
+                answer = _stopped(world, begun)
+    except LedgerBusy as error:
+        answer = Refusal("locked", str(error), None, "wait until that has ended")
+    except LedgerError as error:
+        answer = Refusal("ledger", str(error), None, "mend that: what is not noted is not done")
+    if isinstance(answer, Refusal):
+        _log_refusal(answer, request)
+    return answer
+
+
+def _stopped(world: World, begun: Mapping[int, Attempt]) -> Attempt | Refusal:
+    for attempt in ledger.unfinished(world.ledger.lines):
+        if attempt.id in begun:
+            return replace(attempt, reasons=(*attempt.reasons, _STOPPED))
+    return Refusal("locked", "the hands were told to stop before it began", None, "ask once more")
+
+
+def look_after(around: Surroundings, stop: Stop) -> int:
+    """Without a request: only what was left is ended. Gives the exit status."""
+    try:
+        with opened(around, stop) as world, contextlib.suppress(Stopped):
+            tend(world, around)
+    except LedgerBusy:
+        return 0  # whoever has it does the same
+    except LedgerError as error:
+        LOG.error("%s", error)
+        return 1
+    return 0
+
+
+def undo(number: int, by: str, around: Surroundings, stop: Stop) -> Attempt:
+    """Have an attempt undone. Raises LedgerBusy, LedgerError, StepFailed and Stopped."""
+    with opened(around, stop) as world:
+        apply.recover(world)
+        return apply.undo(number, world, f"{by} asked for it")
+
+
+def undo_temporary(around: Surroundings, stop: Stop) -> tuple[Attempt, ...]:
+    """Have all temporary changes undone, as before the package is removed. Raises as undo() does: StepFailed where some
+    are in force still."""
+    with opened(around, stop) as world:
+        ended = apply.recover(world) + apply.expire(world, everything=True)
+        left = ledger.temporary(world.ledger.lines)
+        if left or ledger.unfinished(world.ledger.lines):
+            changes = ", ".join(change.change for change in left) or "an attempt that has not ended"
+            raise StepFailed(f"cannot undo {changes}: a snapshot may be running")
+        return ended
+
+
+# ----------------------------------------------------------------------------------------------------- the journal
+
+
+def _log_refusal(refusal: Refusal, request: gate.Request) -> None:
+    what = f" for {request.problem} {clean(request.key)}".rstrip() if request.problem else ""
+    LOG.warning(
+        "%s%s is refused (%s): %s",
+        request.remedy,
+        what,
+        refusal.name,
+        clean(str(refusal)),
+        extra={
+            "MESSAGE_ID": journal.MESSAGE_FIX_REFUSED,
+            "BACKUPREADY_REMEDY": request.remedy,
+            "BACKUPREADY_PROBLEM": request.problem,
+            "BACKUPREADY_REFUSAL": refusal.name,
+        },
+    )
+
+
+def _log_attempt(attempt: Attempt) -> None:
+    what = f" for {attempt.problem} {clean(attempt.key)}".rstrip() if attempt.problem else ""
+    why = "".join(f"; {clean(reason)}" for reason in attempt.reasons)
+    messages = {Result.UNDER_WAY: journal.MESSAGE_FIX_BEGAN, Result.UNDONE: journal.MESSAGE_FIX_UNDONE}
+    tell = LOG.info if attempt.result.stands or attempt.result in messages else LOG.warning
+    tell(
+        "attempt %d of %s%s: %s%s",
+        attempt.id,
+        attempt.remedy,
+        what,
+        attempt.result.value,
+        why,
+        extra={
+            "MESSAGE_ID": messages.get(attempt.result, journal.MESSAGE_FIX_ENDED),
+            "BACKUPREADY_REMEDY": attempt.remedy,
+            "BACKUPREADY_PROBLEM": attempt.problem,
+            "BACKUPREADY_ATTEMPT": str(attempt.id),
+            "BACKUPREADY_RESULT": attempt.result.value,
+        },
+    )
+
+
+# --------------------------------------------------------------------------------------------------------- the door
+
+
+def handed_in() -> socket.socket | None:
+    """The connection that the service manager has accepted for us; None where there is none. Raises ValueError where it
+    has handed in something else."""
+    number, pid = os.environ.get("LISTEN_FDS", ""), os.environ.get("LISTEN_PID", "")
+    if not number or pid != str(os.getpid()):
+        return None
+    if number != "1" or not stat.S_ISSOCK(os.fstat(_FIRST_SOCKET).st_mode):
+        raise ValueError("the service manager has not handed in one connection; the socket unit needs Accept=yes")
+    os.set_inheritable(_FIRST_SOCKET, False)
+    return socket.socket(fileno=_FIRST_SOCKET)
+
+
+def answer(
+    connection: socket.socket, remedies: Mapping[str, Remedy], around: Callable[[wire.FixRequest, int], Surroundings]
+) -> int:
+    """One request, one answer. `around` is given the request and the pid of whoever asks, and raises ConfigError. Gives
+    the exit status."""
+    pid, uid = wire.peer(connection)
+    status = 0
+    if uid not in _welcome():
+        LOG.warning("uid %d has asked for a fix, which it may not", uid)
+        told = wire.encode_error(f"uid {uid} may not ask for a fix")
+    else:
+        try:
+            request = wire.decode_fix_request(wire.receive(connection, wire.FIX_LIMIT, _REQUEST_TIMEOUT), remedies)
+            with Stop().listening() as stop:
+                asked = gate.Request(request.remedy, request.problem, request.key, ledger.MIND, request.seen)
+                told = wire.encode_fix_answer(fix(remedies[request.remedy], asked, around(request, pid), stop))
+        except wire.Malformed as error:
+            told = wire.encode_error(f"cannot fix: {error}")
+        except ConfigError as error:
+            LOG.error("%s", error)
+            status, told = EXIT_CONFIG, wire.encode_error(f"the configuration is wrong: {error}"[:500])
+    connection.settimeout(_ANSWER_TIMEOUT)
+    with connection, contextlib.suppress(OSError):  # the mind has gone; the summary tells it what was done
+        connection.sendall(told)
+        connection.shutdown(socket.SHUT_RDWR)
+    return status
+
+
+def _welcome() -> set[int]:
+    uids = {0, os.getuid()}
+    with contextlib.suppress(KeyError):
+        uids.add(pwd.getpwnam(_MIND_USER).pw_uid)
+    return uids

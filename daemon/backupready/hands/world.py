@@ -1,0 +1,267 @@
+"""What do the hands reach this machine by, and what do they find out about it before they touch it?
+
+They believe nobody: all that the gate goes by is looked up here, as root, at the moment of the request. Those whom they
+may not import (the probes, the remedies, the calendar of the windows) are handed in.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Callable
+
+from backupready import fixes, packages, vmsnapshot, waagent
+from backupready.hands import gate, guard, ledger, programs
+from backupready.hands.apply import World
+from backupready.hands.gate import Request, Sight, Situation, Trouble
+from backupready.hands.ledger import Ledger, Line, Moment
+from backupready.hands.steps import Place, Steps
+from backupready.model import (
+    Absent,
+    Attempt,
+    BeliefState,
+    CannotTell,
+    Finding,
+    JoinConfigLines,
+    Machine,
+    Outlook,
+    Pause,
+    Ran,
+    Remedy,
+    SetConfigKey,
+    Settings,
+    Snapshot,
+    Step,
+    Unsuitable,
+    in_utc,
+)
+
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
+_PAUSE_LIMIT = 4096  # bytes
+# Only these say something about a problem that must be seen for it; the others save the look.
+_LOOK_ANYWAY = ("attempt_limit", "storm")
+
+
+def nothing_kept(request: Request) -> str:
+    """The answer of a collection that there is not."""
+    return "none was kept"
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the hands need of those whom they may not import, and of whoever starts them.
+
+    `settings` are by whole names (`fix.mode`), and were read by the hands themselves. `machine` is a new door for
+    looking, with uid 0. `look` is a whole check of everything that is not switched off. `outlook` has the phase and the
+    window, given whether a snapshot runs. `asker_since` is since when whoever asks has been running, seconds since the
+    epoch; 0 for a person. The others are the machine's, and are replaced in tests.
+    """
+
+    settings: Settings
+    remedies: Sequence[Remedy]
+    machine: Callable[[], Machine]
+    look: Callable[[], Snapshot]
+    outlook: Callable[[bool], Outlook]
+    asker_since: float = 0.0
+    collect: Callable[[Request], str] = nothing_kept
+    directory: Path = Path(ledger.DIRECTORY)
+    summary: Path = Path(fixes.SUMMARY)
+    run: Callable[[Sequence[str], float], Ran] = programs.run
+    sleep: Callable[[float], None] = time.sleep
+    user: Callable[[], int] = os.geteuid
+
+
+def clock() -> Moment:
+    """Now."""
+    try:
+        boot = Path(_BOOT_ID).read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        boot = f"unknown, process {os.getpid()}"  # nothing is reckoned from one start to the next then
+    return Moment(time.time(), boot, time.clock_gettime(time.CLOCK_BOOTTIME))
+
+
+def world(around: Surroundings, opened: Ledger, announce: Callable[[Attempt], None] = lambda attempt: None) -> World:
+    """All that apply() needs."""
+    return World(
+        ledger=opened,
+        doer=steps(around),
+        situation=lambda remedy, request: situation(around, remedy, request, opened.lines, clock()),
+        look=lambda: sight(around.look(), {attempt.problem for attempt in ledger.unfinished(opened.lines)}),
+        snapshot=lambda: snapshot(around.machine()),
+        collect=around.collect,
+        clock=clock,
+        sleep=around.sleep,
+        announce=announce,
+    )
+
+
+def steps(around: Surroundings) -> Steps:
+    """Who does the steps here."""
+
+    def reported() -> float | None:
+        try:
+            return waagent.newest_report(around.machine()).written
+        except (Absent, CannotTell):
+            return None
+
+    place = Place(Path(around.settings["machine.root"]), around.run, sleep=around.sleep, reported=reported)
+    return Steps(place)
+
+
+def situation(
+    around: Surroundings,
+    remedy: Remedy,
+    request: Request,
+    lines: Sequence[Line],
+    now: Moment,
+    whole: bool = False,
+) -> Situation:
+    """What the gate goes by. What is refused anyway is not looked into any further, unless the `whole` is wanted: a
+    request may come from somebody who wants to keep the machine busy."""
+    facts = _by_settings(around, now)
+    for find_out in (_by_machine, _by_look):
+        hoped = Sight(frozenset({(request.problem, request.key)}))
+        refusal = gate.check(remedy, request, replace(facts, sight=hoped), lines, now)
+        if refusal is not None and refusal.name not in _LOOK_ANYWAY and not whole:
+            # Nobody has looked, so that nobody can tell that it is gone.
+            return replace(facts, sight=Sight(unknown=frozenset({request.problem})))
+        facts = find_out(facts, around, remedy, request, lines)
+    return facts
+
+
+def _by_settings(around: Surroundings, now: Moment) -> Situation:
+    settings = around.settings
+    return Situation(
+        mode=settings["fix.mode"],
+        allow=settings["fix.allow"],
+        user=around.user(),
+        outlook=around.outlook(False),
+        evidence_since=max(now.wall - now.up, around.asker_since),
+        sight=Sight(),
+        plan=(),
+        paused=paused(Path(settings["fix.pause_file"]), now.wall),
+        attempts_per_day=settings["fix.attempts_per_day"],
+        different_per_hour=settings["fix.different_per_hour"],
+        without_window=settings["fix.without_window"],
+    )
+
+
+def _by_machine(
+    facts: Situation, around: Surroundings, remedy: Remedy, request: Request, lines: Sequence[Line]
+) -> Situation:
+    machine = around.machine()
+    running = snapshot(machine)
+    url = around.settings["fix.guard_url"]
+    return replace(
+        facts,
+        outlook=around.outlook(True) if isinstance(running, str) and running else facts.outlook,
+        guard=guard.ask(machine, url, around.settings["fix.guard_ignore"]) if url and not request.person else "",
+        snapshot=running,
+        agent_busy=_told(waagent.busy, machine),
+        locked=_told(packages.holder, machine),
+    )
+
+
+def _by_look(
+    facts: Situation, around: Surroundings, remedy: Remedy, request: Request, lines: Sequence[Line]
+) -> Situation:
+    seen = around.look()
+    finding = finding_of(seen, request.problem, request.key)
+    plan = planned(around, remedy, finding)
+    return replace(
+        facts,
+        sight=sight(seen, {request.problem}),
+        plan=plan,
+        precondition=_until_then(plan, lines) if isinstance(plan, tuple) else "",
+        lower=() if request.person else _lower(around, remedy, finding),
+    )
+
+
+def snapshot(machine: Machine) -> Trouble:
+    """What shows that a snapshot runs."""
+    return _told(vmsnapshot.under_way, machine)
+
+
+def _told(question: Callable[[Machine], str], machine: Machine) -> Trouble:
+    try:
+        return question(machine)
+    except CannotTell as error:
+        return error
+
+
+def paused(path: Path, now: float) -> Pause | None:
+    """What the pause file says; one that cannot be read pauses."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            found = os.fstat(file)
+            if not stat.S_ISREG(found.st_mode):
+                return Pause(None, f"{path} is no file")
+            return fixes.pause_of(os.read(file, _PAUSE_LIMIT), found.st_mtime, now)
+        finally:
+            os.close(file)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return Pause(None, f"{path} cannot be read: {error.strerror}")
+
+
+def sight(seen: Snapshot, asked: Collection[str]) -> Sight:
+    """What a check has seen. A problem that was `asked` for is told also where it is a mere consequence or a notice;
+    where nobody has looked for it, since its probe is switched off, it is unknown."""
+    asked = set(asked) - {""}
+    believed = {belief.problem.code: belief for belief in seen.beliefs}
+    found = {(reason.problem.code, reason.key) for reason in seen.reasons}
+    for code in asked:
+        if code in believed and believed[code].state is BeliefState.ACTIVE:
+            found |= {(code, sighting.key) for sighting in believed[code].sightings}
+    unknown = {code for code, belief in believed.items() if belief.state is BeliefState.UNKNOWN}
+    return Sight(frozenset(found), frozenset(unknown | (asked - set(believed))))
+
+
+def finding_of(seen: Snapshot, problem: str, key: str) -> Finding:
+    """The finding that a check made of a problem; one without evidence where it made none."""
+    for belief in seen.beliefs:
+        for sighting in belief.sightings:
+            if (belief.problem.code, sighting.key) == (problem, key):
+                return Finding(problem, key, sighting.evidence)
+    return Finding(problem, key)
+
+
+def planned(around: Surroundings, remedy: Remedy, finding: Finding) -> tuple[Step, ...] | Unsuitable | CannotTell:
+    """The steps of a remedy here and now, or why there are none. A remedy knows no settings: how long its temporary
+    change lasts is set here."""
+    lasts = around.settings["fix.verbose_for"].total_seconds()
+    try:
+        return tuple(
+            replace(step, lasts=lasts) if isinstance(step, SetConfigKey) and step.lasts is not None else step
+            for step in remedy.plan(around.machine(), finding)
+        )
+    except (Unsuitable, CannotTell) as error:
+        return error
+
+
+def _until_then(plan: Sequence[Step], lines: Sequence[Line]) -> str:
+    """Of an edit of the agent's configuration, which temporary change of it could not be undone any more."""
+    if any(isinstance(step, (SetConfigKey, JoinConfigLines)) for step in plan):
+        for change in ledger.temporary(lines):
+            until = in_utc(change.until)
+            return f"{change.change} is set for a time, until {until}, and could not be undone after another edit"
+    return ""
+
+
+def _lower(around: Surroundings, remedy: Remedy, finding: Finding) -> tuple[str, ...]:
+    """The remedies of lower rungs that may be done and fit this machine. Where nothing is done, all may be."""
+    settings = around.settings
+    return tuple(
+        other.name
+        for other in around.remedies
+        if other.rung < remedy.rung
+        and finding.problem in other.problems
+        and (settings["fix.mode"] != "on" or other.name in settings["fix.allow"])
+        and isinstance(planned(around, other, finding), tuple)
+    )
