@@ -57,8 +57,8 @@ def command_line() -> argparse.ArgumentParser:
         description="Says hours ahead whether the next Azure Backup of this Linux VM will succeed, and why not.",
         epilog="Exit status of check and status: 0 ready, 1 at risk or degraded, 2 blocked, 3 unknown;"
         " 64 wrong usage, 73 a file cannot be written, 78 wrong configuration. Of fix and undo: 0 it is done, and"
-        " what it is for is healed; 1 it did not help or could not be done, and is undone as far as can be; 4 it is refused, and"
-        " nothing is changed.",
+        " what it is for is healed; 1 it did not help or could not be done, and is undone as far as can be; 4 it is"
+        " refused, and nothing is changed.",
     )
     parser.add_argument("--version", action="version", version=f"backupready {__version__}")
     parser.add_argument("--config", metavar="FILE", help=f"instead of {config.DEFAULT_PATH}")
