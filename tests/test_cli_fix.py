@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import tarfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from backupready import cli, cli_fix, remedies, wire
+from backupready import bundle, cli, cli_fix, remedies, wire
 from backupready.cli_fix import request_for
 from backupready.config import ConfigError, Mistake
 from backupready.hands import ledger
@@ -441,3 +442,23 @@ def test_the_hands_are_given_this_machine() -> None:
     assert cli_fix.surroundings(configuration(), None, os.getpid()).asker_since == pytest.approx(
         time.time(), abs=7200.0
     )
+
+
+@pytest.mark.integration
+def test_the_evidence_before_a_fix_has_the_request_and_no_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was asked for and what was in force stand beside what was found; the path goes into the ledger."""
+    root = tmp_path / "root"
+    (root / "etc").mkdir(parents=True)
+    (root / "etc/waagent.conf").write_text("Logs.Verbose=n\nHttpProxy.Password=geheim\n")
+    monkeypatch.setattr(bundle.collect, "__defaults__", (str(tmp_path / "evidence"),))
+    around = cli_fix.surroundings(configuration(machine__root=str(root)))
+    path = around.collect(Request("restart-agent", "AGENT_STOPPED", "", "somebody"))
+    with tarfile.open(path) as archive:
+        texts = {name.rpartition("/")[2]: archive.extractfile(name) for name in archive.getnames()}
+        told = {name: file.read().decode() for name, file in texts.items() if file is not None}
+    assert json.loads(told["request.json"])["by"] == "somebody"
+    assert f"machine.root = {root}" in told["config.txt"]
+    assert "Logs.Verbose=n" in told["waagent.conf"]
+    assert "geheim" not in str(told)

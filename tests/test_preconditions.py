@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from backupready import preconditions, waagent
+from backupready import preconditions, vmsnapshot, waagent
 from backupready.model import CannotTell, Process, Space, Unreachable, Unsuitable
 from fake import NOW, PLUGIN, WIRE, FakeMachine, File, answer, healthy
 
@@ -136,6 +136,17 @@ def test_no_snapshot_may_be_under_way() -> None:
     machine.table = (*healthy().processes(), Process(9, 1, ("/x/main/safefreeze/bin/safefreeze", "60"), "S", NOW))
     with pytest.raises(Unsuitable, match="a snapshot may be under way: process 9 is the freeze binary"):
         preconditions.no_snapshot(machine)
+
+
+def test_a_run_that_hangs_takes_no_snapshot() -> None:
+    """A process of the extension's that has been there for longer than any run lasts keeps nobody from ending it."""
+    machine = healthy()
+    argv = ("/usr/bin/python3", f"{LIBRARY}/{waagent.VMSNAPSHOT}-1.0.9220.0/main/handle.py", "-daemon")
+    for age, at_work in ((60.0, True), (-60.0, True), (vmsnapshot.STUCK_AFTER + 1, False)):
+        machine.table = (*healthy().processes(), Process(9, 1, argv, "S", machine.now() - age))
+        assert vmsnapshot.running(machine.processes()) is not None
+        assert (vmsnapshot.under_way(machine) == "process 9 is the extension's and runs") is at_work
+        assert (vmsnapshot.at_work(machine) is not None) is at_work
 
 
 def test_the_extension_must_be_wanted_in_the_version_that_is_there() -> None:

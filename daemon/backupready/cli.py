@@ -455,7 +455,7 @@ def _bundle(options: argparse.Namespace) -> int:
     try:
         settings = load(options.config)
         root = options.root or settings["machine.root"]
-        more = {"config.txt": _in_force(settings) + "\n", "check.json": _checked(settings, options.root)}
+        more = {"config.txt": in_force(settings) + "\n", "check.json": _checked(settings, options.root)}
     except ConfigError as error:  # what is wrong with it is what support would ask for
         more = {"config.txt": f"{error}\n"}
     machine = LiveMachine(root) if options.root is None else CapturedMachine(options.root)
@@ -527,11 +527,12 @@ def _config(options: argparse.Namespace) -> int:
         from backupready.mind import webconfig
 
         webconfig.load(Path(settings["web.config_file"]))
-    print("the configuration is right" if options.action == "check" else _in_force(settings))
+    print("the configuration is right" if options.action == "check" else in_force(settings))
     return 0
 
 
-def _in_force(settings: Config) -> str:
+def in_force(settings: Config) -> str:
+    """Every setting with its value, and where that is from."""
     return "\n".join(f"{value.setting.name} = {value.text}  # {value.origin}" for value in settings.values.values())
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import math
 import os
 import pwd
@@ -18,7 +19,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Callable
 
-from backupready import catalogue, cli, config, journal, remedies, report, wire
+from backupready import bundle, catalogue, cli, config, journal, remedies, report, wire
 from backupready.config import Config, ConfigError, duration
 from backupready.eyes import look
 from backupready.hands import gate, ledger, serve
@@ -68,9 +69,15 @@ def surroundings(settings: Config, request: wire.FixRequest | None = None, pid: 
         remedies=remedies.REMEDIES,
         machine=machine,
         look=lambda: cli.check(settings, machine_for, {}),
+        collect=lambda asked: bundle.collect(machine(), time.time(), _asked_for(asked, settings)),
         outlook=outlook(settings, (lambda: _told_by(request)) if request else (lambda: _told_by_daemon(settings))),
         asker_since=0.0 if pid is None else started(machine(), pid),
     )
+
+
+def _asked_for(request: Request, settings: Config) -> dict[str, str]:
+    """What the evidence before a fix says beside what was found."""
+    return {"request.json": json.dumps(vars(request), indent=1) + "\n", "config.txt": cli.in_force(settings) + "\n"}
 
 
 def started(machine: Machine, pid: int) -> float:

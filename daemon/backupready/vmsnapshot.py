@@ -870,6 +870,15 @@ def running(processes: Iterable[Process]) -> Process | None:
 
 # The extension itself gives up on a request that is older than 140 minutes.
 STUCK_AFTER = 150 * 60.0  # s
+
+
+def at_work(machine: Machine) -> Process | None:
+    """The process of a run that may be taking a snapshot; one that has been there for longer than any run lasts hangs,
+    and takes none. Raises CannotTell."""
+    process = running(machine.processes())
+    return process if process is not None and machine.now() - process.started <= STUCK_AFTER else None
+
+
 _NUMBERED_STATUS = re.compile(r"(\d{1,9})\.status", re.ASCII)
 
 
@@ -903,7 +912,7 @@ def under_way(machine: Machine) -> str:
     so is not older than a run may last. Empty if none of that is so. Raises CannotTell."""
     if why := frozen(machine):
         return why
-    process = running(machine.processes())
+    process = at_work(machine)
     if process is not None:
         return f"process {process.pid} is the extension's and runs"
     try:

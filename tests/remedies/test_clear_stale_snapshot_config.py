@@ -142,7 +142,8 @@ def test_the_package_must_be_to_be_had_and_no_snapshot_under_way() -> None:
     machine.http[f"http://{PLUGIN}/versions"] = Unreachable("refused", "", 3)
     with pytest.raises(Unsuitable, match="does not answer: refused"):
         steps(REMEDY, machine, "GOAL_STATE_CACHE_STALE")
-    running = stuck()
+    running = healthy()
     running.files[f"{waagent.LIB_DIR}/ExtensionsConfig.7.xml"] = ""
+    running.table = (*running.processes(), Process(300, 1, ("python3", "main/handle.py", "-daemon"), "S", NOW - 60))
     with pytest.raises(Unsuitable, match="a snapshot may be under way"):
         steps(REMEDY, running, "GOAL_STATE_CACHE_STALE")

@@ -126,7 +126,7 @@ def _running(machine: Machine, runs: Sequence[Outcome]) -> Iterator[Observation]
         yield Reading("backupready_backup_running", 1)
         return
     with contextlib.suppress(CannotTell):
-        yield Reading("backupready_backup_running", int(vmsnapshot.running(machine.processes()) is not None))
+        yield Reading("backupready_backup_running", int(vmsnapshot.at_work(machine) is not None))
 
 
 def _readings(ended: Sequence[Outcome]) -> Iterator[Observation]:
