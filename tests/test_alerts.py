@@ -28,20 +28,8 @@ CONFIG = Path(__file__).parents[1] / "config"
 FILES = ("alerts.yml", "alerts-keep-firing.yml")
 TARGET = {"job", "instance"}
 
-# What the part that fixes will expose; whoever declares these takes them out here.
-OF_THE_HANDS = {
-    "backupready_fix_attempts_total": ("remedy", "result"),
-    "backupready_fix_refused_total": ("remedy", "reason"),
-    "backupready_fix_would_run_total": ("remedy",),
-    "backupready_temporary_change_active": ("change",),
-    "backupready_temporary_change_end_timestamp_seconds": ("change",),
-    "backupready_fix_mode": ("mode",),
-    "backupready_fix_door_open": (),
-    "backupready_fix_requests_failed_total": (),
-}
 LABELS: dict[str, tuple[str, ...]] = {
     "up": (),
-    **OF_THE_HANDS,
     **{name: labels for name, _, _, labels in metrics.OWN},
     **{metric.name: metric.labels for metric in probes.METRICS},
 }
@@ -89,11 +77,6 @@ def test_the_names_in_an_expression_are_found() -> None:
     """Plain, recorded, with a selector, and not what stands in quotes or is only part of a name."""
     expr = 'a_backupready_x(up{job="backupready"}) + backupready_y{l="backupready_z"} + job:backupready_m:sum + upper'
     assert named(expr) == {"up", "backupready_y", "job:backupready_m:sum"}
-
-
-def test_what_the_hands_declare_is_not_promised_any_more() -> None:
-    """The list above ends with what it waits for."""
-    assert set(OF_THE_HANDS) & ({row[0] for row in metrics.OWN} | {metric.name for metric in probes.METRICS}) == set()
 
 
 @EVERY
@@ -188,7 +171,7 @@ def test_every_problem_that_can_change_the_verdict_is_told() -> None:
     """By its own alert; of what is a mere notice only what is worth it, and never one that is a notice here alone."""
     told = {alert.problem for alert in ALERTS if alert.problem}
     grave = {problem.code for problem in probes.PROBLEMS if problem.effect is not Effect.NOTICE}
-    assert told == grave | set(alerts.TOLD_NOTICES) | {"WINDOW_UNKNOWN", "FIX_LIMIT_REACHED"}
+    assert told == grave | set(alerts.TOLD_NOTICES) | {"WINDOW_UNKNOWN", "TEMPORARY_CHANGE_OVERDUE"}
     for code in grave:
         found = alerts.of_problem(code)
         assert found is not None

@@ -315,7 +315,7 @@ def test_the_runbook_tells_every_remedy() -> None:
             assert f"- `{remedy.name}`: {remedy.title}; " in page
             assert f"(<{remedy.source}>)" in page
     assert "backupready may do it" not in runbook.page(CODES["AGENT_MASKED"])
-    assert " 15 min at most, with a restart of the agent (" in runbook.page(CODES["AGENT_OUTDATED"])
+    assert " 21 min at most, with a restart of the agent (" in runbook.page(CODES["AGENT_OUTDATED"])
     assert " 5 s at most (" in runbook.page(CODES["AGENT_NO_AUTO_RESTART"])
 
 

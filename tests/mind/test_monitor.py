@@ -698,7 +698,7 @@ def looks_again(it: Mind) -> None:
 
 def test_every_alert_about_a_problem_finds_its_page(mind: Callable[..., Mind]) -> None:
     """Those of all probes, also of one that is switched off, and the one that the hands raise."""
-    it = mind(EXITS, "[wire]\nenabled = no\n")
+    it = mind(EXITS, "[wire]\nenabled = no\n", only="*")
     for code in ("WIRE_SERVER_UNREACHABLE", "FIX_LIMIT_REACHED"):
         with urllib.request.urlopen(f"http://{it.monitor.web.addresses[0]}/problems/{code}", timeout=20) as answer:
             assert code.encode() in answer.read()

@@ -53,7 +53,7 @@ def test_the_mind_has_no_privilege(inside: Inside) -> None:
 
 
 def test_what_it_costs_and_exposes(inside: Inside) -> None:
-    """Told for the record: the exposure of both units in force, and the resident size of the mind."""
+    """Told for the record: the exposure of both units in force, the resident size of the mind; a scrape is small."""
     security = inside.guest.run("systemd-analyze", "security", "--no-pager", check=False).stdout
     exposure = dict(re.findall(r"^(backupready\S*)\s+([\d.]+)", security, re.MULTILINE))
     # A look is there for a second only; its template is measured by the unit file.
@@ -63,7 +63,13 @@ def test_what_it_costs_and_exposes(inside: Inside) -> None:
     exposure |= dict(re.findall(r"for (backupready-look@\S*): ([\d.]+)", eyes))
     rollup = inside.guest.read(f"/proc/{inside.guest.unit_property('backupready.service', 'MainPID')}/smaps_rollup")
     pss = int(re.findall(r"^Pss:\s+(\d+) kB$", rollup, re.MULTILINE)[0])
-    measured(f"exposure: {exposure}; PSS of the mind: {pss / 1024:.1f} MiB")
+    scrape = inside.get("/metrics")
+    series = [line for line in scrape.splitlines() if not line.startswith("#")]
+    measured(
+        f"exposure: {exposure}; PSS of the mind: {pss / 1024:.1f} MiB; scrape: {len(scrape)} bytes, {len(series)} series"
+    )
+    assert len(scrape) <= 20_000
+    assert len(series) <= 300
     assert float(exposure["backupready.service"]) <= MOST_EXPOSED["backupready.service"]
     assert float(exposure["backupready-look@1.service"]) <= MOST_EXPOSED["backupready-look@.service"]
 

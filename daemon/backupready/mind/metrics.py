@@ -195,10 +195,12 @@ class SnapshotCollector:
         runs = [run for run in snapshot.probes if run.last_run is not None]
         success = [((run.name,), float(run.state is ProbeState.OK)) for run in snapshot.probes]
         yield self._labelled("backupready_probe_success", success)
-        yield self._labelled("backupready_probe_duration_seconds", [((run.name,), run.seconds) for run in runs])
+        # As fine as anybody needs, since every digit of theirs makes the scrape longer.
+        seconds = [((run.name,), round(run.seconds, 4)) for run in runs]
+        yield self._labelled("backupready_probe_duration_seconds", seconds)
         asking = [((run.name,), float(run.attempts)) for run in runs if run.attempts]
         yield self._labelled("backupready_probe_attempts", asking)
-        last = [((run.name,), run.last_run or 0.0) for run in runs]
+        last = [((run.name,), float(round(run.last_run or 0.0))) for run in runs]
         yield self._labelled("backupready_probe_last_run_timestamp_seconds", last)
         for name, counter in _COUNTERS.items():
             family = CounterMetricFamily(name[: -len("_total")], _HELP[name])
