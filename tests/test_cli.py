@@ -642,3 +642,22 @@ def test_status_asks_over_tls_and_says_what_it_lacks(tmp_path: Path, capsys: Cap
         (tmp_path / "web.crt").unlink()
         assert exit_of("--config", str(path), "status") == 3
         assert "cannot read the daemon's certificate: No such file or directory" in capsys.readouterr().err
+
+
+def test_rules_lead_to_the_runbook_that_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """All that differs from the file in the tree is the address; of the machine's own pages, too."""
+    for keep, file in ((False, "alerts.yml"), (True, "alerts-keep-firing.yml")):
+        for address in ("https://wiki.internal/backupready", "http://{{ $labels.instance }}/runbook"):
+            options = ["rules", "--runbook", address + "/", *(["--keep-firing"] if keep else [])]
+            assert cli.main(options) == 0
+            told = capsys.readouterr().out
+            there = (Path(__file__).parents[1] / "config" / file).read_text()
+            assert told != there
+            assert told.replace(f'"{address}/', '"https://runbook.example/backupready/') == there
+
+
+@pytest.mark.parametrize("address", ["wiki", "ftp://x/", "https://x\n  - alert: y", 'https://x/"', ""])
+def test_rules_take_no_other_address(address: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What would break the file is refused."""
+    assert cli.main(["rules", "--runbook", address]) == 64
+    assert "is no address; write https://HOST/PATH" in capsys.readouterr().err

@@ -131,6 +131,10 @@ def command_line() -> argparse.ArgumentParser:
 
     verbs.add_parser("resume", help="end a pause")
 
+    rules = verbs.add_parser("rules", help="alert rules for Prometheus, with the address of your runbook")
+    rules.add_argument("--runbook", metavar="URL", required=True, help="where its pages are; see the head of the file")
+    rules.add_argument("--keep-firing", action="store_true", help="for Prometheus 2.42 and later, by keep_firing_for")
+
     conf = verbs.add_parser("config", help="find mistakes in the configuration, or show what is in force")
     conf.add_argument("action", choices=("check", "show"))
 
@@ -194,6 +198,7 @@ def _run(options: argparse.Namespace) -> int:
             StateFile(settings["state.directory"]),
             History(settings["state.directory"], settings["history.keep"], settings["history.limit"]),
             remedies.REMEDIES,
+            runbook=_runbook,
         )
     except OSError as error:
         print(f"backupready: {error.strerror or error}", file=sys.stderr)
@@ -204,6 +209,13 @@ def _run(options: argparse.Namespace) -> int:
         return monitor.run()
     finally:
         listener.stop()
+
+
+def _runbook(name: str) -> str | None:
+    """A page of the runbook; loaded when somebody reads one."""
+    from backupready.catalogue import runbook
+
+    return runbook.PAGES[name]() if name in runbook.PAGES else None
 
 
 def _run_options(options: argparse.Namespace) -> dict[str, str]:
@@ -536,6 +548,17 @@ def in_force(settings: Config) -> str:
     return "\n".join(f"{value.setting.name} = {value.text}  # {value.origin}" for value in settings.values.values())
 
 
+def _rules(options: argparse.Namespace) -> int:
+    from backupready.catalogue import alerts
+
+    runbook = options.runbook.rstrip("/")
+    if not re.fullmatch(r"""https?://[^\s"'\\]+( [^\s"'\\]+)*""", runbook):
+        print(f"backupready rules: {options.runbook!r} is no address; write https://HOST/PATH", file=sys.stderr)
+        return EXIT_USAGE
+    print(alerts.rules(options.keep_firing, runbook), end="")
+    return 0
+
+
 def _fixing(options: argparse.Namespace) -> int:
     from backupready import cli_fix  # the daemon has no use for the hands
 
@@ -549,6 +572,7 @@ _VERBS = {
     "window": _window,
     "explain": _explain,
     "bundle": _bundle,
+    "rules": _rules,
     "config": _config,
     "look": _look,
     "fix": _fixing,

@@ -41,8 +41,8 @@ function _shtab_backupready_using
   test "$_shtab_backupready_cmdpath" = "$argv"
 end
 
-set -g _shtab_backupready_commands run check status window explain bundle fix undo pause resume config look hands
-set -g _shtab_backupready_opts_with_value --at --config --for --key --output --problem --reason --root --textfile --web.config.file --web.listen-address
+set -g _shtab_backupready_commands run check status window explain bundle fix undo pause resume rules config look hands
+set -g _shtab_backupready_opts_with_value --at --config --for --key --output --problem --reason --root --runbook --textfile --web.config.file --web.listen-address
 
 complete -c backupready -e
 complete -c backupready -f
@@ -92,6 +92,10 @@ complete -c backupready -n '_shtab_backupready_using pause' -l for -x -d 'such a
 complete -c backupready -n '_shtab_backupready_using pause' -l reason -x -d 'why, for others to read'
 complete -c backupready -n '_shtab_backupready_using; and test $_shtab_backupready_npos -eq 0' -a resume -d 'end a pause'
 complete -c backupready -n '_shtab_backupready_using resume' -s h -l help -d 'show this help message and exit'
+complete -c backupready -n '_shtab_backupready_using; and test $_shtab_backupready_npos -eq 0' -a rules -d 'alert rules for Prometheus, with the address of your runbook'
+complete -c backupready -n '_shtab_backupready_using rules' -s h -l help -d 'show this help message and exit'
+complete -c backupready -n '_shtab_backupready_using rules' -l runbook -x -d 'where its pages are; see the head of the file'
+complete -c backupready -n '_shtab_backupready_using rules' -l keep-firing -d 'for Prometheus 2.42 and later, by keep_firing_for'
 complete -c backupready -n '_shtab_backupready_using; and test $_shtab_backupready_npos -eq 0' -a config -d 'find mistakes in the configuration, or show what is in force'
 complete -c backupready -n '_shtab_backupready_using config' -s h -l help -d 'show this help message and exit'
 complete -c backupready -n '_shtab_backupready_using config; and test $_shtab_backupready_npos -eq 0' -ka "check show" -d action

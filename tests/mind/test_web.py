@@ -57,6 +57,7 @@ def serve(served: Served, *addresses: tuple[str, int]) -> WebServer:
         lambda: served.age,
         known=[BROKEN],
         remedies_for=lambda code: [MENDS] if code == "BROKEN" else [],
+        runbook={"README.md": "# Runbook\n", "an_alert.md": "# BackupreadyAnAlert ä\n"}.get,
     )
     server = WebServer(addresses or (("127.0.0.1", 0),), site)
     served.port = int(server.addresses[0].rpartition(":")[2])
@@ -102,6 +103,16 @@ def test_the_runbook_is_served(served: Served) -> None:
     status, headers, body = served.ask("/problems/BROKEN")
     assert (status, headers["content-type"]) == (200, "text/html; charset=utf-8")
     assert body == page.problem(BROKEN, [MENDS])
+
+
+def test_the_runbook_is_served_by_the_names_of_its_files(served: Served) -> None:
+    """So that an alert's link can lead to the machine: a problem's page as a page, any other as it is written."""
+    assert served.ask("/runbook/broken.md")[2] == served.ask("/problems/BROKEN")[2]
+    for path, text in (("/runbook/", b"# Runbook\n"), ("/runbook/an_alert.md", "# BackupreadyAnAlert ä\n".encode())):
+        status, headers, body = served.ask(path)
+        assert (status, headers["content-type"], body) == (200, "text/plain; charset=utf-8", text)
+    for path in ("/runbook/no_such.md", "/runbook/../an_alert.md", "/runbook/broken", "/x/an_alert.md", "/runbook"):
+        assert served.ask(path)[0] == 404
 
 
 @pytest.mark.parametrize("path", ["/", "/problems/", "/problems/BROKEN"])
@@ -162,7 +173,7 @@ def test_there_is_no_other_page(served: Served, path: str) -> None:
     """404, with the pages that there are, and nothing of the request in it."""
     status, headers, body = served.ask(path)
     assert (status, headers["content-type"]) == (404, "text/plain; charset=utf-8")
-    assert body == b"there is no such page; try / /metrics /api/v1/status /problems/ /-/healthy /-/ready\n"
+    assert body == b"there is no such page; try / /metrics /api/v1/status /problems/ /runbook/ /-/healthy /-/ready\n"
 
 
 @pytest.mark.parametrize("path", ["/", "/metrics", "/api/v1/status", "/-/healthy", "/-/ready", "/nothing"])

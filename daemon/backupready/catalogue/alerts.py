@@ -722,7 +722,8 @@ _HEAD = f"""\
 #       static_configs: [{{targets: ["10.0.0.4:10168"]}}]
 # The runbook is packaging/runbook in the source, runbook below the package's documentation. It is on no server that
 # could be named here, so its address is one that cannot exist; put yours in its place:
-#   sed -i 's,{RUNBOOK},ADDRESS,' FILE
+#   backupready rules --runbook ADDRESS
+# Each machine serves it too: ADDRESS is 'http://{{{{ $labels.instance }}}}/runbook' where readers reach the machines.
 #
 # severity: critical pages somebody, warning is for the working day, info is to be read beside them and tells nobody.
 # cause: the part of the machine; verdict for the symptom, backupready for this program, schedule for the fleet.
@@ -740,8 +741,8 @@ _KEPT_HEAD = f"""\
 """
 
 
-def rules(keep_firing: bool = False) -> str:
-    """The file of rules, YAML; `keep_firing` makes use of keep_firing_for."""
+def rules(keep_firing: bool = False, runbook: str = RUNBOOK) -> str:
+    """The file of rules, YAML; `keep_firing` makes use of keep_firing_for, `runbook` is the address of the pages."""
     lines = [_HEAD + (_KEPT_HEAD if keep_firing else _PLAIN_HEAD), "groups:"]
     for group in GROUPS:
         lines += [f"  - name: {group.name}", "    rules:"]
@@ -749,11 +750,11 @@ def rules(keep_firing: bool = False) -> str:
             lines += [f"      # {recording.help}", f"      - record: {recording.name}", *_block(recording.expr)]
         for alert in group.alerts:
             for rule in alert.rules:
-                lines += _rule(alert, rule, keep_firing)
+                lines += _rule(alert, rule, keep_firing, runbook)
     return "\n".join(lines) + "\n"
 
 
-def _rule(alert: Alert, rule: Rule, keep_firing: bool) -> Iterator[str]:
+def _rule(alert: Alert, rule: Rule, keep_firing: bool, runbook: str) -> Iterator[str]:
     yield f"      - alert: {alert.name}"
     yield from _block(rule.expr(held=not keep_firing))
     yield f"        for: {rule.after}"
@@ -765,7 +766,7 @@ def _rule(alert: Alert, rule: Rule, keep_firing: bool) -> Iterator[str]:
     yield "        annotations:"
     yield f"          summary: {_quoted(alert.summary)}"
     yield f"          description: {_quoted(rule.description)}"
-    yield f"          runbook_url: {RUNBOOK}/{alert.page}"
+    yield f"          runbook_url: {_quoted(f'{runbook}/{alert.page}')}"
 
 
 def _block(expr: str) -> Iterator[str]:

@@ -131,7 +131,8 @@ class _Planning:
 
 class Monitor:
     """The mind's loop. `load` reads the configuration anew for a reload; `state` and `history` are what outlives a
-    restart, None where nothing does. `remedies` are those that may be asked for, and `summary` what the hands tell."""
+    restart, None where nothing does. `remedies` are those that may be asked for, and `summary` what the hands tell;
+    `runbook` gives a page of the runbook by its file name."""
 
     def __init__(
         self,
@@ -144,6 +145,7 @@ class Monitor:
         history: History | None = None,
         remedies: Sequence[Remedy] = (),
         summary: Summary | None = None,
+        runbook: Callable[[str], str | None] = lambda name: None,
     ) -> None:
         self._config = config
         self._remedies, self._planner = tuple(remedies), Planner((), (), Policy())
@@ -211,6 +213,7 @@ class Monitor:
             lambda: self.past,
             tuple(problem for probe in self._all_probes for problem in probe.problems),
             self._planner.remedies_for,
+            runbook,
         )
         self.web = listening(config, site)
         self._web_config_was_right = self.web.config_is_right

@@ -40,7 +40,8 @@ _HEALTHY_WITHIN = 60.0  # s; the loop turns at least every few seconds
 
 class Site:
     """What is served: functions that give the newest of everything. `known` are the problems that have a page,
-    `remedies_for` gives what may be done about one, by its code."""
+    `remedies_for` gives what may be done about one, by its code, and `runbook` any page of the runbook in Markdown, by
+    its file name."""
 
     def __init__(
         self,
@@ -50,13 +51,14 @@ class Site:
         past: Callable[[], Past] = Past,
         known: Sequence[Problem] = (),
         remedies_for: Callable[[str], Sequence[Remedy]] = lambda code: (),
+        runbook: Callable[[str], str | None] = lambda name: None,
     ) -> None:
         self._newest = newest
         self._exposition = exposition
         self._loop_age = loop_age
         self._past = past
         self._known = {problem.code: problem for problem in known}
-        self._remedies_for = remedies_for
+        self._remedies_for, self._runbook = remedies_for, runbook
 
     def answer(self, path: str, accept: str) -> tuple[int, str, bytes]:
         """Status, content type and body."""
@@ -78,14 +80,23 @@ class Site:
             return 200, _HTML, page.status(self._newest(), self._past())
         if path == "/problems/":
             return 200, _HTML, page.problems(self._known.values())
-        problem = self._known.get(path[len("/problems/") :]) if path.startswith("/problems/") else None
-        if problem is not None:
-            return 200, _HTML, page.problem(problem, self._remedies_for(problem.code))
-        return 404, _TEXT, b"there is no such page; try / /metrics /api/v1/status /problems/ /-/healthy /-/ready\n"
+        folder, _, name = path[1:].rpartition("/")
+        code = {"problems": name, "runbook": name[: -len(".md")].upper()}.get(folder, "")
+        if code in self._known:
+            return 200, _HTML, page.problem(self._known[code], self._remedies_for(code))
+        if folder == "runbook" and (text := self._runbook(name or "README.md")) is not None:
+            return 200, _MARKDOWN, text.encode()
+        return (
+            404,
+            _TEXT,
+            b"there is no such page; try / /metrics /api/v1/status /problems/ /runbook/ /-/healthy /-/ready\n",
+        )
 
 
 _HTML = "text/html; charset=utf-8"
 _TEXT = "text/plain; charset=utf-8"
+_MARKDOWN = _TEXT  # as a browser shows it, and does not save it
+_NO_SUCH_PAGE = b"there is no such page; try / /metrics /api/v1/status /problems/ /runbook/ /-/healthy /-/ready\n"
 _FENCE = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": POLICY,
