@@ -38,6 +38,8 @@ def ask(data):
     with connect() as connection:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             connection.sendall(data)
+            if data:
+                connection.shutdown(socket.SHUT_WR)
         return hear(connection)
 
 def request(**other):
@@ -87,7 +89,7 @@ def door(booted: Inside) -> Iterator[Inside]:
         yield booted
     guest.run("systemctl", "stop", DOOR)
     guest.run("rm", "-rf", ledger.DIRECTORY)
-    guest.path(f"/etc/systemd/system/{AGENT_UNIT}.d/backupready.conf").unlink(missing_ok=True)
+    guest.path(f"/etc/systemd/system/{AGENT_UNIT}.d/60-backupready-restart.conf").unlink(missing_ok=True)
     guest.write(DROP_IN, kept)
     guest.run("systemctl", "daemon-reload")
     booted.start_daemon()

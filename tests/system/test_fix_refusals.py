@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import pytest
 
-from backupready import fixes, journal
+from backupready import fixes, journal, vmsnapshot
 from backupready.hands import ledger
 from lab.guest import AGENT_UNIT, HANDLER_DIRECTORY
 from system import faults
@@ -49,6 +49,7 @@ with socket.socket(socket.AF_UNIX) as connection:
     connection.settimeout(60)
     connection.connect("/run/backupready/fix.sock")
     connection.sendall(wire.encode_fix_request(request))
+    connection.shutdown(socket.SHUT_WR)
     told = b""
     while piece := connection.recv(65536):
         told += piece
@@ -119,7 +120,7 @@ def set_to(
 
 @contextlib.contextmanager
 def paused_by_the_verb(inside: Inside) -> Iterator[None]:
-    inside.guest.run(BACKUPREADY, "pause", "2h")
+    inside.guest.run(BACKUPREADY, "pause", "--for", "2h")
     try:
         yield
     finally:
@@ -132,6 +133,10 @@ def paused_by_a_file(inside: Inside) -> AbstractContextManager[None]:
 
 def dpkg_locked(inside: Inside) -> AbstractContextManager[None]:
     return faults.lock_held(inside, "/var/lib/dpkg/lock-frontend")
+
+
+def freeze_lock_held(inside: Inside) -> AbstractContextManager[None]:
+    return faults.lock_held(inside, vmsnapshot.FREEZE_LOCK)
 
 
 @contextlib.contextmanager
@@ -183,7 +188,7 @@ def disk_full(inside: Inside) -> Iterator[None]:
 
 def handler_runs(inside: Inside) -> AbstractContextManager[None]:
     script = "import time; time.sleep(120)"
-    return faults.running(inside, "python3", "-c", script, f"{HANDLER_DIRECTORY}/main/handle.py", "-enable")
+    return faults.running(inside, "python3", "-c", script, f"{HANDLER_DIRECTORY}/main/handle.py", "-daemon")
 
 
 def guarded(url: str, *, answers: bool) -> Callable[[Inside], AbstractContextManager[None]]:
@@ -218,6 +223,7 @@ GATES = {
     "open": Gate(set_to(minutes=-2), "phase", "window is open", "wait", until=True),
     "no window": Gate(nothing, "deadline", "not known when", "window.schedule", mind=True),
     "the handler runs": Gate(handler_runs, "phase", "a backup runs", "wait"),
+    "the freeze lock": Gate(freeze_lock_held, "phase", "a backup runs", "wait"),
     "dpkg": Gate(dpkg_locked, "locked", "lock", "wait"),
     "another": Gate(another_under_way, "locked", "another fix", "wait", counted=False),
     "cooldown": Gate(begun(f"{REMEDY}:{PROBLEM}:5"), "cooldown", "a short while ago", "wait", until=True),
@@ -267,6 +273,7 @@ def refusing(sick: Inside) -> Iterator[Inside]:
     with faults.written(sick, SETTINGS, f"[fix]\nmode = on\nallow = {REMEDY}\n"):
         yield sick
     guest.run("rm", "-rf", ledger.DIRECTORY)
+    guest.path(drop_in.replace("50-restart", "60-backupready-restart")).unlink(missing_ok=True)
     guest.write(drop_in, kept)
     guest.run("systemctl", "daemon-reload")
 
