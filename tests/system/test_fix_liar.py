@@ -44,7 +44,7 @@ def ask(data):
 
 def request(**other):
     from backupready import wire
-    true = wire.FixRequest("{REMEDY}", "{PROBLEM}", "{AGENT_UNIT}", time.time())
+    true = wire.FixRequest("{REMEDY}", "{PROBLEM}", "", time.time())
     document = json.loads(wire.encode_fix_request(true))
     return json.dumps({{**document, **other}}).encode() + b"\\n"
 

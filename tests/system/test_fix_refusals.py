@@ -19,7 +19,7 @@ import pytest
 
 from backupready import fixes, journal, vmsnapshot
 from backupready.hands import ledger
-from lab.guest import AGENT_UNIT, HANDLER_DIRECTORY
+from lab.guest import AGENT_LOG, AGENT_UNIT, HANDLER_DIRECTORY
 from system import faults
 from system.inside import BACKUPREADY, Inside
 
@@ -44,7 +44,7 @@ ASK = f"""
 import json, socket, sys, time
 from backupready import wire
 ago = float(sys.argv[1])
-request = wire.FixRequest("{REMEDY}", "{PROBLEM}", sys.argv[2], time.time() - ago)
+request = wire.FixRequest("{REMEDY}", "{PROBLEM}", "", time.time() - ago)
 with socket.socket(socket.AF_UNIX) as connection:
     connection.settimeout(60)
     connection.connect("/run/backupready/fix.sock")
@@ -140,6 +140,23 @@ def freeze_lock_held(inside: Inside) -> AbstractContextManager[None]:
 
 
 @contextlib.contextmanager
+def agent_busy(inside: Inside) -> Iterator[None]:
+    """In the agent's own words."""
+
+    def log(what: str) -> None:
+        when = time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime())
+        line = f"{when} INFO ExtHandler ExtHandler ProcessExtensionsInGoalState {what} [Incarnation: 1]\n"
+        with inside.guest.path(AGENT_LOG).open("a") as file:
+            file.write(line)
+
+    log("started")
+    try:
+        yield
+    finally:
+        log("completed")
+
+
+@contextlib.contextmanager
 def another_under_way(inside: Inside) -> Iterator[None]:
     lock = f"{ledger.DIRECTORY}/lock"
     inside.guest.run("mkdir", "-p", "-m", "0700", ledger.DIRECTORY)
@@ -224,6 +241,7 @@ GATES = {
     "no window": Gate(nothing, "deadline", "not known when", "window.schedule", mind=True),
     "the handler runs": Gate(handler_runs, "phase", "a backup runs", "wait"),
     "the freeze lock": Gate(freeze_lock_held, "phase", "a backup runs", "wait"),
+    "the agent is busy": Gate(agent_busy, "agent_busy", "works on its extensions", "wait"),
     "dpkg": Gate(dpkg_locked, "locked", "lock", "wait"),
     "another": Gate(another_under_way, "locked", "another fix", "wait", counted=False),
     "cooldown": Gate(begun(f"{REMEDY}:{PROBLEM}:5"), "cooldown", "a short while ago", "wait", until=True),
@@ -291,7 +309,7 @@ def _entries(inside: Inside) -> list[dict[str, str]]:
 
 
 def _ask_as_mind(inside: Inside, gate: Gate) -> Told:
-    said = inside.guest.run("python3", "-c", ASK, str(gate.ago), AGENT_UNIT, user="backupready", timeout=90)
+    said = inside.guest.run("python3", "-c", ASK, str(gate.ago), user="backupready", timeout=90)
     found = json.loads(said.stdout)
     assert "refusal" in found, found
     return Told(*(found["refusal"][key] for key in Told._fields))
