@@ -81,7 +81,7 @@ class Told(NamedTuple):
 
 @dataclass(frozen=True)
 class Gate:
-    """What stands against a fix, and what is told of it. `counted` is whether the ledger was open to count it."""
+    """What stands against a fix, and what is told of it. `counted` is whether the ledger opens, to count it."""
 
     made: Callable[[Inside], AbstractContextManager[object]]
     name: str
@@ -258,7 +258,7 @@ GATES = {
     ),
     "not confirmed": Gate(not_there, "not_confirmed", "does not see", "nothing needs"),
     "damaged": Gate(open_to_others, "ledger", "0700", "mend that", counted=False),
-    "disk full": Gate(disk_full, "ledger", "No space left", "mend that", counted=False),
+    "disk full": Gate(disk_full, "ledger", "No space left", "mend that"),
     "an alert": Gate(guarded(ALERTS, answers=True), "guarded", "DiskFull fires", "fix.guard_ignore", mind=True),
     "a dead guard": Gate(guarded(ALERTS, answers=False), "guarded", "does not answer", "find out why", mind=True),
 }
