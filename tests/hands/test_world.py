@@ -162,7 +162,7 @@ CASES: dict[str, tuple[str, Any]] = {
     "a silent guard": ("guarded", lambda s: _guard(s, b"")),
     "no root": ("not_root", lambda s: setattr(s, "user", 1000)),
     "too late": ("phase", lambda s: setattr(s, "phase", Phase.HOLD)),
-    "a snapshot": ("phase", _snapshot_lock),  # then the window is open
+    "a snapshot": ("snapshot_running", _snapshot_lock),
     "no process table": ("snapshot_running", _no_processes),
     "extensions": ("agent_busy", _busy),
     "dpkg": ("locked", _package_lock),

@@ -320,9 +320,9 @@ REFUSALS: Mapping[str, Callable[[_Case], _Answer]] = {
     "paused": _paused,
     "guarded": _guarded,
     "not_root": _not_root,
+    "snapshot_running": _snapshot_running,  # before the phase, which is open then: what shows it is worth knowing
     "phase": _phase,
     "deadline": _deadline,
-    "snapshot_running": _snapshot_running,
     "agent_busy": _agent_busy,
     "locked": _locked,
     "cooldown": _cooldown,
