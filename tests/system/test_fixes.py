@@ -8,12 +8,16 @@ import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from backupready.hands import ledger
+from backupready.plan import describe
 from backupready.remedies import REMEDIES
-from lab.guest import AGENT_UNIT, HANDLER_DIRECTORY, HANDLER_LOGS, Guest
+from lab import archive
+from lab.guest import AGENT_LOG, AGENT_UNIT, HANDLER_DIRECTORY, HANDLER_LOGS, Guest
 from system import faults
 from system.inside import BACKUPREADY, Inside
 
@@ -23,7 +27,9 @@ _OWN = "/var/lib/backupready-hands"
 _SUMMARY = "/var/lib/backupready-fixes"
 _DROP_IN = f"/etc/systemd/system/{AGENT_UNIT}.d/60-backupready-restart.conf"
 _DOOR = "backupready-fix.socket"
-_REFUSED = 5
+_VERSION = "/usr/lib/python3/dist-packages/azurelinuxagent/common/version.py"
+_TRACEBACKS = "/usr/lib/python3/dist-packages/azurelinuxagent/common/utils/textutil.py"
+_END = "backupready-fix-end.timer"
 # What the agent, or the stand-in for the extension, writes by itself at each start or all the time.
 _AGENTS_OWN = (
     *("events/", "history/", "logcollector/", "GoalState", "HostingEnvironmentConfig.xml", "SharedConfig.xml"),
@@ -321,3 +327,102 @@ def test_all_by_itself(hands: Hands, problem: str) -> None:
         30,
     )
     assert remedy in guest.run("journalctl", "--no-pager", "-u", "backupready-fix@*").stdout
+
+
+def test_what_is_shown_is_what_is_done(hands: Hands) -> None:
+    """In mode observe the daemon shows the steps that are done when the mode is on; nothing on the disk is changed, and
+    the hands are not even started."""
+    guest = hands.guest
+    _soon(hands, "observe")
+    guest.run("systemctl", "disable", AGENT_UNIT)
+    before = tree(guest)
+
+    def plan() -> dict[str, Any] | None:
+        document = json.loads(guest.run(BACKUPREADY, "status", "--json", check=False).stdout)
+        return next((one for one in document["plans"] if one["remedy"] == "enable-agent" and one["steps"]), None)
+
+    planned = guest.wait_for("the plan", plan, 120)
+    shown = guest.run(BACKUPREADY, "fix", "enable-agent", check=False)
+    assert shown.returncode != 0
+    assert "Nothing was changed" in shown.stdout
+    assert changed(before, tree(guest)) == {}
+    _soon(hands, "on")
+    hands.fix("enable-agent")
+    done = [describe(step) for step in ledger.plan_of(ledger.peek(guest.path(_OWN)), 1)]
+    assert planned["steps"] == done
+
+
+@pytest.fixture
+def loquacious(hands: Hands) -> Iterator[Hands]:
+    """The agent of Debian 12 crashes when it logs verbosely; here is one that calls its Python as later versions do,
+    and says that it is one of those."""
+    guest = hands.guest
+    texts = {path: guest.read(path) for path in (_VERSION, _TRACEBACKS)}
+    guest.run("sed", "-i", "s/^AGENT_VERSION = .*/AGENT_VERSION = '2.9.1.1'/", _VERSION)
+    guest.run("sed", "-i", "s/etype=//", _TRACEBACKS)
+    guest.restart_agent()
+    guest.wait_agent_ready()
+    try:
+        yield hands
+    finally:
+        for path, text in texts.items():
+            guest.write(path, text)
+
+
+def _verbose_lines(guest: Guest) -> int:
+    return guest.read(AGENT_LOG).count(" VERBOSE ")
+
+
+def _made_verbose(hands: Hands, lasts: str) -> Tree:
+    """The machine as it was before."""
+    guest = hands.guest
+    hands.configure("on", f"verbose_for = {lasts}\n")
+    before, lines = tree(guest), _verbose_lines(guest)
+    hands.fix("enable-verbose-logging")
+    assert changed(before, tree(guest)) == {_AGENT_CONFIG: "content"}
+    assert "\nLogs.Verbose=y\n" in guest.read(_AGENT_CONFIG)
+    guest.wait_for("the log to be verbose", lambda: _verbose_lines(guest) > lines)
+    return before
+
+
+def test_a_temporary_change_ends_by_itself(loquacious: Hands) -> None:
+    """By the timer alone, with the door shut, and also when the machine was restarted meanwhile: every byte of the file
+    is as before, and the agent reads it."""
+    guest = loquacious.guest
+    guest.run("systemctl", "stop", _END)  # until the machine is restarted
+    before = _made_verbose(loquacious, "1s")
+    guest.reboot()
+    guest.wait_agent_ready()
+    assert guest.run("systemctl", "is-enabled", _DOOR, check=False).stdout.strip() == "disabled"
+    assert changed(before, tree(guest)) == {_AGENT_CONFIG: "content"}
+    guest.wait_for("the end", lambda: changed(before, tree(guest)) == {}, 150)
+    guest.wait_for("the end to be told", lambda: loquacious.attempts()[-1]["result"] == "undone", 60)
+    lines = _verbose_lines(guest)
+    guest.restart_agent()
+    guest.wait_agent_ready()
+    assert _verbose_lines(guest) == lines
+
+
+def test_a_temporary_change_ends_with_the_package(loquacious: Hands, deb: Path) -> None:
+    """Its removal brings every byte back, although the time is not over."""
+    guest = loquacious.guest
+    before = _made_verbose(loquacious, "2h")
+    try:
+        guest.run("dpkg", "--remove", "backupready", timeout=200)
+        assert changed(before, tree(guest)) == {}
+    finally:
+        loquacious.inside.install(deb)
+
+
+def test_an_outdated_agent(hands: Hands) -> None:
+    """update-agent has the package manager install what the distribution offers."""
+    guest = hands.guest
+    try:
+        archive.offer(guest, "waagent", "2.7.3.0-4.1+later")
+        guest.wait_for("the offer to be seen", lambda: "AGENT_OUTDATED" in hands.inside.check().active)
+        assert "healed" in hands.fix("update-agent", "--problem", "AGENT_OUTDATED").text
+        assert guest.run("dpkg-query", "-W", "-f", "${Version}", "waagent").stdout == "2.7.3.0-4.1+later"
+        hands.confirm("AGENT_OUTDATED")
+        guest.wait_agent_ready()
+    finally:
+        archive.withdraw(guest)
