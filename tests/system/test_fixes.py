@@ -173,22 +173,23 @@ def test_the_start_limit(hands: Hands) -> None:
     """restart-agent has the unit forget its failures, once what they came from is gone."""
     guest, before = hands.guest, tree(hands.guest)
     drop_in = f"/run/systemd/system/{AGENT_UNIT}.d/90-limit.conf"
-    text = "[Unit]\nStartLimitIntervalSec=600\nStartLimitBurst=3\n[Service]\nExecStart=\n"
+    # No reload of the service manager between the fault and the fix: it would forget how often it has tried.
+    command = "/bin/sh -c 'test -e /run/lab-mended && exec /usr/bin/python3 /usr/sbin/waagent -daemon'"
+    text = f"[Unit]\nStartLimitIntervalSec=600\nStartLimitBurst=3\n[Service]\nExecStart=\nExecStart={command}\n"
     guest.stop_agent()
-    guest.write(drop_in, f"{text}ExecStart=/bin/false\nRestart=always\nRestartSec=100ms\n")
+    guest.write(drop_in, f"{text}Restart=always\nRestartSec=100ms\n")
     guest.run("systemctl", "daemon-reload")
     guest.run("systemctl", "start", AGENT_UNIT, check=False)
     guest.wait_for("the start limit", lambda: guest.unit_property(AGENT_UNIT, "ActiveState") == "failed")
-    # The limit is still that of the drop-in: a mere start would be refused.
-    guest.write(drop_in, f"{text}ExecStart=/usr/sbin/waagent -daemon\n")
-    guest.run("systemctl", "daemon-reload")
+    guest.write("/run/lab-mended", "")
     try:
         assert guest.run("systemctl", "start", AGENT_UNIT, check=False).returncode != 0
         assert "healed" in hands.fix("restart-agent", "--problem", "AGENT_START_LIMIT").text
         hands.confirm("AGENT_START_LIMIT")
         assert guest.unit_property(AGENT_UNIT, "ActiveState") == "active"
     finally:
-        guest.path(drop_in).unlink()
+        for path in (drop_in, "/run/lab-mended"):
+            guest.path(path).unlink()
         guest.run("systemctl", "daemon-reload")
     assert changed(before, tree(guest)) == {}
 
@@ -204,8 +205,8 @@ def test_a_unit_that_is_not_enabled(hands: Hands) -> None:
 
 
 def test_an_agent_that_is_not_restarted(hands: Hands) -> None:
-    """add-auto-restart: killed, the agent comes back. The undo by number leaves the machine as it was, and is refused
-    with what is otherwise while somebody else's edit is in the file."""
+    """add-auto-restart: killed, the agent comes back. The undo by number leaves the machine as it was, and is
+    refused while somebody else's edit is in the file."""
     guest = hands.guest
     hands.inside.without_auto_restart()
     before, pids = tree(guest), guest.agent_pids()
@@ -223,7 +224,7 @@ def test_an_agent_that_is_not_restarted(hands: Hands) -> None:
     guest.write(_DROP_IN, f"{text}# somebody else's\n")
     refused = guest.run(BACKUPREADY, "undo", number, check=False)
     assert refused.returncode != 0
-    assert "+# somebody else's" in refused.stdout + refused.stderr
+    assert "was changed by somebody else" in refused.stdout + refused.stderr
     assert guest.read(_DROP_IN) == f"{text}# somebody else's\n"
     guest.write(_DROP_IN, text)
     guest.run(BACKUPREADY, "undo", number)
@@ -233,7 +234,7 @@ def test_an_agent_that_is_not_restarted(hands: Hands) -> None:
 @pytest.mark.parametrize(
     ("file", "text", "problem"),
     [
-        ("config/HandlerState", "gar\0bage", "EXTENSION_STATE_WRONG"),
+        ("config/HandlerState", "garbage", "EXTENSION_STATE_WRONG"),
         ("HandlerManifest.json", None, "EXTENSION_FILES_MISSING"),
     ],
 )
@@ -244,10 +245,11 @@ def test_an_extension_whose_files_are_damaged(hands: Hands, file: str, text: str
     sequence, taken = guest.read(f"{HANDLER_DIRECTORY}/mrseq"), hands.snapshots_taken()
     assert taken >= 1
     if text is None:
-        guest.path(f"{HANDLER_DIRECTORY}/{file}").unlink()
+        guest.path(hands.inside.keep_manifest()).unlink()
+        guest.restart_agent()
+        guest.wait_handler("NotReady", 1002)
     else:
-        guest.write(f"{HANDLER_DIRECTORY}/{file}", text)
-    guest.restart_agent()
+        guest.write(f"{HANDLER_DIRECTORY}/{file}", text)  # no restart: that is what the remedy has to do
     guest.wait_for("the problem to be seen", lambda: problem in hands.inside.check().active, 120)
     assert "healed" in hands.fix("reload-extension", "--problem", problem).text
     guest.wait_handler("Ready", 0)
@@ -309,7 +311,6 @@ def test_all_by_itself(hands: Hands, problem: str) -> None:
         guest.run("systemctl", "disable", AGENT_UNIT)
     else:
         guest.write(f"{HANDLER_DIRECTORY}/config/HandlerState", "garbage")
-        guest.restart_agent()
     guest.wait_for(
         "an attempt that has healed", lambda: [a["result"] for a in hands.attempts()] == ["healed"], timeout=240
     )
