@@ -145,6 +145,7 @@ def hands(inside: Inside) -> Iterator[Hands]:
         guest.run("sh", "-c", f"rm -rf {_OWN}/* {_SUMMARY}/*")
         guest.run("systemctl", "enable", AGENT_UNIT)
         guest.run("systemctl", "daemon-reload")
+        guest.run("systemctl", "start", _END)
         guest.run("systemctl", "reload", "backupready.service")
 
 
