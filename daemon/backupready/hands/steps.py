@@ -356,7 +356,9 @@ def _take(place: Place, library: int, path: str, entry: str) -> None:
         what = kind(parent, parts[-1])
         if what not in ("file", "directory"):
             raise Refused(f"{waagent.LIB_DIR}/{path} is {what and 'a ' + what or 'gone'}")
-        if os.stat(parts[-1], dir_fd=parent, follow_symlinks=False).st_dev != os.fstat(library).st_dev:
+        # Where the root is an overlay, a file shows the device that it lies on, and only directories that of the whole.
+        there = os.fstat(parent) if what == "file" else os.stat(parts[-1], dir_fd=parent, follow_symlinks=False)
+        if there.st_dev != os.fstat(library).st_dev:
             raise Refused(f"{waagent.LIB_DIR}/{path} is on another file system")
         _make_entry(library, entry)
         moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(place.now()))
