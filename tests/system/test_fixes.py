@@ -303,9 +303,10 @@ def _soon(hands: Hands, mode: str) -> None:
 @pytest.mark.parametrize("problem", ["AGENT_STOPPED", "AGENT_NOT_ENABLED", "EXTENSION_STATE_WRONG"])
 def test_all_by_itself(hands: Hands, problem: str) -> None:
     """In the lead time the mind asks and the hands heal; everybody is told."""
-    guest, before = hands.guest, tree(hands.guest)
+    guest = hands.guest
     _soon(hands, "on")
     guest.run(BACKUPREADY, "fix", "--enable")
+    before = tree(guest)
     if problem == "AGENT_STOPPED":
         guest.stop_agent()
     elif problem == "AGENT_NOT_ENABLED":
