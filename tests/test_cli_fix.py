@@ -313,12 +313,16 @@ def test_an_attempt_is_undone(scene: Scene, typed: Callable[..., int], capsys: C
 def test_what_somebody_has_changed_since_is_left_and_told(
     scene: Scene, typed: Callable[..., int], capsys: Capture
 ) -> None:
-    """With 1."""
+    """With 1, and with what he has made of it."""
     file = scene.place / "root/etc/waagent.conf"
     assert typed("fix", "enable-verbose-logging") == 0
     file.write_text("Logs.Verbose=y\nMine=1\n")
     assert typed("undo", "--temporary") == 1
-    assert "Not undone: step 1." in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "enable-verbose-logging: not undone, or not all of it (attempt 1)." in told
+    assert "Not undone: step 1." in told
+    assert "\n+Mine=1\n" in told
+    assert "Mine=1" not in (scene.around.directory / "ledger").read_text() + scene.around.summary.read_text()
     assert file.read_text() == "Logs.Verbose=y\nMine=1\n"
 
 

@@ -246,7 +246,10 @@ def _print_steps(plan: tuple[Step, ...], doer: Steps | None = None) -> None:
 
 def _tell(attempt: Attempt) -> int:
     what = f" for {attempt.problem} {attempt.key}".rstrip() if attempt.problem else ""
-    print(f"{attempt.remedy}{what}: {_ENDS[attempt.result]} (attempt {attempt.id}).")
+    ends = _ENDS[attempt.result]
+    if attempt.result is Result.UNDONE and attempt.left:
+        ends = "not undone, or not all of it"
+    print(f"{attempt.remedy}{what}: {ends} (attempt {attempt.id}).")
     for reason in attempt.reasons:
         print(f"  {reason}")
     if attempt.result.stands:
@@ -355,7 +358,7 @@ def _undo(options: argparse.Namespace) -> int:
         # The package may be about to be removed: what is to be undone does not depend on it.
         print(error, file=sys.stderr)
         settings = config.from_texts(catalogue.SETTINGS, {}, "default")
-    around = surroundings(settings)
+    around = replace(surroundings(settings), show=print)
     if not around.directory.exists():
         if options.temporary:
             return 0

@@ -23,7 +23,7 @@ from backupready.config import EXIT_CONFIG, ConfigError
 from backupready.hands import apply, gate, ledger
 from backupready.hands import world as worlds
 from backupready.hands.apply import Doer, World
-from backupready.hands.files import StepFailed
+from backupready.hands.files import Refused, StepFailed
 from backupready.hands.ledger import Ledger, LedgerBusy, LedgerError
 from backupready.hands.world import Surroundings
 from backupready.journal import LOG
@@ -78,10 +78,11 @@ class Stop:
 
 
 class _Stoppable:
-    """Who does the steps, and begins none once we were told to stop."""
+    """Who does the steps, and begins none once we were told to stop; what was refused because of somebody else's change
+    is shown."""
 
-    def __init__(self, doer: Doer, stop: Stop) -> None:
-        self._doer, self._stop = doer, stop
+    def __init__(self, doer: Doer, stop: Stop, show: Callable[[str], None]) -> None:
+        self._doer, self._stop, self._show = doer, stop, show
 
     def prepare(self, step: Step) -> Mapping[str, Any]:
         self._stop.heed()
@@ -93,7 +94,12 @@ class _Stoppable:
 
     def undo(self, step: Step, record: Mapping[str, Any]) -> None:
         self._stop.heed()
-        self._doer.undo(step, record)
+        try:
+            self._doer.undo(step, record)
+        except Refused as error:
+            if error.diff:
+                self._show(error.diff)
+            raise
 
     def state(self, step: Step, record: Mapping[str, Any]) -> str:
         return self._doer.state(step, record)
@@ -120,7 +126,7 @@ def opened(around: Surroundings, stop: Stop, begun: dict[int, Attempt] | None = 
     calm = replace(around, sleep=lambda seconds: stop.sleep(seconds, around.sleep))
     with Ledger(around.directory, around.summary, worlds.clock()) as book:
         world = worlds.world(calm, book, announce)
-        yield replace(world, doer=_Stoppable(world.doer, stop), situation=find_out)
+        yield replace(world, doer=_Stoppable(world.doer, stop, around.show), situation=find_out)
         if book.unpublished:
             LOG.warning("%s", book.unpublished)
 

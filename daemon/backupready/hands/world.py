@@ -57,8 +57,10 @@ class Surroundings:
 
     `settings` are by whole names (`fix.mode`), and were read by the hands themselves. `machine` is a new door for
     looking, with uid 0. `look` is a whole check of everything that is not switched off. `outlook` has the phase and the
-    window, given whether a snapshot runs. `asker_since` is since when whoever asks has been running, seconds since the
-    epoch; 0 for a person. The others are the machine's, and are replaced in tests.
+    window, given whether a snapshot runs. `show` is told the difference where somebody has changed what was to be
+    undone; it may hold what the file keeps secret, and is for the person at the terminal only. `asker_since` is since
+    when whoever asks has been running, seconds since the epoch; 0 for a person. The others are the machine's, and are
+    replaced in tests.
     """
 
     settings: Settings
@@ -68,6 +70,7 @@ class Surroundings:
     outlook: Callable[[bool], Outlook]
     asker_since: float = 0.0
     collect: Callable[[Request], str] = nothing_kept
+    show: Callable[[str], None] = lambda diff: None
     directory: Path = Path(ledger.DIRECTORY)
     summary: Path = Path(fixes.SUMMARY)
     run: Callable[[Sequence[str], float], Ran] = programs.run
