@@ -3,6 +3,7 @@
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
+NOX := PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PYTHON) -m nox
 export PYTHONDONTWRITEBYTECODE = 1
 
 .PHONY: demo test lint unit pythons system lab render deb rpm clean
@@ -18,7 +19,7 @@ test: $(VENV)/.ready-for-tests
 	@$(PYTHON) -m pytest -n 2 -m 'not system'
 	@$(PYTHON) -m pytest -n 4 --dist worksteal --ignore=$(LOAD) tests/system
 	@$(PYTHON) -m pytest $(LOAD)
-	@$(MAKE) --no-print-directory pythons
+	@$(NOX) -k "not $$($(PYTHON) -c 'import sys; print(*sys.version_info[:2], sep=".")')"
 
 # Parts of the tests.
 lint: $(VENV)/.ready-for-tests
@@ -27,9 +28,9 @@ lint: $(VENV)/.ready-for-tests
 unit: $(VENV)/.ready-for-tests
 	@$(PYTHON) -m pytest -m 'not system'
 
-# The unit tests on every Python that is supported and can be found here.
+# The unit tests on every Python that is supported and can be found here; `make test` has had its own before.
 pythons: $(VENV)/.ready-for-tests
-	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PYTHON) -m nox
+	@$(NOX)
 
 system: $(VENV)/.ready-for-tests
 	@packaging/dev/setup.sh lab
