@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import json
 import re
+import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -40,6 +41,13 @@ class Server:
         """Prometheus' answer at this moment: the series with `metric` and `value`."""
         result: list[dict[str, Any]] = self.get("/api/v1/query", {"query": expr})["data"]["result"]
         return result
+
+
+def free_address() -> str:
+    """One of this machine that nothing listens on."""
+    with socket.socket() as trial:
+        trial.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{trial.getsockname()[1]}"
 
 
 @contextlib.contextmanager
@@ -122,3 +130,17 @@ def impatient_alertmanager(webhook: str, today: datetime.date) -> str:
         assert text.count(old) == 1, old
         text = text.replace(old, new)
     return text
+
+
+def panels(name: str) -> list[dict[str, Any]]:
+    """Those of a dashboard that show something."""
+    page = json.loads((CONFIG / "dashboards" / name).read_text(encoding="utf-8"))
+    return [panel for panel in page["panels"] if panel["type"] != "row"]
+
+
+def substituted(expr: str) -> str:
+    """A query of a dashboard as Grafana asks it, with every machine chosen."""
+    for variable, value in (("$job", "backupready"), ("$instance", ".+"), ("$__rate_interval", "10s")):
+        expr = expr.replace(variable, value)
+    assert "$" not in expr, expr
+    return expr

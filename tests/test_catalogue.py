@@ -7,6 +7,7 @@ import ast
 import importlib
 import importlib.metadata
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Callable
@@ -259,6 +260,8 @@ def test_what_is_rendered_is_what_is_shipped(path: str, golden: Callable[[Path, 
     """The file in the tree is the one that the declarations give."""
     if path.startswith("packaging/completions/"):
         need_shtab()
+    if path.startswith("config/dashboards/"):
+        need_the_generator_of_dashboards()
     golden(SOURCE / path, rendered.FILES[path]())
 
 
@@ -272,13 +275,26 @@ def need_shtab() -> None:
         unavailable(f"shtab {completions.SHTAB} is needed, it is {version}")
 
 
+def need_the_generator_of_dashboards() -> None:
+    """As with shtab; and it needs a later Python than we do."""
+    pinned = re.findall(r'"grafana-foundation-sdk==([^;]+);', (SOURCE / "pyproject.toml").read_text())
+    if sys.version_info < (3, 11):
+        pytest.skip("the generator of the dashboards needs Python 3.11")
+    try:
+        version = importlib.metadata.version("grafana-foundation-sdk")
+    except importlib.metadata.PackageNotFoundError:
+        version = "missing"
+    if [version] != pinned:
+        unavailable(f"grafana-foundation-sdk {pinned} is needed, it is {version}")
+
+
 def test_the_generator_of_completions_is_pinned_once() -> None:
     """The test extra installs the release that the scripts are made with."""
     extra = re.findall(r'"shtab==([^"]+)"', (SOURCE / "pyproject.toml").read_text())
     assert extra == [completions.SHTAB]
 
 
-@pytest.mark.parametrize("folder", ["packaging/runbook", "packaging/man", "packaging/completions"])
+@pytest.mark.parametrize("folder", ["packaging/runbook", "packaging/man", "packaging/completions", "config/dashboards"])
 def test_nothing_rendered_is_left_over(folder: str) -> None:
     """In the folders that are rendered nothing lies that the declarations do not give any more."""
     shipped = {str(file.relative_to(SOURCE)) for file in (SOURCE / folder).iterdir()}

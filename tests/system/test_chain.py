@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ import requests
 from lab.guest import GATEWAY, GUEST_ADDRESS
 from lab.network import network
 from measured import measured
-from monitoring import Server, alertmanager, impatient_alertmanager, impatient_rules, prometheus
+from monitoring import Server, alertmanager, impatient_alertmanager, impatient_rules, panels, prometheus, substituted
 from system.inside import Inside
 
 TARGET = f"{GUEST_ADDRESS}:10168"
@@ -196,7 +197,10 @@ def test_the_agent_dies_and_comes_back(chain: Chain, inside: Inside) -> None:
     assert "The next window starts in 1h 5" in description or "The next window starts in 2h 0" in description
     # What explains the symptom fires beside it, and is inhibited.
     wait("the cause to fire", lambda: chain.alert(cause, "info", "firing"), 30)
-    assert set(wait("the inhibition", lambda: chain.inhibited(cause), 30)) == {symptom}
+    # (At first perhaps by what was the symptom before: the machine was at risk.)
+    wait("the inhibition by the symptom", lambda: symptom in chain.inhibited(cause), 60)
+
+    _hold_dashboards(chain.prometheus)
 
     started = time.monotonic()
     inside.guest.start_agent()
@@ -211,4 +215,25 @@ def test_the_agent_dies_and_comes_back(chain: Chain, inside: Inside) -> None:
     measured(
         "the chain: seconds from the start of the agent until"
         f" {list(hops)[-1]} {hops['it is told that this is over']:.1f} (states held for 10 s)"
+    )
+
+
+# There is nothing of it in this guest: nothing was fixed, the one window that is known is to come, and of what the
+# agent and the extension tell some is not told by these.
+NOT_THERE: set[str] = set()
+
+
+def _hold_dashboards(server: Server) -> None:
+    """Every query of the dashboards has an answer, but for what has not occurred in the guest."""
+    silent = set()
+    asked = 0
+    for name in ("fleet.json", "vm.json"):
+        for panel in panels(name):
+            for target in panel["targets"]:
+                asked += 1
+                if not server.query(substituted(target["expr"])):
+                    silent |= set(re.findall(r"backupready_\w+", target["expr"]))
+    assert silent == NOT_THERE
+    measured(
+        f"the dashboards: {asked} queries, of which all but those for {len(silent)} metrics have series in the lab"
     )
