@@ -15,6 +15,7 @@ from typing import Callable
 import pytest
 
 from backupready import catalogue, cli, journal, probes, remedies
+from backupready.catalogue import __main__ as catalogue_main
 from backupready.catalogue import completions, manual, rendered, runbook
 from backupready.catalogue.journal import catalog
 from backupready.mind import metrics
@@ -292,6 +293,44 @@ def test_the_generator_of_completions_is_pinned_once() -> None:
     """The test extra installs the release that the scripts are made with."""
     extra = re.findall(r'"shtab==([^"]+)"', (SOURCE / "pyproject.toml").read_text())
     assert extra == [completions.SHTAB]
+
+
+@pytest.mark.parametrize(
+    ("missing", "left"), [("shtab", "packaging/completions/"), ("grafana_foundation_sdk", "config/dashboards/")]
+)
+def test_without_a_generator_the_rest_is_rendered(
+    missing: str, left: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What needs it is named, and not written."""
+
+    def plain() -> str:
+        return "text"
+
+    def lacks() -> str:
+        raise ModuleNotFoundError(f"No module named '{missing}.builders'", name=f"{missing}.builders")
+
+    files = {path: lacks if path.startswith(left) else plain for path in rendered.FILES}
+    monkeypatch.setattr(rendered, "FILES", files)
+    monkeypatch.setattr("sys.argv", ["catalogue", str(tmp_path)])
+    assert catalogue_main.main() == 1
+    written = {str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*") if file.is_file()}
+    assert written == {path for path in files if not path.startswith(left)}
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == len(files) - len(written) > 1
+    assert all(line.startswith(f"cannot render {left}") and missing in line for line in said)
+
+
+def test_a_defect_keeps_everything_from_being_rendered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A module of ours that is not there is one."""
+
+    def broken() -> str:
+        raise ModuleNotFoundError("No module named 'backupready.nothing'", name="backupready.nothing")
+
+    monkeypatch.setattr(rendered, "FILES", {**rendered.FILES, "config/alerts.yml": broken})
+    monkeypatch.setattr("sys.argv", ["catalogue", str(tmp_path)])
+    with pytest.raises(ModuleNotFoundError):
+        catalogue_main.main()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("folder", ["packaging/runbook", "packaging/man", "packaging/completions", "config/dashboards"])

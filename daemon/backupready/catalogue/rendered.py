@@ -8,6 +8,9 @@ from typing import Callable
 from backupready import config
 from backupready.catalogue import SETTINGS, alerts, completions, journal, manual, runbook
 
+# What only whoever renders has; the test extra brings it, the second for Python 3.11 and later.
+GENERATORS = ("shtab", "grafana_foundation_sdk")
+
 
 def _dashboard(name: str) -> str:
     from backupready.catalogue import dashboards  # only whoever renders has its generator
