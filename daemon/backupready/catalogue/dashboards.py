@@ -493,7 +493,7 @@ def machine() -> dashboard.Dashboard:
         timeline(
             "Problems",
             "What was wrong, by what it does to the backup, and what could not be told. Where there is nothing, nothing"
-            " was wrong.",
+            " was wrong as long as there was a verdict.",
             _PROBLEM,
             "{{problem}}",
             _PROBLEM_NAMES,

@@ -64,12 +64,13 @@ def colored(texts: Mapping[str, str]) -> model.ValueMap:
 
 
 def asked(expr: str, legend: str, number: int, now: bool) -> prometheus.Dataquery:
+    """The query of that number in its panel, of this moment or over time."""
     query = prometheus.Dataquery().expr(chosen(expr)).ref_id(chr(ord("A") + number)).datasource(SOURCE)
     query = query.legend_format(legend)
     return query.instant() if now else query.range()
 
 
-def _steps(steps: Mapping[float, str], base: str = GREEN) -> dashboard.ThresholdsConfig:
+def _steps(steps: Mapping[float, str], base: str) -> dashboard.ThresholdsConfig:
     all_steps = [model.Threshold(None, base), *(model.Threshold(value, color) for value, color in steps.items())]
     return dashboard.ThresholdsConfig().mode(model.ThresholdsMode.ABSOLUTE).steps(all_steps)
 
@@ -180,12 +181,8 @@ def listing(
     return panel
 
 
-def shown(**properties: Any) -> list[model.DynamicConfigValue]:
-    """How a field is shown, by Grafana's names of the properties; `cell` is the kind of the cells."""
-    values = {
-        ("custom.cellOptions" if name == "cell" else f"custom.{name}" if name in ("width", "align") else name): (
-            {"type": value} if name == "cell" else value
-        )
-        for name, value in properties.items()
-    }
-    return [model.DynamicConfigValue(name, value) for name, value in values.items()]
+def shown(cell: str = "", align: str = "", **properties: Any) -> list[model.DynamicConfigValue]:
+    """How a field is shown: the kind of its cells, where the text is, and properties by Grafana's names."""
+    own = [model.DynamicConfigValue("custom.cellOptions", {"type": cell})] if cell else []
+    own += [model.DynamicConfigValue("custom.align", align)] if align else []
+    return [*(model.DynamicConfigValue(name, value) for name, value in properties.items()), *own]
