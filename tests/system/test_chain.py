@@ -218,7 +218,8 @@ def test_the_agent_dies_and_comes_back(chain: Chain, inside: Inside) -> None:
     )
 
 
-# What has not occurred in this guest, or is switched off there; tests/test_dashboards.py has series of all of them.
+# What has not or may not have occurred in this guest, or is switched off there. tests/test_dashboards.py has series of
+# all of it.
 NOT_THERE = {
     "backupready_backup_duration_seconds",
     "backupready_backup_last_failure_timestamp_seconds",
