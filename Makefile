@@ -47,7 +47,7 @@ deb rpm:
 	@python3 packaging/build.py $@
 
 # Write what is rendered from the declarations: sample configuration, manual, completions, journal catalogue, metric
-# list, alert rules, runbook.
+# list, alert rules, dashboards, runbook. What needs a later Python or is not installed is named and left as it is.
 render: $(VENV)/.ready-for-tests
 	@$(PYTHON) -m backupready.catalogue .
 

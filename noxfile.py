@@ -18,7 +18,7 @@ PYTHONS = [one for one in (OLDEST, "3.10", "3.11", "3.12", NEWEST) if one != os.
 # Not installed: the bindings to the journal need a compiler and libsystemd, and the code goes on without them.
 NOT_HERE = {"systemd-python"}
 # What the unit tests run with; the rest of the test extra is for the linters and for this file.
-TESTING = {"pytest", "pytest-xdist", "hypothesis", "shtab", "pyyaml", "bcrypt"}
+TESTING = {"pytest", "pytest-xdist", "hypothesis", "shtab", "pyyaml", "bcrypt", "grafana-foundation-sdk"}
 
 nox.needs_version = ">=2024.3.2"
 nox.options.reuse_existing_virtualenvs = True

@@ -7,6 +7,7 @@ import ast
 import importlib
 import importlib.metadata
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Callable
@@ -14,6 +15,7 @@ from typing import Callable
 import pytest
 
 from backupready import catalogue, cli, journal, probes, remedies
+from backupready.catalogue import __main__ as catalogue_main
 from backupready.catalogue import completions, manual, rendered, runbook
 from backupready.catalogue.journal import catalog
 from backupready.mind import metrics
@@ -259,6 +261,8 @@ def test_what_is_rendered_is_what_is_shipped(path: str, golden: Callable[[Path, 
     """The file in the tree is the one that the declarations give."""
     if path.startswith("packaging/completions/"):
         need_shtab()
+    if path.startswith("config/dashboards/"):
+        need_the_generator_of_dashboards()
     golden(SOURCE / path, rendered.FILES[path]())
 
 
@@ -272,13 +276,64 @@ def need_shtab() -> None:
         unavailable(f"shtab {completions.SHTAB} is needed, it is {version}")
 
 
+def need_the_generator_of_dashboards() -> None:
+    """As with shtab; and it needs a later Python than we do."""
+    pinned = re.findall(r'"grafana-foundation-sdk==([^;]+);', (SOURCE / "pyproject.toml").read_text())
+    if sys.version_info < (3, 11):
+        pytest.skip("the generator of the dashboards needs Python 3.11")
+    try:
+        version = importlib.metadata.version("grafana-foundation-sdk")
+    except importlib.metadata.PackageNotFoundError:
+        version = "missing"
+    if [version] != pinned:
+        unavailable(f"grafana-foundation-sdk {pinned} is needed, it is {version}")
+
+
 def test_the_generator_of_completions_is_pinned_once() -> None:
     """The test extra installs the release that the scripts are made with."""
     extra = re.findall(r'"shtab==([^"]+)"', (SOURCE / "pyproject.toml").read_text())
     assert extra == [completions.SHTAB]
 
 
-@pytest.mark.parametrize("folder", ["packaging/runbook", "packaging/man", "packaging/completions"])
+@pytest.mark.parametrize(
+    ("missing", "left"), [("shtab", "packaging/completions/"), ("grafana_foundation_sdk", "config/dashboards/")]
+)
+def test_without_a_generator_the_rest_is_rendered(
+    missing: str, left: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What needs it is named, and not written."""
+
+    def plain() -> str:
+        return "text"
+
+    def lacks() -> str:
+        raise ModuleNotFoundError(f"No module named '{missing}.builders'", name=f"{missing}.builders")
+
+    files = {path: lacks if path.startswith(left) else plain for path in rendered.FILES}
+    monkeypatch.setattr(rendered, "FILES", files)
+    monkeypatch.setattr("sys.argv", ["catalogue", str(tmp_path)])
+    assert catalogue_main.main() == 1
+    written = {str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*") if file.is_file()}
+    assert written == {path for path in files if not path.startswith(left)}
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == len(files) - len(written) > 1
+    assert all(line.startswith(f"cannot render {left}") and missing in line for line in said)
+
+
+def test_a_defect_keeps_everything_from_being_rendered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A module of ours that is not there is one."""
+
+    def broken() -> str:
+        raise ModuleNotFoundError("No module named 'backupready.nothing'", name="backupready.nothing")
+
+    monkeypatch.setattr(rendered, "FILES", {**rendered.FILES, "config/alerts.yml": broken})
+    monkeypatch.setattr("sys.argv", ["catalogue", str(tmp_path)])
+    with pytest.raises(ModuleNotFoundError):
+        catalogue_main.main()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("folder", ["packaging/runbook", "packaging/man", "packaging/completions", "config/dashboards"])
 def test_nothing_rendered_is_left_over(folder: str) -> None:
     """In the folders that are rendered nothing lies that the declarations do not give any more."""
     shipped = {str(file.relative_to(SOURCE)) for file in (SOURCE / folder).iterdir()}

@@ -31,6 +31,8 @@ COMMON = (
     "/usr/share/doc/backupready/examples/alertmanager.yml",
     "/usr/share/doc/backupready/examples/alerts-keep-firing.yml",
     "/usr/share/doc/backupready/examples/alerts.yml",
+    "/usr/share/doc/backupready/examples/dashboards/fleet.json",
+    "/usr/share/doc/backupready/examples/dashboards/vm.json",
     "/usr/share/doc/backupready/examples/prometheus.yml",
     "/usr/share/doc/backupready/examples/web.yml",
     "/usr/share/doc/backupready/metrics.md",

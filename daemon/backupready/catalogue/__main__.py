@@ -9,14 +9,23 @@ from backupready.catalogue import rendered
 
 
 def main() -> int:
-    """All or nothing: what cannot be rendered keeps the rest from being written."""
+    """What cannot be rendered keeps the rest from being written; only where a generator is not installed the file is
+    left as it is, and named: exit 1."""
     tree = Path(sys.argv[1])
-    texts = {name: render() for name, render in rendered.FILES.items()}
+    texts, lacking = {}, False
+    for name, render in rendered.FILES.items():
+        try:
+            texts[name] = render()
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.partition(".")[0] not in rendered.GENERATORS:
+                raise
+            lacking = True
+            sys.stderr.write(f"cannot render {name} without {error.name}: install the test extra\n")
     for name, text in texts.items():
         file = tree / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
-    return 0
+    return int(lacking)
 
 
 if __name__ == "__main__":

@@ -151,7 +151,7 @@ _COUNTERS = {
     "backupready_history_records_dropped_total": "history_records_dropped",
     "backupready_history_writes_failed_total": "history_writes_failed",
 }
-_MODES = ("off", "observe", "on")
+MODES = ("off", "observe", "on")
 _HELP = {name: help_ for name, _, help_, _ in OWN}
 
 Family = Union[GaugeMetricFamily, CounterMetricFamily]
@@ -216,7 +216,7 @@ class SnapshotCollector:
     def _fixes(self, snapshot: Snapshot) -> Iterator[Family]:
         planning, fixes = snapshot.planning, snapshot.fixes or Fixes(0.0)
         if planning is not None:
-            modes = [((mode,), float(planning.mode == mode)) for mode in _MODES]
+            modes = [((mode,), float(planning.mode == mode)) for mode in MODES]
             yield self._labelled("backupready_fix_mode", modes)
             if planning.mode == "on":
                 failed = snapshot.counters.get("fix_requests_failed", 0.0)
