@@ -38,6 +38,7 @@ _AGENTS_OWN = (
     *("Microsoft.Azure.RecoveryServices.VMSnapshotLinux.", "xpath", "ovf-env.xml", "dhcp", "goal_state", "agent_"),
     *("image_origin", "provisioned", "rsm_update.json", "initial_update", "Cache", "persist_firewall", "cgroup"),
 )
+_SHELF = "/var/lib/waagent/.backupready"
 _HANDLERS_OWN = ("status/", "config/HandlerStatus", "config/HandlerEnvironment", "heartbeat")
 
 Tree = dict[str, tuple[str, int, int, bytes]]  # by path: mode, owner, group, and content or target
@@ -70,12 +71,17 @@ def tree(guest: Guest) -> Tree:
                 )
             except FileNotFoundError:  # the agent has just removed it
                 continue
-            seen[inside] = (stat.filemode(status.st_mode), status.st_uid, status.st_gid, content)
+            # The agent makes every file of an extension that it installs executable for its owner.
+            mode = status.st_mode | (stat.S_IXUSR if name.startswith(f"{directory}/") else 0)
+            seen[inside] = (stat.filemode(mode), status.st_uid, status.st_gid, content)
     return seen
 
 
 def changed(before: Tree, after: Tree) -> dict[str, str]:
-    """What is new, gone or otherwise."""
+    """What is new, gone or otherwise, but for what stands on our shelf."""
+    before, after = (
+        {path: what for path, what in tree.items() if not path.startswith(_SHELF)} for tree in (before, after)
+    )
     told = dict.fromkeys(after.keys() - before.keys(), "new")
     told.update(dict.fromkeys(before.keys() - after.keys(), "gone"))
     for path in before.keys() & after.keys():
