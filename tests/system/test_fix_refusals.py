@@ -19,6 +19,7 @@ import pytest
 
 from backupready import fixes, journal, vmsnapshot
 from backupready.hands import ledger
+from history import Run, status
 from lab.guest import AGENT_LOG, AGENT_UNIT, HANDLER_DIRECTORY
 from system import faults
 from system.inside import BACKUPREADY, Inside
@@ -91,6 +92,8 @@ class Gate:
     mind: bool = False
     ago: float = 0.0
     counted: bool = True
+    remedy: str = REMEDY
+    problem: str = PROBLEM
 
 
 # ------------------------------------------------------------------------------------------- what stands against it
@@ -177,6 +180,15 @@ def begun(*words: str) -> Callable[[Inside], AbstractContextManager[None]]:
     return made
 
 
+def set_to_begun(remedy: str, problem: str, *ago: int) -> Callable[[Inside], AbstractContextManager[None]]:
+    @contextlib.contextmanager
+    def made(inside: Inside) -> Iterator[None]:
+        with set_to(f"mode = on\nallow = {remedy}")(inside), begun(*(f"{remedy}:{problem}:{n}" for n in ago))(inside):
+            yield
+
+    return made
+
+
 @contextlib.contextmanager
 def not_there(inside: Inside) -> Iterator[None]:
     """The problem is not there, and somebody says it is."""
@@ -201,6 +213,32 @@ def disk_full(inside: Inside) -> Iterator[None]:
         yield
     finally:
         inside.guest.run("umount", "--lazy", ledger.DIRECTORY)
+
+
+@contextlib.contextmanager
+def snapshot_told(inside: Inside) -> Iterator[None]:
+    """By the extension's own word: a run has begun and has not ended."""
+    number = inside.guest.read(f"{HANDLER_DIRECTORY}/mrseq").strip()
+    path = f"{HANDLER_DIRECTORY}/status/{number}.status"
+    kept = inside.guest.read(path)
+    inside.guest.write(path, status(Run(time.time(), 4), int(number)))
+    try:
+        yield
+    finally:
+        inside.guest.write(path, kept)
+
+
+@contextlib.contextmanager
+def state_wrong_and_no_package(inside: Inside) -> Iterator[None]:
+    """The extension needs its files anew, and they could not be had."""
+    path = f"{HANDLER_DIRECTORY}/config/HandlerState"
+    kept = inside.guest.read(path)
+    inside.guest.write(path, "garbage")
+    try:
+        with set_to("mode = on\nallow = reload-extension")(inside), faults.switched(inside, "host_plugin", "refused"):
+            yield
+    finally:
+        inside.guest.write(path, kept)
 
 
 def handler_runs(inside: Inside) -> AbstractContextManager[None]:
@@ -241,11 +279,38 @@ GATES = {
     "no window": Gate(nothing, "deadline", "not known when", "window.schedule", mind=True),
     "the handler runs": Gate(handler_runs, "snapshot_running", "is the extension's and runs", "wait"),
     "the freeze lock": Gate(freeze_lock_held, "snapshot_running", "freeze", "wait"),
+    "a status of a run": Gate(snapshot_told, "snapshot_running", "says that a snapshot is under way", "wait"),
+    "five minutes before": Gate(
+        set_to("mode = on\nallow = restart-agent", minutes=5),
+        "deadline",
+        "it may take 0:07:00, and the next backup starts in 0:0",
+        "wait until the backup has ended",
+        until=True,
+        remedy="restart-agent",
+        problem="AGENT_STOPPED",
+    ),
     "the agent is busy": Gate(agent_busy, "agent_busy", "works on its extensions", "wait"),
     "dpkg": Gate(dpkg_locked, "locked", "lock", "wait"),
     "another": Gate(another_under_way, "locked", "another fix", "wait", counted=False),
     "cooldown": Gate(begun(f"{REMEDY}:{PROBLEM}:5"), "cooldown", "a short while ago", "wait", until=True),
     "attempts": Gate(begun(f"{REMEDY}:{PROBLEM}:80000"), "attempt_limit", "within a day", "mend the cause", until=True),
+    "four in a day": Gate(
+        set_to_begun("restart-agent", "AGENT_STOPPED", 80000, 60000, 40000),
+        "attempt_limit",
+        "restart-agent was done 3 times for AGENT_STOPPED within a day",
+        "mend the cause",
+        until=True,
+        remedy="restart-agent",
+        problem="AGENT_STOPPED",
+    ),
+    "the package cannot be had": Gate(
+        state_wrong_and_no_package,
+        "unsupported",
+        ":32526/versions does not answer",
+        "by hand",
+        remedy="reload-extension",
+        problem="EXTENSION_STATE_WRONG",
+    ),
     "storm": Gate(
         begun(*(f"{name}:AGENT_STOPPED:900" for name in ("restart-agent", "update-agent", "enable-agent"))),
         "storm",
@@ -296,10 +361,10 @@ def refusing(sick: Inside) -> Iterator[Inside]:
     guest.run("systemctl", "daemon-reload")
 
 
-def _counts(inside: Inside, name: str) -> int:
+def _counts(inside: Inside, gate: Gate) -> int:
     if not inside.guest.exists(fixes.SUMMARY):
         return 0
-    return fixes.decode(inside.guest.path(fixes.SUMMARY).read_bytes()).refused.get((REMEDY, name), 0)
+    return fixes.decode(inside.guest.path(fixes.SUMMARY).read_bytes()).refused.get((gate.remedy, gate.name), 0)
 
 
 def _entries(inside: Inside) -> list[dict[str, str]]:
@@ -315,11 +380,11 @@ def _ask_as_mind(inside: Inside, gate: Gate) -> Told:
     return Told(*(found["refusal"][key] for key in Told._fields))
 
 
-def _ask_as_person(inside: Inside) -> Told:
-    done = inside.guest.run(BACKUPREADY, "fix", REMEDY, "--problem", PROBLEM, check=False, timeout=90)
+def _ask_as_person(inside: Inside, gate: Gate) -> Told:
+    done = inside.guest.run(BACKUPREADY, "fix", gate.remedy, "--problem", gate.problem, check=False, timeout=90)
     assert done.returncode == REFUSED, done.stdout + done.stderr
     said = re.fullmatch(
-        rf"{REMEDY} is refused \((\w+)\): (.*)\.\n(?:Until: .*, in (.*)\.\n)?What lifts it: (.*)\.\n", done.stderr
+        rf"{gate.remedy} is refused \((\w+)\): (.*)\.\n(?:Until: .*, in (.*)\.\n)?What lifts it: (.*)\.\n", done.stderr
     )
     assert said is not None, done.stderr
     return Told(said[1], said[2], 1.0 if said[3] else None, said[4])
@@ -329,18 +394,20 @@ def _ask_as_person(inside: Inside) -> Told:
 def test_a_gate_refuses_and_nothing_is_touched(refusing: Inside, which: str) -> None:
     gate = GATES[which]
     with gate.made(refusing):
-        counted, entries = _counts(refusing, gate.name), len(_entries(refusing))
+        counted, entries = _counts(refusing, gate), len(_entries(refusing))
         before = refusing.guest.run("sh", "-c", TREE).stdout
-        told = _ask_as_mind(refusing, gate) if gate.mind else _ask_as_person(refusing)
+        told = _ask_as_mind(refusing, gate) if gate.mind else _ask_as_person(refusing, gate)
         assert refusing.guest.run("sh", "-c", TREE).stdout == before
-        now = _counts(refusing, gate.name)
+        now = _counts(refusing, gate)
     assert told.name == gate.name
     assert gate.why in told.why
     assert gate.lift in told.lift
     assert (told.until is not None) is gate.until
     assert now == counted + gate.counted
     newest = _entries(refusing)[entries:]
-    assert [(entry["BACKUPREADY_REMEDY"], entry["BACKUPREADY_REFUSAL"]) for entry in newest] == [(REMEDY, gate.name)]
+    assert [(entry["BACKUPREADY_REMEDY"], entry["BACKUPREADY_REFUSAL"]) for entry in newest] == [
+        (gate.remedy, gate.name)
+    ]
 
 
 def test_without_a_gate_it_is_done(refusing: Inside) -> None:
