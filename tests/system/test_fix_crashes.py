@@ -1,4 +1,4 @@
-"""What is left when the hands are killed after each step of a fix? The next start heals the machine, or leaves it as it was.
+"""The hands are killed after a step of a fix: does the next start heal the machine, or leave it as it was?
 
 They are killed behind the step and before it is noted, in the guest, with the installed package.
 """
