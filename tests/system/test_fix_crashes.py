@@ -59,6 +59,7 @@ class Fault(NamedTuple):
 FAULTS = {
     "add-auto-restart": Fault("AGENT_NO_AUTO_RESTART", Inside.without_auto_restart),
     "enable-agent": Fault("AGENT_NOT_ENABLED", lambda inside: inside.guest.run("systemctl", "disable", AGENT_UNIT)),
+    "enable-extensions": Fault("EXTENSIONS_SWITCHED_OFF", lambda inside: inside.set_config("Extensions.Enabled", "n")),
     "restart-agent": Fault("AGENT_STOPPED", lambda inside: inside.guest.stop_agent()),
 }
 
@@ -101,7 +102,7 @@ def test_killed_behind_each_step(alone: Inside, remedy: str) -> None:
             (attempt,) = fixes.decode(guest.path(fixes.SUMMARY).read_bytes()).attempts
             ends[f"{attempt.result.value} after {last}"] += 1
             assert attempt.result in (Result.HEALED, Result.INTERRUPTED), attempt
-            assert not attempt.left, attempt
+            assert not attempt.left, attempt.reasons
             if attempt.result is Result.HEALED:
                 assert fault.problem not in alone.check().active
             else:
