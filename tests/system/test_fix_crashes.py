@@ -60,6 +60,11 @@ FAULTS = {
     "add-auto-restart": Fault("AGENT_NO_AUTO_RESTART", Inside.without_auto_restart),
     "enable-agent": Fault("AGENT_NOT_ENABLED", lambda inside: inside.guest.run("systemctl", "disable", AGENT_UNIT)),
     "enable-extensions": Fault("EXTENSIONS_SWITCHED_OFF", lambda inside: inside.set_config("Extensions.Enabled", "n")),
+    "normalise-agent-config": Fault("CONFIG_BREAKS_EXTENSION", lambda inside: inside.set_config("Logs.Console ", " y")),
+    "reload-extension": Fault(
+        "EXTENSION_STATE_WRONG",
+        lambda inside: inside.guest.write(f"{HANDLER_DIRECTORY}/config/HandlerState", "garbage"),
+    ),
     "restart-agent": Fault("AGENT_STOPPED", lambda inside: inside.guest.stop_agent()),
 }
 
