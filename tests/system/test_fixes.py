@@ -17,7 +17,7 @@ from backupready.hands import ledger
 from backupready.plan import describe
 from backupready.remedies import REMEDIES
 from lab import archive
-from lab.guest import AGENT_LOG, AGENT_UNIT, HANDLER_DIRECTORY, HANDLER_LOGS, Guest
+from lab.guest import AGENT_LOG, AGENT_UNIT, HANDLER_DIRECTORY, HANDLER_LOGS, LIBRARY, Guest
 from system import faults
 from system.inside import BACKUPREADY, Inside
 
@@ -435,3 +435,42 @@ def test_an_outdated_agent(hands: Hands) -> None:
         guest.wait_agent_ready()
     finally:
         archive.withdraw(guest)
+
+
+def test_an_extension_anew_in_a_clean_directory(hands: Hands) -> None:
+    """reinstall-extension: the old directory stands on the shelf as it was; the new one has what the package has, and
+    knows the last request, so that no snapshot is taken again."""
+    guest, before = hands.guest, tree(hands.guest)
+    directory = guest.path(HANDLER_DIRECTORY)
+    sequence, taken = guest.read(f"{HANDLER_DIRECTORY}/mrseq"), hands.snapshots_taken()
+    tasks = {path.name: path.read_text() for path in directory.glob("task_identity_*")}
+    assert tasks
+    guest.write(f"{HANDLER_DIRECTORY}/config/HandlerState", "garbage")
+    guest.write(f"{HANDLER_DIRECTORY}/left-over", "of another time")
+    assert "healed" in hands.fix("reinstall-extension", "--problem", "EXTENSION_STATE_WRONG").text
+    guest.wait_handler("Ready", 0)
+    hands.confirm("EXTENSION_STATE_WRONG")
+    assert (guest.read(f"{HANDLER_DIRECTORY}/mrseq"), hands.snapshots_taken()) == (sequence, taken)
+    assert {path.name: path.read_text() for path in directory.glob("task_identity_*")} == tasks
+    (old,) = guest.path(_SHELF).glob(f"*/{directory.name}")
+    assert (old / "left-over").read_text() == "of another time"
+    assert (old / "config/HandlerState").read_text() == "garbage"
+    assert changed(before, tree(guest)) == {}
+
+
+def test_goal_states_of_another_agent(hands: Hands) -> None:
+    """clear-stale-snapshot-config sets them aside while the agent is stopped; the undo puts them back."""
+    guest, before = hands.guest, tree(hands.guest)
+    stale = {f"{LIBRARY}/{name}": f"<{name}/>" for name in ("GoalState.77.xml", "ExtensionsConfig.77.xml")}
+    for path, text in stale.items():
+        guest.write(path, text)
+    try:
+        assert "healed" in hands.fix("clear-stale-snapshot-config").text
+        hands.confirm("GOAL_STATE_CACHE_STALE")
+        assert not any(guest.exists(path) for path in stale)
+        assert changed(before, tree(guest)) == {}
+        assert guest.run(BACKUPREADY, "undo", "1", timeout=300).returncode == 0
+        assert {path: guest.read(path) for path in stale} == stale
+    finally:
+        for path in stale:
+            guest.path(path).unlink(missing_ok=True)
