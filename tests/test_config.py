@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backupready import catalogue, config
+from backupready import catalogue, config, remedies
 from backupready.config import ConfigError, Mistake
 
 TABLE = catalogue.SETTINGS
@@ -106,11 +106,14 @@ def test_a_history_has_room_for_some_days() -> None:
 
 def test_what_the_readme_shows_can_be_set(tmp_path: Path) -> None:
     """Whoever copies it gets what it says."""
-    (shown,) = re.findall(r"```ini\n(.*?)```", (Path(__file__).parents[1] / "README.md").read_text(), re.DOTALL)
-    (tmp_path / "x.conf").write_text(shown)
+    shown = re.findall(r"```ini\n(.*?)```", (Path(__file__).parents[1] / "README.md").read_text(), re.DOTALL)
+    assert len(shown) == 2
+    (tmp_path / "x.conf").write_text("".join(shown))
     loaded = config.load(TABLE, tmp_path / "x.conf")
     assert loaded["window.schedule"] == "daily at 22:00"
     assert loaded["window.time_zone"] == "Europe/Berlin"
+    assert loaded["fix.mode"] == "on"
+    assert set(loaded["fix.allow"]) < {remedy.name for remedy in remedies.REMEDIES}
 
 
 def test_a_look_ends_before_its_unit_would_end_it() -> None:

@@ -14,7 +14,7 @@ import pytest
 from backupready import fixes
 from backupready.hands import ledger
 from backupready.model import Result
-from lab.guest import AGENT_UNIT, HANDLER_DIRECTORY
+from lab.guest import AGENT_UNIT, HANDLER_DIRECTORY, LIBRARY
 from measured import measured
 from system import faults
 from system.inside import Inside
@@ -23,6 +23,7 @@ SETTINGS = "/etc/backupready/conf.d/60-fix.conf"
 MARKER = f"{ledger.DIRECTORY}/unfinished"
 END = "backupready-fix@end.service"
 MOST_STEPS = 6
+STALE = f"{LIBRARY}/GoalState.77.xml"
 # A fix that kills itself behind its n-th step; it settles at once, and looks as ever.
 KILLED = """
 import os, signal, sys
@@ -45,7 +46,7 @@ sys.exit(cli.main(["fix", name]))
 TREE = f"""
 find /etc/systemd/system /etc/waagent.conf -printf '%p %y %m %U %G %l\\n' | sort
 find /etc/systemd/system /etc/waagent.conf -type f -exec sha256sum {{}} + | sort
-find {HANDLER_DIRECTORY} -maxdepth 1 -printf '%p %y %m %U %G\\n' | sort
+find {HANDLER_DIRECTORY} {STALE} -maxdepth 1 -printf '%p %y %m %U %G\\n' 2>/dev/null | sort
 """
 
 
@@ -58,10 +59,15 @@ class Fault(NamedTuple):
 
 FAULTS = {
     "add-auto-restart": Fault("AGENT_NO_AUTO_RESTART", Inside.without_auto_restart),
+    "clear-stale-snapshot-config": Fault("GOAL_STATE_CACHE_STALE", lambda inside: inside.guest.write(STALE, "<x/>")),
     "enable-agent": Fault("AGENT_NOT_ENABLED", lambda inside: inside.guest.run("systemctl", "disable", AGENT_UNIT)),
     "enable-extensions": Fault("EXTENSIONS_SWITCHED_OFF", lambda inside: inside.set_config("Extensions.Enabled", "n")),
     "normalise-agent-config": Fault("CONFIG_BREAKS_EXTENSION", lambda inside: inside.set_config("Logs.Console ", " y")),
     "reload-extension": Fault(
+        "EXTENSION_STATE_WRONG",
+        lambda inside: inside.guest.write(f"{HANDLER_DIRECTORY}/config/HandlerState", "garbage"),
+    ),
+    "reinstall-extension": Fault(
         "EXTENSION_STATE_WRONG",
         lambda inside: inside.guest.write(f"{HANDLER_DIRECTORY}/config/HandlerState", "garbage"),
     ),
@@ -74,6 +80,7 @@ def _mend(inside: Inside) -> None:
     guest.run("rm", "-rf", ledger.DIRECTORY)
     drop_in = f"/etc/systemd/system/{AGENT_UNIT}.d/60-backupready-restart.conf"
     guest.path(drop_in).unlink(missing_ok=True)
+    guest.path(STALE).unlink(missing_ok=True)
     guest.run("systemctl", "enable", AGENT_UNIT)
     inside.heal()
 
