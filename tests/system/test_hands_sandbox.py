@@ -55,12 +55,12 @@ printf 'Filename: ./2.deb\nSize: %s\nSHA256: %s\n' "$(stat -c %s lab/2.deb)" "$(
 rm -f /etc/apt/sources.list /etc/apt/sources.list.d/*
 echo 'deb [trusted=yes] file:/srv/lab ./' >/etc/apt/sources.list
 """
-# What a fix needs, or comes with it: who has the agent's uid may signal it, and who may ask the service manager for
-# anything could stop it anyway. What stands in for the passwords can be read, and is empty.
+# What a fix needs, or comes with it: who has the agent's uid may signal it and limit it, and who may ask the service
+# manager for anything could stop it anyway. What stands in for the passwords can be read, and is empty.
 DONE = {
     *("read the agent's files", "reach the wire server", "write to etc", "write to the agent's files", "change a mode"),
     *("talk to PID 1 directly", "start a unit", "reload the service manager", "read the passwords"),
-    *("signal the agent", "signal the agent through a file", "signal PID 1"),
+    *("signal the agent", "signal the agent through a file", "signal PID 1", "change the agent's limits"),
 }
 
 
