@@ -55,7 +55,7 @@ def test_two_hundred_looks_without_a_false_alarm(inside: Inside) -> None:
     """The healthy guest at rest, while packages are upgraded, the agent's own among them, and with an extension that
     has nothing to do with backup: no problem is ever active, but for those that are always there."""
     guest = inside.guest
-    inside.set_intervals("3s", "8s", pressure=True)
+    inside.set_intervals("2s", "6s", pressure=True)
     guest.run("systemctl", "reload", "backupready.service")
     inside.expect()
     # How busy it was just before, while it was being set up, is not known at once to be over.
