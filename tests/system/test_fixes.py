@@ -36,7 +36,17 @@ _AGENTS_OWN = (
     *("Certificates", "Trans", "Prod.", "ExtensionsConfig", "Incarnation", "waagent_status", "VmSettings", "partition"),
     *("error.json", "published_hostname", "waagent.pid", "fast_track", "initial_goal_state", "WALinuxAgent-"),
     *("Microsoft.Azure.RecoveryServices.VMSnapshotLinux.", "xpath", "ovf-env.xml", "dhcp", "goal_state", "agent_"),
-    *("image_origin", "provisioned", "rsm_update.json", "initial_update", "Cache", "persist_firewall", "cgroup"),
+    *(
+        "Protocol",
+        "WireServerEndpoint",
+        "image_origin",
+        "provisioned",
+        "rsm_update.json",
+        "initial_update",
+        "Cache",
+        "persist_firewall",
+        "cgroup",
+    ),
 )
 _SHELF = "/var/lib/waagent/.backupready"
 _HANDLERS_OWN = ("status/", "config/HandlerStatus", "config/HandlerEnvironment", "heartbeat")
