@@ -19,7 +19,7 @@ test: $(VENV)/.ready-for-tests
 	@$(PYTHON) -m pytest -n 2 -m 'not system'
 	@$(PYTHON) -m pytest -n 4 --dist worksteal --ignore=$(LOAD) tests/system
 	@$(PYTHON) -m pytest $(LOAD)
-	@TESTED=$$($(PYTHON) -c 'import sys; print(*sys.version_info[:2], sep=".")') $(NOX)
+	@$(NOX) -s unit-3.9 unit-3.13
 
 # Parts of the tests.
 lint: $(VENV)/.ready-for-tests
@@ -28,7 +28,8 @@ lint: $(VENV)/.ready-for-tests
 unit: $(VENV)/.ready-for-tests
 	@$(PYTHON) -m pytest -m 'not system'
 
-# The unit tests on every Python that is supported and can be found here; `make test` has had its own before.
+# The unit tests on every Python that is supported and can be found here; of these `make test` has the oldest, the newest
+# and its own.
 pythons: $(VENV)/.ready-for-tests
 	@$(NOX)
 

@@ -1216,3 +1216,21 @@ def test_plans_of_an_emulated_guest() -> None:
             assert "defect" not in plan.why
         finally:
             monitor.close()
+
+
+def test_an_exchange_that_has_ended_is_followed_no_more(
+    mind: Callable[..., Mind], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything else is opened, since that may get the number of its descriptor."""
+    it = mind(EXITS)
+    collect = it.monitor._collect
+    ended: list[wire.Exchange] = []
+
+    def checked() -> None:
+        followed = {key.data for key in it.monitor._selector.get_map().values() if isinstance(key.data, wire.Exchange)}
+        ended.extend(exchange for exchange in it.monitor._asked if exchange.done)
+        assert not any(exchange.done for exchange in followed)
+        collect()
+
+    monkeypatch.setattr(it.monitor, "_collect", checked)
+    it.until(lambda: ended)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
 from backupready import fixes
+from backupready.mind import summary
 from backupready.mind.summary import EVERY, Summary, of, pause
 from backupready.model import CannotTell, Fixes, Pause
 
@@ -114,3 +116,21 @@ def test_a_pause_file_pauses(tmp_path: Path) -> None:
     path.unlink()
     path.mkdir()
     assert pause(str(path), 1e9) == Pause()
+
+
+def test_what_could_not_be_read_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the file itself has not changed since."""
+    path = tmp_path / "fixes.json"
+    write(path, fixes.encode(TOLD))
+    it, real = Summary(str(path)), summary._contents
+
+    def fails(path: str, limit: int) -> tuple[bytes, float]:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(summary, "_contents", fails)
+    assert it.refresh(0.0)
+    with pytest.raises(CannotTell, match="Input/output error"):
+        it.fixes()
+    monkeypatch.setattr(summary, "_contents", real)
+    assert it.refresh(EVERY)
+    assert it.fixes() == TOLD

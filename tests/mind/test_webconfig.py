@@ -582,3 +582,19 @@ def test_who_shows_nothing_is_admitted_where_that_is_allowed() -> None:
     """With VerifyClientCertIfGiven; the handshake refuses everybody else."""
     assert WebConfig(allowed_sans=frozenset({"a"})).admits({})
     assert WebConfig().admits({"subjectAltName": (("DNS", "x"),)})
+
+
+def test_a_user_that_is_renamed_is_known_at_once() -> None:
+    """What was found out of a name that was not there says nothing of one that is."""
+    passwords = Passwords()
+    assert passwords.right({"a": HASH}, "b", b"right") is False
+    assert passwords.right({"b": HASH}, "b", b"right") is True
+    assert passwords.right({"b": HASH}, "a", b"right") is False
+
+
+@pytest.mark.integration
+def test_an_authority_that_is_no_text_of_pem_is_named(signed: Path, tmp_path: Path) -> None:
+    """A letter that PEM has not is a mistake of the file's, and no defect of ours."""
+    text = f"{TLS}  client_auth_type: VerifyClientCertIfGiven\n  client_ca: 'Müller'\n"
+    ((_, what, _),) = mistakes(beside(tmp_path, signed, text))
+    assert what.startswith("client_ca has no certificate in PEM")

@@ -316,7 +316,9 @@ class Monitor:
         for key, _ in self._selector.select(max(0.0, min(moments) - now)):
             if isinstance(key.data, wire.Exchange):
                 key.data.advance()
-                if not key.data.done:
+                if key.data.done:
+                    self._forget(key.data)  # at once: its descriptor is closed, and the next that is opened may get it
+                else:
                     self._selector.modify(key.data, key.data.events, key.data)
             elif key.data == "signals":
                 assert self._signals is not None
@@ -444,17 +446,17 @@ class Monitor:
         """Take the looks that have ended, and judge."""
         now = time.monotonic()
         ended = False
-        for exchange in list(self._asked):
+        for exchange in (*self._asked, *self._others()):
             if not exchange.done and now >= exchange.deadline:
                 exchange.advance()
+                if exchange.done:
+                    self._forget(exchange)
+        for exchange in list(self._asked):
             if exchange.done:
                 self._take_answer(exchange, self._asked.pop(exchange))
                 ended = True
         if ended:
             self._after_look()
-        for exchange in self._others():
-            if not exchange.done and now >= exchange.deadline:
-                exchange.advance()
         if self._planning is not None and self._planning.exchange.done:
             self._take_plans(self._planning, now)
         if self._fixing is not None and self._fixing[0].done:

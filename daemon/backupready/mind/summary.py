@@ -53,6 +53,8 @@ class Summary:
         self._known = known
         before = self._fixes, self.unread
         self._fixes, self.unread = self._read()
+        if self.unread:
+            self._known = None  # what keeps it from being read may pass without a change of the file
         return (self._fixes, self.unread) != before
 
     def _read(self) -> tuple[Fixes | None, str]:
@@ -82,8 +84,8 @@ def pause(path: str, now: float) -> Pause | None:
     return fixes.pause_of(text, written, now)
 
 
-def _identity(found: os.stat_result) -> tuple[int, int, int]:
-    return found.st_ino, found.st_mtime_ns, found.st_size
+def _identity(found: os.stat_result) -> tuple[int, int, int, int]:
+    return found.st_ino, found.st_mtime_ns, found.st_size, found.st_ctime_ns
 
 
 def _contents(path: str, limit: int) -> tuple[bytes, float]:

@@ -171,7 +171,7 @@ class Passwords:
         """None when too many others wait to be checked."""
         # A user that is not there takes as long as one that is.
         hashed = users.get(name) or next(iter(users.values()))
-        digest = hmac.new(self._secret, repr((name, hashed, password)).encode(), hashlib.sha256).digest()
+        digest = hmac.new(self._secret, repr((name, name in users, hashed, password)).encode(), hashlib.sha256).digest()
         if (known := self._recall(digest)) is not None:
             return known
         if not self._places.acquire(blocking=False):
@@ -464,7 +464,7 @@ class _Reading:
         elif inline or (file is not None and self._readable(file, values[asked][0])):
             try:
                 context.load_verify_locations(cafile=str(file) if file else None, cadata=inline or None)
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, TypeError) as error:  # TypeError: what is inline is not ASCII
                 self._wrong(values[asked][0], f"{file or 'client_ca'} has no certificate in PEM: {_reason(error)}")
 
     # ---- files
