@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from lab.guest import Guest, missing
+from lab.guest import Guest, LabError, missing
+from measured import measured
 from requirement import unavailable
 from system.inside import Inside
 
@@ -28,11 +30,26 @@ def lab() -> None:
 
 @pytest.fixture(scope="session")
 def booted(lab: None, deb: Path) -> Iterator[Inside]:
-    with Guest() as guest:
-        guest.wait_agent_ready()
-        inside = Inside(guest)
+    with contextlib.ExitStack() as stack:
+        inside = Inside(_boot(stack))
         inside.install(deb)
         yield inside
+
+
+def _boot(stack: contextlib.ExitStack) -> Guest:
+    """A guest whose agent is ready. What goes wrong before anything of ours is in it is a matter of this machine: it is
+    told, and tried once more."""
+    for last in (False, True):
+        try:
+            guest = stack.enter_context(Guest())
+            guest.wait_agent_ready()
+            return guest
+        except LabError as error:
+            stack.close()
+            if last:
+                raise
+            measured(f"a guest did not boot, and is tried again: {error}")
+    raise AssertionError
 
 
 @pytest.fixture
