@@ -69,7 +69,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "forecast.py": {"model"},
     "redaction.py": set(),
     "observe.py": {"config", "model", "redaction"},
-    "bundle.py": {"model", "waagent", "vmsnapshot", "mountinfo", "redaction"},
+    "bundle.py": {"fixes", "model", "waagent", "vmsnapshot", "mountinfo", "redaction"},
     "preconditions.py": {"model", "waagent", "vmsnapshot"},
     "remedies/__init__.py": {"model"},
     "remedies/": {"model", "waagent", "vmsnapshot", "preconditions"},

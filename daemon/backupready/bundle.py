@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 from backupready import __version__, mountinfo, vmsnapshot, waagent
+from backupready.fixes import SUMMARY
 from backupready.model import Absent, CannotTell, Machine, in_utc
 from backupready.redaction import redact
 
@@ -46,14 +47,13 @@ _SPACE_TIMEOUT = 3.0  # s
 
 OUR_UNITS = ("backupready.service", "backupready-look.socket", "backupready-fix.socket")
 OUR_JOURNAL = ("backupready.service", "backupready-look@*", "backupready-fix@*")
-FIXES = "/var/lib/backupready-fixes/fixes.json"
 
 FILES = (
     *waagent.CONFIG_PATHS,
     vmsnapshot.BACKUP_CONFIG,
     f"{waagent.LIB_DIR}/Protocol",
     f"{waagent.LIB_DIR}/WireServerEndpoint",
-    FIXES,
+    SUMMARY,
     "/usr/lib/os-release",
     "/proc/version",
     "/proc/uptime",

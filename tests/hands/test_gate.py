@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from backupready.hands import gate, ledger
+from backupready.hands import gate
 from backupready.hands.gate import Request, Sight, Situation
 from backupready.hands.ledger import Line, Moment
 from backupready.model import (
@@ -346,22 +346,3 @@ def test_the_first_of_the_table_is_the_answer() -> None:
             facts.update(BAD[later])
         assert refused(**facts).name == name
         assert refused(**BAD[name]).name == name
-
-
-# -------------------------------------------------------------------------------------------- pauses and the rungs
-
-
-def test_rungs_follow_one_another_within_an_incident() -> None:
-    """Each once, the lowest first; when the problem was clear, from the beginning."""
-    remedies = [replace(REMEDY, name=name, rung=rung) for name, rung in (("c", 2), ("b", 1), ("a", 1))]
-    remedies.append(replace(REMEDY, name="other", problems=("X",)))
-    lines: tuple[Line, ...] = ()
-    order = []
-    while (remedy := gate.next_rung(remedies, lines, PROBLEM, "")) is not None:
-        order.append(remedy.name)
-        lines += begun(9 * HOUR, remedy=remedy.name, cleared=False)
-    assert order == ["a", "b", "c"]
-    after = gate.next_rung(remedies, (*lines, Line("clear", NOW, {"problem": PROBLEM, "key": ""})), PROBLEM, "")
-    assert after is not None
-    assert after.name == "a"
-    assert ledger.tried(lines, PROBLEM, "") == ("a", "b", "c")

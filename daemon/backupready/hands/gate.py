@@ -334,11 +334,3 @@ REFUSALS: Mapping[str, Callable[[_Case], _Answer]] = {
     "unsupported": _unsupported,
     "ledger": _ledger,
 }
-
-
-def next_rung(remedies: Sequence[Remedy], lines: Sequence[Line], problem: str, key: str) -> Remedy | None:
-    """The remedy to ask for: the lowest rung that has not been tried in this incident, in the order of names within a
-    rung; None where all have been."""
-    done = ledger.tried(lines, problem, key)
-    fitting = (remedy for remedy in remedies if problem in remedy.problems and remedy.name not in done)
-    return min(fitting, key=lambda remedy: (remedy.rung, remedy.name), default=None)

@@ -85,17 +85,12 @@ class Site:
         if code in self._known:
             return 200, _HTML, page.problem(self._known[code], self._remedies_for(code))
         if folder == "runbook" and (text := self._runbook(name or "README.md")) is not None:
-            return 200, _MARKDOWN, text.encode()
-        return (
-            404,
-            _TEXT,
-            b"there is no such page; try / /metrics /api/v1/status /problems/ /runbook/ /-/healthy /-/ready\n",
-        )
+            return 200, _TEXT, text.encode()  # as a browser shows it, and does not save it
+        return 404, _TEXT, _NO_SUCH_PAGE
 
 
 _HTML = "text/html; charset=utf-8"
 _TEXT = "text/plain; charset=utf-8"
-_MARKDOWN = _TEXT  # as a browser shows it, and does not save it
 _NO_SUCH_PAGE = b"there is no such page; try / /metrics /api/v1/status /problems/ /runbook/ /-/healthy /-/ready\n"
 _FENCE = {
     "X-Content-Type-Options": "nosniff",
