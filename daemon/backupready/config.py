@@ -96,6 +96,8 @@ def absolute_path(text: str) -> str:
     """A path from the root."""
     if not text.startswith("/"):
         raise ValueError(f"{text!r} is not an absolute path")
+    if "\0" in text:
+        raise ValueError(f"{text!r} has a NUL, which no path has")
     return text
 
 
