@@ -28,8 +28,10 @@ CONFIG = Path(__file__).parents[1] / "config"
 FILES = ("alerts.yml", "alerts-keep-firing.yml")
 TARGET = {"job", "instance"}
 
+# Those that are not ours.
+OTHERS = {"up": (), "node_textfile_mtime_seconds": ("file",)}
 LABELS: dict[str, tuple[str, ...]] = {
-    "up": (),
+    **OTHERS,
     **{name: labels for name, _, _, labels in metrics.OWN},
     **{metric.name: metric.labels for metric in probes.METRICS},
 }
@@ -49,7 +51,8 @@ def unquoted(expr: str) -> str:
 
 def named(expr: str) -> set[str]:
     """The names of the series that an expression or a template asks for."""
-    return set(re.findall(r"(?<![\w:])(?:\w+:)?(?:backupready_\w+(?::\w+)?|up)(?![\w:])", unquoted(expr)))
+    ours = r"(?:\w+:)?backupready_\w+(?::\w+)?"
+    return set(re.findall(rf"(?<![\w:])(?:{ours}|{'|'.join(OTHERS)})(?![\w:])", unquoted(expr)))
 
 
 def expressions(alert: Alert) -> Iterator[str]:
@@ -76,7 +79,8 @@ def test_every_metric_that_is_asked_for_is_declared() -> None:
 def test_the_names_in_an_expression_are_found() -> None:
     """Plain, recorded, with a selector, and not what stands in quotes or is only part of a name."""
     expr = 'a_backupready_x(up{job="backupready"}) + backupready_y{l="backupready_z"} + job:backupready_m:sum + upper'
-    assert named(expr) == {"up", "backupready_y", "job:backupready_m:sum"}
+    expr += " + node_textfile_mtime_seconds + node_time_seconds"
+    assert named(expr) == {"up", "backupready_y", "job:backupready_m:sum", "node_textfile_mtime_seconds"}
 
 
 @EVERY
