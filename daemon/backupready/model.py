@@ -1072,7 +1072,8 @@ class Snapshot:
 
     Times are wall clock, seconds since the epoch. `reasons` and `notices` are ranked, gravest first. `fixes` is what
     the hands have told, None where they never did or it cannot be read; `plans` what would be done for the reasons;
-    `planning` what is being done about that, None where nobody does anything.
+    `planning` what is being done about that, None where nobody does anything. `slower` has the probes that are set to
+    look less often than they declare, with their interval in seconds.
     """
 
     verdict: Verdict
@@ -1089,6 +1090,7 @@ class Snapshot:
     fixes: Fixes | None = None
     plans: tuple[Planned, ...] = ()
     planning: Planning | None = None
+    slower: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def void(self) -> bool:

@@ -321,6 +321,7 @@ _UP = f'up{{job="{JOB}"}}'
 _TEXT_FILE_DAY = f'max_over_time(backupready_build_info{{job!="{JOB}"}}[1d])'
 _TEXT_FILE_SECONDS = 600
 _NEWEST_LOOK = "backupready_probe_last_run_timestamp_seconds"
+_INTERVAL = "backupready_probe_interval_seconds"  # of what is set longer than usual alone
 _BAD_ENDS = "|".join(result.value for result in (Result.FAILED, Result.INTERRUPTED, Result.WORSE))
 _JOURNAL = "`journalctl -u backupready -u 'backupready-look@*'` on the machine."
 
@@ -331,8 +332,14 @@ def _stale() -> str:
     parts = []
     for limit, names in groupby(sorted(longest, key=lambda name: (longest[name], name)), key=longest.__getitem__):
         series = f'{_NEWEST_LOOK}{{probe=~"{"|".join(names)}"}}'
-        parts.append(f"(-({series} - ignoring (probe) group_left () max without (probe) ({_NEWEST_LOOK})) > {limit})")
-    return "(\n" + "\nor ".join(parts) + f"\n)\n{_VOID}"
+        parts.append(f"({_behind(series)} > {limit})")
+    slower = f"({_behind(_NEWEST_LOOK)} > {_STALE_INTERVALS} * {_INTERVAL} > {_STALE_AT_LEAST})"
+    usual = "(\n" + "\nor ".join(parts) + f"\n) unless {_INTERVAL}"
+    return f"(\n{usual}\nor {slower}\n)\n{_VOID}"
+
+
+def _behind(series: str) -> str:
+    return f"-({series} - ignoring (probe) group_left () max without (probe) ({_NEWEST_LOOK}))"
 
 
 SELF = (
@@ -508,11 +515,10 @@ SELF = (
                 expression=_stale(),
             ),
         ),
-        meaning="One probe has not looked for six times its usual interval, while others do.",
+        meaning="One probe has not looked for six times its interval, while others do.",
         impact="What it should see is unknown.",
         diagnosis=f"{_JOURNAL} `backupready status` tells how its newest look ended.",
-        mitigation="What keeps it from looking is told there. Where its interval is set longer, lengthen the limit in"
-        " this rule.",
+        mitigation="What keeps it from looking is told there.",
     ),
     Alert(
         "BackupreadyProbeCannotTell",
