@@ -77,7 +77,7 @@ def fixed() -> Snapshot:
 
 
 def guarded() -> Snapshot:
-    """The same with a configuration of the web server's own, so that nothing that is declared is missing."""
+    """The same with a configuration of the web server's own, so that no more than an interval is missing."""
     whole = fixed()
     return replace(whole, counters={**whole.counters, "web_config_last_reload_successful": 1.0})
 
