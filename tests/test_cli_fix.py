@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pwd
 import tarfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -310,10 +312,47 @@ def test_an_attempt_is_undone(scene: Scene, typed: Callable[..., int], capsys: C
     assert "there is no attempt 2" in capsys.readouterr().err
 
 
+class Terminal(io.StringIO):
+    """A stream with a person at it."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("read", "written"), [(True, True), (True, False), (False, True), (None, True)])
+def test_what_somebody_has_changed_since_is_shown_to_a_person_alone(
+    read: bool | None, written: bool, scene: Scene, typed: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Installers keep what their scripts print, also by a terminal of theirs; whoever removes the package can still ask
+    for it himself, with the number."""
+    file = scene.place / "root/etc/waagent.conf"
+    assert typed("fix", "enable-verbose-logging") == 0
+    file.write_text("Logs.Verbose=y\nHttpProxy.Password=mine\n")
+    for words in (("undo", "--temporary"), ("undo", "1")):
+        told = Terminal() if written else io.StringIO()
+        with monkeypatch.context() as patch:
+            patch.setattr("sys.stdout", told)
+            patch.setattr("sys.stdin", Terminal() if read else io.StringIO() if read is False else None)
+            assert typed(*words) == 1
+        text = told.getvalue()
+        assert "enable-verbose-logging: not undone, or not all of it (attempt 1)." in text
+        assert ("+HttpProxy.Password=mine" in text) is (read is True and written)
+        assert ("is shown at a terminal only: `backupready undo ATTEMPT`" in text) is ("mine" not in text)
+
+
+@pytest.mark.parametrize("script", ["debian/backupready.prerm", "rpm/backupready.spec"])
+def test_the_packages_are_no_person(script: str) -> None:
+    """Their scripts have a terminal to write to, but give none to read from."""
+    text = (Path(__file__).parents[1] / "packaging" / script).read_text()
+    [line] = [line for line in text.splitlines() if "backupready undo" in line]
+    assert "backupready undo --temporary </dev/null" in line
+
+
 def test_what_somebody_has_changed_since_is_left_and_told(
-    scene: Scene, typed: Callable[..., int], capsys: Capture
+    scene: Scene, typed: Callable[..., int], capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With 1, and with what he has made of it."""
+    monkeypatch.setattr(cli_fix, "_at_terminal", lambda: True)
     file = scene.place / "root/etc/waagent.conf"
     assert typed("fix", "enable-verbose-logging") == 0
     file.write_text("Logs.Verbose=y\nMine=1\n")
@@ -326,6 +365,11 @@ def test_what_somebody_has_changed_since_is_left_and_told(
     assert file.read_text() == "Logs.Verbose=y\nMine=1\n"
 
 
+def wrong(path: object) -> None:
+    """Instead of a configuration."""
+    raise ConfigError([Mistake("x.conf", 3, "no such mode")])
+
+
 def test_before_the_package_goes_all_temporary_changes_go(
     scene: Scene, typed: Callable[..., int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -334,14 +378,32 @@ def test_before_the_package_goes_all_temporary_changes_go(
     assert not scene.around.directory.exists()
     assert typed("fix", "enable-verbose-logging") == 0
 
-    def wrong(path: object) -> None:
-        raise ConfigError([Mistake("x.conf", 3, "no")])
-
     monkeypatch.setattr(cli, "load", wrong)
     assert typed("undo", "1") == 78
     assert typed("undo", "--temporary") == 0
     assert (scene.place / "root/etc/waagent.conf").read_text() == CONFIG
     assert typed("undo", "--temporary") == 0
+
+
+def test_what_was_left_is_ended_whatever_the_configuration_says(
+    scene: Scene, typed: Callable[..., int], capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the timer starts the hands: a temporary change whose time is over is undone, and the journal has what is
+    wrong."""
+    file = scene.place / "root/etc/waagent.conf"
+    assert typed("fix", "enable-verbose-logging") == 0
+    now = worlds.clock()
+    later = replace(now, wall=now.wall + 3 * 3600.0, up=now.up + 3 * 3600.0)
+    monkeypatch.setattr(worlds, "clock", lambda: later)
+    monkeypatch.delenv("JOURNAL_STREAM", raising=False)
+    monkeypatch.setattr(cli, "load", wrong)
+    assert typed("hands") == 0
+    assert file.read_text() == CONFIG
+    told = capsys.readouterr().err
+    assert (
+        " ERROR the configuration is wrong, and what was left behind is ended by the defaults: x.conf:3: no such mode"
+        in told
+    )
 
 
 # -------------------------------------------------------------------------------------------------------------- pause

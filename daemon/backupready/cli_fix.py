@@ -350,15 +350,9 @@ def _switch(settings: Config, enable: bool) -> int:
 
 
 def _undo(options: argparse.Namespace) -> int:
-    try:
-        settings = cli.load(options.config)
-    except ConfigError as error:
-        if not options.temporary:
-            raise
-        # The package may be about to be removed: what is to be undone does not depend on it.
-        print(error, file=sys.stderr)
-        settings = config.from_texts(catalogue.SETTINGS, {}, "default")
-    around = replace(surroundings(settings), show=print)
+    # Where all of that is to end, the package may be about to be removed: it does not depend on the configuration.
+    settings = _at_all_events(options.config, _to_errors) if options.temporary else cli.load(options.config)
+    around = replace(surroundings(settings), show=lambda diff: print(diff if _at_terminal() else _SHOWN_ELSEWHERE))
     if not around.directory.exists():
         if options.temporary:
             return 0
@@ -380,6 +374,31 @@ def _undo(options: argparse.Namespace) -> int:
     except Stopped:
         print("backupready undo: told to stop; the next start of the hands ends it", file=sys.stderr)
     return EXIT_NOT_DONE
+
+
+_SHOWN_ELSEWHERE = (
+    "What somebody has changed since may be secret, and is shown at a terminal only: `backupready undo ATTEMPT`. Our"
+    f" copies of the originals are in {ledger.DIRECTORY}/copies."
+)
+
+
+def _at_terminal() -> bool:
+    """Whether a person sees what is printed. An installer may keep a record of the terminal that its scripts write to;
+    they read from none."""
+    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
+
+
+def _to_errors(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _at_all_events(path: str | None, tell: Callable[[str], None]) -> Config:
+    """The configuration, or, where it is wrong, the defaults: what was left behind is ended in any case."""
+    try:
+        return cli.load(path)
+    except ConfigError as error:
+        tell(f"the configuration is wrong, and what was left behind is ended by the defaults: {error}")
+        return config.from_texts(catalogue.SETTINGS, {}, "default")
 
 
 # ------------------------------------------------------------------------------------------------------ pause, resume
@@ -435,7 +454,7 @@ def _hands(options: argparse.Namespace) -> int:
                 connection, _KNOWN, lambda request, pid: surroundings(cli.load(options.config), request, pid)
             )
         with Stop().listening() as stop:
-            return serve.look_after(surroundings(cli.load(options.config)), stop)
+            return serve.look_after(surroundings(_at_all_events(options.config, journal.LOG.error)), stop)
     except ValueError as error:
         return _wrong("hands", str(error))
     finally:
