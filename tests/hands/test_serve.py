@@ -402,14 +402,9 @@ def test_signals_are_words_to_stop_and_only_meanwhile() -> None:
 # -------------------------------------------------------------------------------------------------- the service manager
 
 
-def test_without_the_service_manager_nothing_is_handed_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor what was meant for another process."""
+def test_one_connection_is_handed_in_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More of them are a mistake of the unit's."""
     monkeypatch.delenv("LISTEN_FDS", raising=False)
-    monkeypatch.delenv("LISTEN_PID", raising=False)
-    assert serve.handed_in() is None
-    monkeypatch.setenv("LISTEN_FDS", "1")
-    assert serve.handed_in() is None
-    monkeypatch.setenv("LISTEN_PID", str(os.getpid() + 1))
     assert serve.handed_in() is None
     monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
     monkeypatch.setenv("LISTEN_FDS", "2")
