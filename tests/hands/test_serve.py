@@ -412,7 +412,9 @@ def test_one_connection_is_handed_in_or_none(monkeypatch: pytest.MonkeyPatch, tm
             monkeypatch.setattr(activation, "handed_over", lambda handed=handed: handed)
             with pytest.raises(ValueError, match="Accept=yes"):
                 serve.handed_in()
-        monkeypatch.setattr(activation, "handed_over", lambda: [os.dup(ours.fileno())])
+        number = os.dup(ours.fileno())
+        os.set_inheritable(number, True)
+        monkeypatch.setattr(activation, "handed_over", lambda: [number])
         connection = serve.handed_in()
         assert connection is not None
         with connection:
