@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import pwd
 import tarfile
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from backupready import bundle, cli, cli_fix, remedies, wire
+from backupready import bundle, cli, cli_fix, fixes, journal, remedies, vmsnapshot, wire
 from backupready.cli_fix import request_for
 from backupready.config import ConfigError, Mistake
 from backupready.hands import ledger
@@ -147,6 +148,26 @@ def test_what_calls_for_nothing_is_refused(scene: Scene, typed: Callable[..., in
     assert typed("fix", "restart-agent") == 4
     assert "a fresh look sees nothing that restart-agent is for" in capsys.readouterr().err
     assert scene.commands == []
+
+
+def test_what_is_refused_before_the_hands_are_asked_is_counted_too(
+    scene: Scene, typed: Callable[..., int], capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And in the journal; not what would be refused, nor where another fix has the ledger."""
+    records: list[logging.LogRecord] = []
+    monkeypatch.setattr(journal.LOG, "handle", records.append)
+    scene.stopped = False
+    assert typed("fix", "restart-agent", "--dry-run") == 4
+    assert "restart-agent would be refused (not_confirmed)" in capsys.readouterr().err
+    assert not scene.around.directory.exists()
+    for times in (1, 2):
+        assert typed("fix", "restart-agent") == 4
+        assert fixes.decode(scene.around.summary.read_bytes()).refused == {("restart-agent", "not_confirmed"): times}
+    assert [record.__dict__["BACKUPREADY_REFUSAL"] for record in records] == ["not_confirmed"] * 2
+    with ledger.Ledger(scene.around.directory, scene.around.summary, worlds.clock()):
+        assert typed("fix", "restart-agent") == 4
+    assert fixes.decode(scene.around.summary.read_bytes()).refused == {("restart-agent", "not_confirmed"): 2}
+    assert "a refusal is not counted: another fix is under way" in [record.getMessage() for record in records]
 
 
 @pytest.mark.parametrize(
@@ -392,9 +413,7 @@ def test_what_was_left_is_ended_whatever_the_configuration_says(
     wrong."""
     file = scene.place / "root/etc/waagent.conf"
     assert typed("fix", "enable-verbose-logging") == 0
-    now = worlds.clock()
-    later = replace(now, wall=now.wall + 3 * 3600.0, up=now.up + 3 * 3600.0)
-    monkeypatch.setattr(worlds, "clock", lambda: later)
+    pass_hours(3.0, monkeypatch)
     monkeypatch.delenv("JOURNAL_STREAM", raising=False)
     monkeypatch.setattr(cli, "load", wrong)
     assert typed("hands") == 0
@@ -424,6 +443,35 @@ def test_a_pause_is_made_and_ended(scene: Scene, typed: Callable[..., int], caps
     assert capsys.readouterr().out == "Fixes are not paused any more.\nFixes are not paused.\n"
     assert typed("pause") == 0
     assert worlds.paused(scene.place / "pause", 1e11) == Pause()
+
+
+def test_a_pause_says_what_goes_on(
+    scene: Scene, typed: Callable[..., int], capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fix that is under way at this moment; or that this cannot be told."""
+    told: list[str] = []
+    run = scene.run
+
+    def pausing(command: Sequence[str], timeout: float) -> Ran:
+        if "restart" in command:
+            capsys.readouterr()
+            assert typed("pause") == 0
+            told.extend(capsys.readouterr().out.splitlines())
+        return run(command, timeout)
+
+    monkeypatch.setattr(scene, "run", pausing)
+    assert typed("fix", "restart-agent") == 0
+    assert told == [
+        "Nothing is fixed until `backupready resume`.",
+        "A fix is under way, and goes to its end: restart-agent for AGENT_STOPPED (attempt 1).",
+    ]
+    capsys.readouterr()
+    assert typed("pause") == 0
+    assert capsys.readouterr().out == "Nothing is fixed until `backupready resume`.\n"
+    (scene.around.directory / "ledger").unlink()
+    (scene.around.directory / "ledger").mkdir()
+    assert typed("pause") == 0
+    assert "Whether a fix is under way cannot be told: cannot read the ledger in " in capsys.readouterr().out
 
 
 # ------------------------------------------------------------------------------------------------------------ windows
@@ -465,28 +513,100 @@ def test_while_a_snapshot_runs_the_window_is_open() -> None:
         assert outlook.phase is Phase.OPEN
 
 
-def test_a_person_is_told_the_daemons_window(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Or none, where the daemon cannot be asked or tells something else."""
+def test_the_daemons_window_is_what_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That it knows of none is an answer too."""
     coming = {"start": "2099-01-01T00:00:00Z", "end": "2099-01-01T02:00:00Z"}
-    answers: dict[str, Any] = {
-        "good": {"window": {"phase": "lead", "next": coming}},
-        "none": {"window": {"phase": "idle", "next": None}},
-        "void": {"window": None},
-        "odd": {"window": {"phase": "lead", "next": {"start": 3}}},
-    }
-    found = {}
-    for name, document in answers.items():
-        monkeypatch.setattr(cli, "asked", lambda settings, document=document: json.loads(json.dumps(document)))
-        found[name] = cli_fix._told_by_daemon(configuration())
+    for document, expected in (
+        ({"phase": "lead", "next": coming}, (Phase.LEAD, 4070908800.0, 4070916000.0)),
+        ({"phase": "idle", "next": None}, (Phase.IDLE, None, None)),
+    ):
+        monkeypatch.setattr(cli, "asked", lambda settings, document=document: {"window": document})
+        phase, window = cli_fix._told_by_daemon(configuration())
+        assert (phase, window and window.start, window and window.end) == expected
+        assert cli_fix.surroundings(configuration()).outlook(False).unplanned == ""
 
-    def nobody(settings: object) -> object:
-        raise CannotTell("no")
 
-    monkeypatch.setattr(cli, "asked", nobody)
-    assert cli_fix._told_by_daemon(configuration()) == (Phase.IDLE, None)
-    phase, window = found["good"]
-    assert (phase, window and (window.start, window.end)) == (Phase.LEAD, (4070908800.0, 4070916000.0))
-    assert found["none"] == found["void"] == found["odd"] == (Phase.IDLE, None)
+@pytest.mark.parametrize(
+    ("document", "why"),
+    [
+        (None, "connection refused"),
+        ({"window": None}, "it has not looked for windows yet"),
+        ({"window": {"phase": "lead", "next": {"start": 3}}}, "another version answers: "),
+        ({"window": {"phase": "dusk", "next": None}}, "another version answers: "),
+        ({}, "another version answers: "),
+    ],
+)
+def test_a_daemon_that_does_not_answer_is_not_one_that_knows_of_no_window(
+    document: dict[str, Any] | None, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That is told in words; a snapshot that is seen to run counts all the same."""
+    monkeypatch.setattr(cli, "asked", lambda settings: _answered(document))
+    outlook = cli_fix.surroundings(configuration()).outlook
+    assert outlook(False).unplanned.startswith(f"the daemon cannot be asked whether a window is near: {why}")
+    assert (outlook(False).phase, outlook(False).window) == (Phase.IDLE, None)
+    assert outlook(True).phase is Phase.OPEN
+
+
+def _answered(document: dict[str, Any] | None) -> dict[str, Any]:
+    if document is None:
+        raise CannotTell("connection refused")
+    return document
+
+
+UNASKED = "backupready fix: the daemon cannot be asked whether a window is near: connection refused\n"
+
+
+@pytest.fixture
+def unasked(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No schedule is set, and nobody answers for the daemon."""
+    monkeypatch.setattr(cli, "asked", lambda settings: _answered(None))
+    settings = configuration()
+    monkeypatch.setattr(scene, "outlook", cli_fix.outlook(settings, lambda: cli_fix._told_by_daemon(settings)))
+
+
+@pytest.mark.usefixtures("unasked")
+def test_a_person_is_told_that_no_window_is_known_and_may_go_ahead(
+    scene: Scene, typed: Callable[..., int], capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything is done, and also where he only asks what would be."""
+    assert typed("fix", "restart-agent", "--dry-run") == 0
+    assert capsys.readouterr().err == UNASKED
+    assert typed("fix") == 0
+    assert capsys.readouterr().err == UNASKED
+    assert scene.starts == 0
+    told_before: list[str] = []
+    run = scene.run
+
+    def running(command: Sequence[str], timeout: float) -> Ran:
+        told_before.append(capsys.readouterr().err)
+        return run(command, timeout)
+
+    monkeypatch.setattr(scene, "run", running)
+    assert typed("fix", "restart-agent") == 0
+    assert (scene.starts, told_before[0]) == (1, UNASKED)
+
+
+@pytest.mark.usefixtures("unasked")
+@pytest.mark.parametrize("running", [False, True])
+def test_a_change_whose_time_is_over_is_undone_unless_a_snapshot_runs(
+    running: bool, scene: Scene, typed: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where nobody can say whether a window is near."""
+    file = scene.place / "root/etc/waagent.conf"
+    assert typed("fix", "enable-verbose-logging") == 0
+    pass_hours(3.0, monkeypatch)
+    if running:
+        scene.machine.files[vmsnapshot.FREEZE_LOCK] = b""
+        scene.machine.locks[vmsnapshot.FREEZE_LOCK] = 77
+    assert typed("hands") == 0
+    assert (file.read_text() == CONFIG) is not running
+
+
+def pass_hours(hours: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So much later the hands look at their clocks."""
+    now = worlds.clock()
+    later = replace(now, wall=now.wall + hours * 3600.0, up=now.up + hours * 3600.0)
+    monkeypatch.setattr(worlds, "clock", lambda: later)
 
 
 def test_nothing_is_younger_than_a_process_that_is_gone() -> None:
