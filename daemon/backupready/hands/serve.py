@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Callable
 
-from backupready import journal, wire
+from backupready import activation, journal, wire
 from backupready.config import EXIT_CONFIG, ConfigError
 from backupready.hands import apply, gate, ledger
 from backupready.hands import world as worlds
@@ -33,7 +33,6 @@ from backupready.observe import clean
 _MIND_USER = "backupready"
 _REQUEST_TIMEOUT = 5.0  # s; the mind writes its request at once
 _ANSWER_TIMEOUT = 5.0  # s
-_FIRST_SOCKET = 3  # SD_LISTEN_FDS_START
 _NAP = 0.5  # s after which a word to stop is heard at the latest
 _STOPPED = "the hands were told to stop; their next start ends it"
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -247,13 +246,13 @@ def _log_attempt(attempt: Attempt) -> None:
 def handed_in() -> socket.socket | None:
     """The connection that the service manager has accepted for us; None where there is none. Raises ValueError where it
     has handed in something else."""
-    number, pid = os.environ.get("LISTEN_FDS", ""), os.environ.get("LISTEN_PID", "")
-    if not number or pid != str(os.getpid()):
+    handed = activation.handed_over()
+    if not handed:
         return None
-    if number != "1" or not stat.S_ISSOCK(os.fstat(_FIRST_SOCKET).st_mode):
+    if len(handed) != 1 or not stat.S_ISSOCK(os.fstat(handed[0]).st_mode):
         raise ValueError("the service manager has not handed in one connection; the socket unit needs Accept=yes")
-    os.set_inheritable(_FIRST_SOCKET, False)
-    return socket.socket(fileno=_FIRST_SOCKET)
+    os.set_inheritable(handed[0], False)
+    return socket.socket(fileno=handed[0])
 
 
 def answer(
@@ -289,3 +288,20 @@ def _welcome() -> set[int]:
     with contextlib.suppress(KeyError):
         uids.add(pwd.getpwnam(_MIND_USER).pw_uid)
     return uids
+
+
+# ---------------------------------------------------------------------------------------- what is refused elsewhere
+
+
+def refuse(remedy: Remedy, refusal: Refusal, around: Surroundings) -> None:
+    """Count and log a refusal of somebody who has not come as far as the hands; he is root, since others cannot write
+    here. Where the ledger cannot be had, it is only logged."""
+    try:
+        with Ledger(around.directory, around.summary, worlds.clock()) as book:
+            book.count_refusal(remedy.name, refusal.name)
+            book.publish(worlds.clock())
+            if book.unpublished:
+                LOG.warning("%s", book.unpublished)
+    except (LedgerBusy, LedgerError) as error:
+        LOG.warning("a refusal is not counted: %s", error)
+    _log_refusal(refusal, gate.Request(remedy.name))
