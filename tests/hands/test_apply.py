@@ -347,6 +347,25 @@ def test_after_a_crash_what_cannot_be_undone_is_whole_and_told(no_sync: None) ->
         assert crashed_everywhere(lambda heals=heals: Guest(steps, heals=heals), check) > 30  # type: ignore[misc]
 
 
+def test_after_a_crash_behind_what_cannot_be_undone_it_is_finished(tmp_path: Path, no_sync: None) -> None:
+    """The agent of the new package is started, and a look says whether that has helped."""
+    guest = Guest((PackageUpgrade("walinuxagent"), RestartUnit("a.service"), FILES[0]))
+    do = guest.do
+
+    def killed(step: Step, record: Mapping[str, Any]) -> None:
+        do(step, record)
+        raise Crash
+
+    guest.do = killed  # type: ignore[method-assign]
+    with pytest.raises(Crash):
+        applied(guest, tmp_path)
+    guest.do = do  # type: ignore[method-assign]
+    attempt = _recovered(guest, tmp_path)
+    assert attempt is not None
+    assert (attempt.result, guest.done) == (Result.HEALED, [guest.steps[0], FILES[0]])
+    assert guest.known == (guest.steps[0],)
+
+
 def test_after_a_crash_the_unit_knows_what_is_true(no_sync: None) -> None:
     """Where a restart made a change known, another makes known that it is undone."""
     steps = (SetConfigKey("Extensions.Enabled", "y"), RestartUnit("a.service"), FILES[0])

@@ -92,7 +92,8 @@ def apply(remedy: Remedy, request: Request, world: World) -> Attempt | Refusal |
 
 
 def recover(world: World) -> tuple[Attempt, ...]:
-    """End what an earlier start has not ended: what has healed the machine stays, everything else is undone. While a
+    """End what an earlier start has not ended: what has healed the machine stays, everything else is undone; what has
+    done a step that cannot be undone goes on to its end before. While a
     snapshot runs nothing is touched, and the attempt stays under way; nor where that could not be noted. Raises
     LedgerError."""
     ended: list[Attempt] = []
@@ -256,14 +257,15 @@ def note_clear(which: tuple[str, str], world: World) -> None:
         world.ledger.add("clear", now, problem=which[0], key=which[1])
 
 
-def _do(number: int, index: int, step: Step, world: World) -> None:
+def _do(number: int, index: int, step: Step, world: World, prepared: Record | None = None) -> None:
     _let_no_snapshot_run(world)
-    record = world.doer.prepare(step)
-    now = world.clock()
-    lasting: dict[str, Any] = {}
-    if isinstance(step, SetConfigKey) and step.lasts is not None:
-        lasting = {"until": now.wall + step.lasts, "change": f"{step.key}={step.value}"}
-    world.ledger.add("prepared", now, attempt=number, index=index, record=dict(record), **lasting)
+    record = world.doer.prepare(step) if prepared is None else prepared
+    if prepared is None:
+        now = world.clock()
+        lasting: dict[str, Any] = {}
+        if isinstance(step, SetConfigKey) and step.lasts is not None:
+            lasting = {"until": now.wall + step.lasts, "change": f"{step.key}={step.value}"}
+        world.ledger.add("prepared", now, attempt=number, index=index, record=dict(record), **lasting)
     world.doer.do(step, record)
     world.ledger.add("done", world.clock(), attempt=number, index=index)
 
@@ -434,14 +436,21 @@ def _recover(number: int, world: World) -> Attempt:
         line = begun_to_undo[-1]
         return _take_back(number, world, Result(line["result"]), line["reasons"])
     done = {line["index"] for line in ledger.of_attempt(lines, number, "done")}
-    states: list[str] = []
-    all_done = len(records) == len(plan) and not _trouble(
-        lambda: states.extend(
-            world.doer.state(plan[index], records[index]) for index in sorted(records) if index not in done
+    states: dict[int, str] = {}
+    _trouble(
+        lambda: states.update(
+            (index, "done" if index in done else world.doer.state(plan[index], records[index])) for index in records
         )
     )
-    all_done = all_done and all(state == "done" for state in states)
     interrupted = "the hands ended in the middle"
-    if all_done:
+    if any(isinstance(plan[index], _ONE_WAY) and state != "not_done" for index, state in states.items()):
+        for index, step in enumerate(plan):
+            if states.get(index) != "done":
+                why = _trouble(partial(_do, number, index, step, world, records.get(index)))
+                if why:
+                    reasons = interrupted, f"step {index + 1}: {why}"
+                    return _take_back(number, world, Result.INTERRUPTED, reasons)
+        return _conclude(number, world, (interrupted,))
+    if len(states) == len(plan) and all(state == "done" for state in states.values()):
         return _conclude(number, world, (interrupted,))
     return _take_back(number, world, Result.INTERRUPTED, (interrupted,))
