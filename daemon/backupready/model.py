@@ -824,6 +824,13 @@ class Unsuitable(Exception):
     """The remedy is not for this machine as it is, and why; or what it needs beforehand is not so."""
 
 
+# How the hands go about it: so often they look within the time in which a fix settles, and so long a whole check and
+# the keeping of evidence take at most (measured with every endpoint dead and a mount that hangs: 51 s).
+LOOKS_AFTER_FIX = 4
+LONGEST_CHECK = timedelta(seconds=60)
+LONGEST_EVIDENCE = timedelta(seconds=30)
+
+
 @dataclass(frozen=True)
 class Remedy:
     """A documented fix. `plan` gives its steps for a finding, in their order; it looks and changes nothing, and raises
@@ -845,6 +852,11 @@ class Remedy:
     attempts: int = 3
     cooldown: timedelta = timedelta(minutes=15)
     restarts_agent: bool = False
+
+    @property
+    def longest(self) -> timedelta:
+        """From the evidence before it to the last look, if all goes slowly; what is undone then comes on top."""
+        return LONGEST_EVIDENCE + self.worst_case + self.settle + LOOKS_AFTER_FIX * LONGEST_CHECK
 
 
 def is_there(machine: Machine, path: str) -> bool:

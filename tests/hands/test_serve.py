@@ -231,6 +231,8 @@ def test_one_at_a_time(scene: Scene) -> None:
         assert refusal.name == "locked"
         assert serve.look_after(scene.around, Stop()) == 0
     assert scene.starts == 0
+    assert serve.look_after(scene.around, Stop()) == 0
+    assert fixes.decode(scene.around.summary.read_bytes()).refused == {(request().remedy, "locked"): 1}
 
 
 def test_without_a_ledger_nothing_is_done(scene: Scene) -> None:
@@ -371,6 +373,20 @@ def test_told_to_stop_before_it_began_nothing_is_begun(scene: Scene) -> None:
     assert refusal.name == "locked"
     assert lines(scene) == ()
     assert scene.starts == 0
+    assert fixes.decode(scene.around.summary.read_bytes()).refused == {(MEND.name, "locked"): 1}
+
+
+def test_told_to_stop_while_evidence_is_kept_nothing_is_begun(scene: Scene) -> None:
+    """Nor after it."""
+    stop = Stop()
+
+    def told_meanwhile(asked: Any) -> str:
+        stop.told = True
+        return "kept"
+
+    refusal = serve.fix(MEND, asked(), replace(scene.around, collect=told_meanwhile), stop)
+    assert isinstance(refusal, Refusal)
+    assert (refusal.name, lines(scene), scene.starts) == ("locked", (), 0)
 
 
 def test_sleep_ends_when_told_to_stop() -> None:

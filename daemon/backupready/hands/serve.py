@@ -122,10 +122,16 @@ def opened(around: Surroundings, stop: Stop, begun: dict[int, Attempt] | None = 
         stop.heed()  # that took a while, and nothing is begun yet
         return facts
 
+    def find_out_again(remedy: Remedy, request: gate.Request, facts: gate.Situation) -> gate.Situation:
+        facts = world.renewed(remedy, request, facts)
+        stop.heed()
+        return facts
+
     calm = replace(around, sleep=lambda seconds: stop.sleep(seconds, around.sleep))
     with Ledger(around.directory, around.summary, worlds.clock()) as book:
         world = worlds.world(calm, book, announce)
-        yield replace(world, doer=_Stoppable(world.doer, stop, around.show), situation=find_out)
+        doer = _Stoppable(world.doer, stop, around.show)
+        yield replace(world, doer=doer, situation=find_out, renewed=find_out_again)
         if book.unpublished:
             LOG.warning("%s", book.unpublished)
 
@@ -149,20 +155,24 @@ def fix(remedy: Remedy, request: gate.Request, around: Surroundings, stop: Stop)
                 tend(world, around)
                 answer = apply.apply(remedy, request, world)
             except Stopped:
-                answer = _stopped(world, begun)
+                answer = _stopped(remedy.name, world, begun)
     except LedgerBusy as error:
         answer = Refusal("locked", str(error), None, "wait until that has ended")
+        ledger.note_refusal(around.directory, remedy.name, answer.name)
     except LedgerError as error:
         answer = Refusal("ledger", str(error), None, "mend that: what is not noted is not done")
+        ledger.note_refusal(around.directory, remedy.name, answer.name)
     if isinstance(answer, Refusal):
         _log_refusal(answer, request)
     return answer
 
 
-def _stopped(world: World, begun: Mapping[int, Attempt]) -> Attempt | Refusal:
+def _stopped(remedy: str, world: World, begun: Mapping[int, Attempt]) -> Attempt | Refusal:
     for attempt in ledger.unfinished(world.ledger.lines):
         if attempt.id in begun:
             return replace(attempt, reasons=(*attempt.reasons, _STOPPED))
+    world.ledger.count_refusal(remedy, "locked")
+    world.ledger.publish(world.clock())
     return Refusal("locked", "the hands were told to stop before it began", None, "ask once more")
 
 
@@ -187,14 +197,18 @@ def undo(number: int, by: str, around: Surroundings, stop: Stop) -> Attempt:
 
 
 def undo_temporary(around: Surroundings, stop: Stop) -> tuple[Attempt, ...]:
-    """Have all temporary changes undone, as before the package is removed. Raises as undo() does: StepFailed where some
-    are in force still."""
+    """Have all temporary changes undone, as before the package is removed. Raises as undo() does: StepFailed where that
+    was not tried with all of them."""
     with opened(around, stop) as world:
         ended = apply.recover(world) + apply.expire(world, everything=True)
-        left = ledger.temporary(world.ledger.lines)
-        if left or ledger.unfinished(world.ledger.lines):
-            changes = ", ".join(change.change for change in left) or "an attempt that has not ended"
-            raise StepFailed(f"cannot undo {changes}: a snapshot may be running")
+        tried = {attempt.id for attempt in ended}
+        left = [change.change for change in ledger.temporary(world.ledger.lines) if change.attempt not in tried]
+        left += [
+            f"attempt {attempt.id} of {attempt.remedy}, which has not ended"
+            for attempt in ledger.unfinished(world.ledger.lines)
+        ]
+        if left:
+            raise StepFailed(f"cannot undo {', '.join(left)}: a snapshot runs, and nothing is touched meanwhile")
         return ended
 
 
