@@ -309,13 +309,13 @@ def _welcome() -> set[int]:
 
 def refuse(remedy: Remedy, refusal: Refusal, around: Surroundings) -> None:
     """Count and log a refusal of somebody who has not come as far as the hands; he is root, since others cannot write
-    here. Where the ledger cannot be had, it is only logged."""
+    here."""
     try:
         with Ledger(around.directory, around.summary, worlds.clock()) as book:
             book.count_refusal(remedy.name, refusal.name)
             book.publish(worlds.clock())
             if book.unpublished:
                 LOG.warning("%s", book.unpublished)
-    except (LedgerBusy, LedgerError) as error:
-        LOG.warning("a refusal is not counted: %s", error)
+    except (LedgerBusy, LedgerError):
+        ledger.note_refusal(around.directory, remedy.name, refusal.name)
     _log_refusal(refusal, gate.Request(remedy.name))
