@@ -698,14 +698,15 @@ class Machine(Protocol):
 
 @dataclass(frozen=True)
 class StartUnit:
-    """Start a unit of the service manager. Undone by stopping it where it did not run before."""
+    """Start a unit that a StopUnit before it in the plan has stopped. Undone by stopping it, so that it does not run
+    while the steps in between are undone; the StopUnit, undone last, starts it again."""
 
     unit: str
 
 
 @dataclass(frozen=True)
 class StopUnit:
-    """Stop a unit. Undone by starting it, where it ran before."""
+    """Stop a unit. Undone by starting it, whether it ran before or not: no undoing leaves it stopped."""
 
     unit: str
 

@@ -5,8 +5,8 @@ Each raises Unsuitable with what is not so, or CannotTell: what cannot be told i
 
 from __future__ import annotations
 
-from backupready import vmsnapshot, waagent
-from backupready.model import Absent, Machine, Unreachable, Unsuitable, is_there
+from backupready import plan, vmsnapshot, waagent
+from backupready.model import Absent, Machine, Step, Unreachable, Unsuitable, is_there
 
 _UNIT_PROPERTIES = (
     "LoadState",
@@ -24,6 +24,16 @@ _SPACE_TIMEOUT = 10.0  # s
 # The package and what is unpacked of it are some 20 MB in some 300 files. Where unpacking fails for want of room the
 # agent removes the whole directory.
 _ROOM_FOR_PACKAGE, _INODES_FOR_PACKAGE = 100 << 20, 2000
+
+
+def plain(*steps: Step) -> tuple[Step, ...]:
+    """These steps, where every name in them is one that the hands accept."""
+    for step in steps:
+        try:
+            plan.describe(step)
+        except ValueError as error:
+            raise Unsuitable(f"{error}, and nothing is done about such names: see to it by hand") from None
+    return steps
 
 
 def shown_units(machine: Machine) -> dict[str, dict[str, str]]:

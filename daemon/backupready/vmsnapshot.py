@@ -503,7 +503,6 @@ _TICKS_OF_EPOCH = 621_355_968_000_000_000  # .NET counts from the year 1
 _DATE = re.compile(r"\\?/Date\((\d{1,15})\)\\?/")
 _TELEMETRY = re.compile(r"\b(snapshotCreator|hostStatusCodePreSnapshot|hostStatusCodeDoSnapshot)=(\w{1,40})")
 _CREATORS = {"backupHostService": "host", "guestExtension": "guest"}
-_CONSISTENCY = {1: "file_system", 2: "application", 3: "crash"}
 _HOST_ANSWERS = 8  # of one run are kept
 _SECRET = re.compile(r"(https?://[^\s?\"']{1,300})\?[^\s\"']*|\b(sig|token|password)=[^\s&,]+", re.IGNORECASE)
 _MOST_TEXT = 500  # characters
@@ -879,7 +878,15 @@ def at_work(machine: Machine) -> Process | None:
     return process if process is not None and machine.now() - process.started <= STUCK_AFTER else None
 
 
+_LAST_REQUEST = "mrseq"
+_LAST_TASK = "task_identity_"  # then an identity of the extension's, the same everywhere
 _NUMBERED_STATUS = re.compile(r"(\d{1,9})\.status", re.ASCII)
+
+
+def known_requests(names: Iterable[str]) -> tuple[str, ...]:
+    """Of the names in the extension's directory those of the files by which it knows the request that it has taken up.
+    Without them, or with older ones, it takes the newest request up again."""
+    return tuple(name for name in names if name == _LAST_REQUEST or name.startswith(_LAST_TASK))
 
 
 def newest_status(machine: Machine, directory: waagent.HandlerDirectory) -> str | None:

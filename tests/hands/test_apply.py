@@ -25,6 +25,7 @@ from backupready.model import (
     Attempt,
     CannotTell,
     DaemonReload,
+    EnableUnit,
     Finding,
     Fixes,
     Machine,
@@ -904,6 +905,17 @@ def test_undo_of_an_attempt_that_has_ended(tmp_path: Path) -> None:
     with pytest.raises(LedgerError, match="no attempt 7"):
         hands.undo(7, world, "asked by root")
     world.ledger.close()
+
+
+def test_what_is_started_at_boot_since_a_fix_can_be_undone(tmp_path: Path) -> None:
+    """Although no file of ours is changed; no unit is restarted for it."""
+    guest = Guest((EnableUnit("a.service"), RestartUnit("a.service")))
+    attempt = applied(guest, tmp_path)
+    world = guest.world(tmp_path)
+    ended = hands.undo(attempt.id, world, "asked by root")
+    world.ledger.close()
+    assert (ended.result, ended.left, guest.done) == (Result.UNDONE, (), [])
+    assert guest.calls.count("do RestartUnit") == 1
 
 
 # ------------------------------------------------------------------------------------------------------ the mark

@@ -11,7 +11,7 @@ import stat
 import tempfile
 import typing
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -499,6 +499,23 @@ def test_an_edit_is_not_taken_back_over_somebody_elses(machine: Bench) -> None:
     assert config.read_bytes() == edited
 
 
+def test_a_temporary_change_that_somebody_has_taken_back_is_over(machine: Bench) -> None:
+    """Whatever else he has changed: nothing is left to be undone. One that was to last is his to decide on."""
+    for step, over in ((VERBOSE, True), (replace(VERBOSE, lasts=None), False)):
+        config = machine.root / "etc/waagent.conf"
+        config.write_bytes(CONFIG)
+        [record] = do(machine, step)
+        edited = config.read_bytes().replace(b"Logs.Verbose=y", b"Logs.Verbose=n").replace(b"Enabled=y", b"Enabled=n")
+        config.write_bytes(edited)
+        assert machine.steps.state(step, record) is (State.NOT_DONE if over else State.HALF)
+        if over:
+            machine.steps.undo(step, record)
+        else:
+            with pytest.raises(Refused, match="was changed by somebody else since"):
+                machine.steps.undo(step, record)
+        assert config.read_bytes() == edited
+
+
 def test_what_the_agent_reads_already_is_left(machine: Bench) -> None:
     """No new file, and nothing to take back."""
     step = SetConfigKey("Extensions.Enabled", "y")
@@ -643,6 +660,45 @@ def test_a_reload_that_did_not_come_is_put_back(machine: Bench) -> None:
     assert tree(machine.root) == before
     assert machine.programs.active == "active"
     assert b"half of it" in contents(machine.root / LIBRARY / ".backupready")
+
+
+@pytest.mark.parametrize("name", ["mrseq", "task_identity_6", "task_identity_8"])
+def test_no_request_is_run_twice_by_an_undo(name: str, machine: Bench) -> None:
+    """The new directory has taken a request up, of which the old one does not know: it stays, the agent runs, and it is
+    told where the old one lies."""
+    plan: tuple[Step, ...] = (StopUnit(UNIT), ASIDE, ANEW, StartUnit(UNIT))
+    before = tree(machine.root / LIBRARY / HANDLER)
+    records = do(machine, *plan)
+    handler = machine.root / LIBRARY / HANDLER
+    (handler / name).write_text("8")
+    there = tree(handler)
+    refusals = []
+    for step, record in reversed(list(zip(plan, records))):
+        try:
+            machine.steps.undo(step, record)
+        except Refused as refused:
+            refusals.append(str(refused))
+    assert [why.split(" is ")[0].split(" has ")[0] for why in refusals] == [f"/{LIBRARY}/{HANDLER}"] * 2
+    assert f"as {name} tells" in refusals[0]
+    assert tree(handler) == there
+    assert machine.programs.active == "active"
+    old = Path(f"{machine.root}{refusals[0].rpartition(' ')[2]}")
+    assert tree(old) == before
+    assert [machine.steps.state(step, record) for step, record in zip(plan, records)][1:3] == [State.DONE] * 2
+
+
+@pytest.mark.parametrize("lost", ["all", "mrseq", "nothing"])
+def test_a_new_directory_that_knows_of_no_other_request_makes_way(lost: str, machine: Bench) -> None:
+    """As when the agent removes what it could not unpack: the old one knows at least as much."""
+    before = tree(machine.root)
+    aside, anew = do(machine, ASIDE, ANEW)
+    handler = machine.root / LIBRARY / HANDLER
+    (handler / "HandlerManifest.json").write_text("half of it")
+    for path in list(handler.iterdir()) if lost == "all" else [handler / lost] if lost == "mrseq" else []:
+        path.unlink()
+    machine.steps.undo(ANEW, anew)
+    machine.steps.undo(ASIDE, aside)
+    assert tree(machine.root) == before
 
 
 def test_no_directory_is_put_back_over_one_that_is_there_again(machine: Bench) -> None:
@@ -819,9 +875,9 @@ def test_every_step_of_the_model_has_its_way() -> None:
 
 UNITS: list[tuple[Step, dict[str, str], dict[str, str], dict[str, str]]] = [
     (StartUnit(UNIT), {"active": "inactive"}, {"active": "active"}, {"active": "inactive"}),
-    (StartUnit(UNIT), {"active": "active"}, {"active": "active"}, {"active": "active"}),
+    (StartUnit(UNIT), {"active": "active"}, {"active": "active"}, {"active": "inactive"}),
     (StopUnit(UNIT), {"active": "active"}, {"active": "inactive"}, {"active": "active"}),
-    (StopUnit(UNIT), {"active": "failed"}, {"active": "failed"}, {"active": "failed"}),
+    (StopUnit(UNIT), {"active": "failed"}, {"active": "failed"}, {"active": "active"}),
     (RestartUnit(UNIT), {"active": "active"}, {"active": "active"}, {"active": "active"}),
     (RestartUnit(UNIT), {"active": "inactive"}, {"active": "active"}, {"active": "active"}),
     (ResetFailed(UNIT), {"active": "failed"}, {"active": "inactive"}, {"active": "inactive"}),
@@ -850,18 +906,18 @@ def test_units(step: Step, before: Any, done: Any, undone: Any, machine: Bench) 
         assert now() == undone
 
 
-@pytest.mark.parametrize("manager", ["apt-get", "dnf", "yum", "zypper", "tdnf"])
 @pytest.mark.parametrize(
-    "step",
+    ("manager", "step"),
     [
-        *(StartUnit(UNIT), StopUnit(UNIT), RestartUnit(UNIT), ResetFailed(UNIT), EnableUnit(UNIT), DaemonReload()),
-        *(DROP_IN, VERBOSE, ASIDE, Wait(f"{HANDLER}/gone", "x", 61.0), WaitForReport(61.0)),
-        PackageUpgrade("walinuxagent"),
+        *(("", step) for step in (StartUnit(UNIT), StopUnit(UNIT), RestartUnit(UNIT), ResetFailed(UNIT))),
+        *(("", step) for step in (EnableUnit(UNIT), DaemonReload(), DROP_IN, VERBOSE, ASIDE)),
+        *(("", step) for step in (Wait(f"{HANDLER}/gone", "x", 61.0), WaitForReport(61.0))),
+        *((manager, PackageUpgrade("walinuxagent")) for manager in ("apt-get", "dnf", "yum", "zypper", "tdnf")),
     ],
-    ids=lambda step: type(step).__name__,
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_no_step_takes_longer_than_is_said_of_it(
-    step: Step, manager: str, machine: Bench, monkeypatch: pytest.MonkeyPatch
+    manager: str, step: Step, machine: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where every program but those that are only asked takes all the time that it is given, and nothing comes."""
     given: list[float] = []
@@ -871,7 +927,8 @@ def test_no_step_takes_longer_than_is_said_of_it(
             given.append(timeout)
         return machine.programs(command, timeout)
 
-    (machine.root / "usr/bin" / manager).touch()
+    if manager:
+        (machine.root / "usr/bin" / manager).touch()
     monkeypatch.setattr(machine.disk, "statvfs", lambda path: SimpleNamespace(f_flag=os.ST_RDONLY), raising=False)
     if isinstance(step, StartUnit):
         machine.programs.active = "inactive"
@@ -881,6 +938,20 @@ def test_no_step_takes_longer_than_is_said_of_it(
     changes_files = isinstance(step, (WriteDropIn, SetConfigKey, SetAside))
     assert changes_files != bool(given)
     assert sum(given) <= longest([step])
+
+
+@pytest.mark.parametrize("plan", [(RestartUnit(UNIT),), (StopUnit(UNIT), ASIDE, StartUnit(UNIT))])
+@pytest.mark.parametrize("before", ["active", "inactive"])
+def test_no_undoing_leaves_the_agent_stopped(before: str, plan: tuple[Step, ...], machine: Bench) -> None:
+    """Whether it ran before or not; it is down only while what was set aside is put back."""
+    machine.programs.active = before
+    records = do(machine, *plan)
+    assert machine.programs.active == "active"
+    for step, record in reversed(list(zip(plan, records))):
+        if isinstance(step, SetAside):
+            assert machine.programs.active == "inactive"
+        machine.steps.undo(step, record)
+    assert machine.programs.active == "active"
 
 
 def test_a_unit_that_a_restart_left_stopped_is_half_done(machine: Bench) -> None:
@@ -905,10 +976,11 @@ def test_a_masked_unit_is_left_alone(step: Step, machine: Bench) -> None:
 
 
 def test_only_a_disabled_unit_is_enabled(machine: Bench) -> None:
-    """A static or a linked one is not."""
-    machine.programs.enabled = "static"
-    with pytest.raises(Refused, match="is static"):
-        machine.steps.prepare(EnableUnit(UNIT))
+    """A static or a linked one is not, nor one whose disabling would not lead back."""
+    for state in ("static", "enabled-runtime"):
+        machine.programs.enabled = state
+        with pytest.raises(Refused, match=f"is {state}"):
+            machine.steps.prepare(EnableUnit(UNIT))
 
 
 def test_a_program_that_fails_or_hangs_is_told_in_its_own_words(machine: Bench, tmp_path: Path) -> None:

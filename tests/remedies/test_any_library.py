@@ -28,7 +28,8 @@ from backupready.model import (
     Unsuitable,
     Wait,
 )
-from backupready.remedies import clear_stale_snapshot_config, reinstall_extension, reload_extension
+from backupready.plan import describe
+from backupready.remedies import clear_stale_snapshot_config, reinstall_extension, reload_extension, update_agent
 from fake import NOW, FakeMachine, healthy
 
 HANDLER = f"{waagent.VMSNAPSHOT}-1.0.9220.0"
@@ -191,6 +192,65 @@ def test_no_content_is_a_defect(remedy: Remedy, problem: str, spoilt: Files) -> 
         assert list(remedy.plan(machine, Finding(problem)))
     except (Unsuitable, CannotTell) as error:
         assert str(error)
+
+
+ODD = st.one_of(
+    st.sampled_from(
+        ["", "\n", "a\nb", " ", "-", "..", "\x00", "\u0661", "\u202e", "\udcff", "x" * 250, "`id`", "$(id)"]
+    ),
+    st.text(max_size=5),
+)
+PLACES = (
+    f"{HANDLER}/task_identity_%s", f"{HANDLER}/%smrseq", f"{HANDLER}/config/7%s.settings",
+    f"{HANDLER}/status/7%s.status", f"{waagent.VMSNAPSHOT}-1.0%s.9/mrseq", "Prod%s.agentsManifest",
+    "%s.7.manifest.xml", "ExtensionsConfig.7%s.xml", "GoalState.%s.xml", f"{HANDLER}/%s", "%s",
+)  # fmt: skip
+paths = st.tuples(st.sampled_from(PLACES), ODD).map(lambda of: of[0] % of[1].replace("/", ""))
+
+
+@pytest.mark.parametrize(("remedy", "problem"), ALL, ids=lambda value: getattr(value, "name", value))
+@given(odd=st.frozensets(paths.filter(lambda path: path not in ("", ".", "..")), min_size=1, max_size=3))
+def test_every_step_of_a_plan_can_be_told(remedy: Remedy, problem: str, odd: frozenset[str]) -> None:
+    """Whatever the names in the library are: the hands accept each step, or the remedy does not fit and says so in one
+    line that does no harm to a terminal."""
+    machine = furnished(dict.fromkeys(KNOWN, b"x"), frozenset())
+    if problem == "EXTENSION_STUCK":
+        get_stuck(machine)
+    for path in odd:
+        machine.files.setdefault(f"{waagent.LIB_DIR}/{path}", ENDED)
+    try:
+        for step in remedy.plan(machine, Finding(problem)):
+            assert describe(step).isprintable()
+    except (Unsuitable, CannotTell) as error:
+        assert str(error).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("remedy", "problem", "path"),
+    [
+        (clear_stale_snapshot_config.REMEDY, "GOAL_STATE_CACHE_STALE", "a b.7.manifest.xml"),
+        (reinstall_extension.REMEDY, "EXTENSION_STATE_WRONG", f"{HANDLER}/task_identity_\n"),
+    ],
+)
+def test_a_name_that_is_not_plain_is_left_to_a_person(remedy: Remedy, problem: str, path: str) -> None:
+    """Told before the first step, with the name in it."""
+    machine = furnished(dict.fromkeys(KNOWN, b"x"), frozenset())
+    assert problem == "GOAL_STATE_CACHE_STALE" or next(remedy.plan(machine, Finding(problem)))
+    machine.files[f"{waagent.LIB_DIR}/{path}"] = ENDED
+    with pytest.raises(Unsuitable, match="is no plain relative path, and nothing is done about such names") as raised:
+        next(remedy.plan(machine, Finding(problem)))
+    assert repr(path.rpartition("/")[2])[1:-1] in str(raised.value)
+
+
+def test_a_package_with_an_odd_name_is_left_to_a_person() -> None:
+    """The name comes out of another program's answer."""
+    machine = healthy()
+    machine.files["/etc/waagent.conf"] = "AutoUpdate.Enabled=n\n"
+    told = "-o=x:\n  Installed: 1\n  Candidate: 2\n     500 http://deb.example\n"
+    machine.programs["apt-cache"] = Ran(0, told.encode(), "")
+    machine.programs["dpkg --compare-versions"] = Ran(0, b"", "")
+    with pytest.raises(Unsuitable, match="'-o=x' is no name of a package"):
+        next(update_agent.REMEDY.plan(machine, Finding("AGENT_OUTDATED")))
 
 
 class Fleeting(FakeMachine):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from backupready.model import CannotTell, EnableUnit, StartUnit, Unsuitable
+from backupready.model import CannotTell, EnableUnit, RestartUnit, Unsuitable
 from backupready.remedies.enable_agent import REMEDY
 from fake import FakeMachine, healthy, steps
 
@@ -18,14 +18,22 @@ def in_state(state: str) -> FakeMachine:
     return machine
 
 
-@pytest.mark.parametrize("state", ["disabled", "enabled-runtime"])
-def test_a_disabled_unit_is_enabled_and_started(state: str) -> None:
-    """Starting changes nothing where it runs."""
-    assert steps(REMEDY, in_state(state)) == [EnableUnit(UNIT), StartUnit(UNIT)]
+@pytest.mark.parametrize(
+    ("active", "starts"),
+    [("active", False), ("activating", False), ("reloading", False), ("inactive", True), ("failed", True)],
+)
+def test_a_disabled_unit_is_enabled_and_started_where_it_is_down(active: str, starts: bool) -> None:
+    """By a step that no undoing takes back."""
+    machine = in_state("disabled")
+    assert not isinstance(machine.units, CannotTell)
+    machine.units[UNIT] = {**machine.units[UNIT], "ActiveState": active}
+    assert steps(REMEDY, machine) == [EnableUnit(UNIT), *([RestartUnit(UNIT)] if starts else [])]
 
 
-@pytest.mark.parametrize("state", ["enabled", "masked", "masked-runtime", "linked", "indirect", "static", ""])
+@pytest.mark.parametrize(
+    "state", ["enabled", "enabled-runtime", "masked", "masked-runtime", "linked", "indirect", "static", ""]
+)
 def test_any_other_state_is_left_alone(state: str) -> None:
-    """A masked unit is meant to be, and of the others enabling may make something else."""
+    """As by the step: a masked unit is meant to be, and of others enabling or disabling may make something else."""
     with pytest.raises(Unsuitable, match=UNIT):
         steps(REMEDY, in_state(state))

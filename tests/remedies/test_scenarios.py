@@ -133,11 +133,13 @@ def test_a_plan_concerns_nothing_but_what_it_is_for(planned: tuple[Planned, ...]
 
 
 def test_a_plan_leaves_the_agent_running(planned: tuple[Planned, ...]) -> None:
-    """Whatever is stopped is started, the same unit, and nothing is set aside after that."""
+    """Whatever is stopped is started, the same unit, and nothing is set aside after that. What is started by StartUnit
+    was stopped before, since undoing that stops it."""
     for one in planned:
         stopped = [step.unit for step in one.steps if isinstance(step, StopUnit)]
         started = [step.unit for step in one.steps if isinstance(step, (StartUnit, RestartUnit))]
         assert stopped in ([], started), one
+        assert stopped == [step.unit for step in one.steps if isinstance(step, StartUnit)], one
         assert len(started) <= 1
         kinds = [type(step) for step in one.steps]
         if started:

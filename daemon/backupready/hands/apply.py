@@ -15,7 +15,7 @@ from typing import Any, Callable, Protocol
 from backupready.hands import gate, ledger
 from backupready.hands.files import StepFailed
 from backupready.hands.gate import Request, Sight, Situation, Trouble
-from backupready.hands.ledger import CHANGES, Ledger, LedgerError, Moment
+from backupready.hands.ledger import CHANGES, UNDOABLE, Ledger, LedgerError, Moment
 from backupready.model import (
     LOOKS_AFTER_FIX,
     Attempt,
@@ -110,7 +110,8 @@ def undo(number: int, world: World, reason: str) -> Attempt:
     where there is no such attempt, or nothing can be noted, and StepFailed while a snapshot runs, or where nothing of
     it is in force."""
     _let_no_snapshot_run(world)
-    if not _changes(ledger.plan_of(world.ledger.lines, number), ledger.in_force(world.ledger.lines, number)):
+    plan, there = ledger.plan_of(world.ledger.lines, number), ledger.in_force(world.ledger.lines, number)
+    if not any(type(plan[index]).__name__ in UNDOABLE for index in there):
         raise StepFailed(f"nothing of attempt {number} can be undone: it changed nothing that has stayed")
     try:
         return _take_back(number, world, Result.UNDONE, (reason,))

@@ -45,6 +45,8 @@ CHANGES = frozenset(
     kind.__name__
     for kind in (model.WriteDropIn, model.SetConfigKey, model.JoinConfigLines, model.SetAside, model.MakeDirectory)
 )
+# Those that somebody may want undone later.
+UNDOABLE = CHANGES | {model.EnableUnit.__name__}
 _BEGINNING = re.compile(rb"(?=((\d{1,7}) [0-9a-f]{16} ))")  # of a line, wherever it stands
 
 
@@ -607,7 +609,7 @@ def _holds_change(lines: Sequence[Line], attempt: int) -> bool:
     """Whether something is in force that somebody may want undone."""
     there = in_force(lines, attempt)
     return any(
-        document["step"] in CHANGES
+        document["step"] in UNDOABLE
         for line in of_attempt(lines, attempt, "started")
         for index, document in enumerate(line["steps"])
         if index in there

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Generic, TypeVar
 
-from backupready import mountinfo, plan, waagent
+from backupready import mountinfo, plan, vmsnapshot, waagent
 from backupready.hands import files, lines
 from backupready.hands.files import Refused, StepFailed, directory, kind
 from backupready.model import (
@@ -284,6 +284,22 @@ class _SetConfigKey(_Edit[SetConfigKey]):
     def reading(self, step: SetConfigKey, values: dict[str, str | None]) -> dict[str, str | None]:
         return {**values, step.key: step.value}
 
+    def undo(self, place: Place, step: SetConfigKey, record: Record) -> None:
+        if not self._is_over(place, step, record):
+            super().undo(place, step, record)
+
+    def state(self, place: Place, step: SetConfigKey, record: Record) -> State:
+        return State.NOT_DONE if self._is_over(place, step, record) else super().state(place, step, record)
+
+    def _is_over(self, place: Place, step: SetConfigKey, record: Record) -> bool:
+        """Whether somebody has taken a temporary change back by hand, whatever else he has changed since."""
+        if step.lasts is None:
+            return False
+        with self._file(place, record) as (parent, name, file):
+            known = file.digest in (record["before"], record["after"]) or files.is_left(parent, name)
+            values = waagent.parse_config(file.data)
+            return not known and bool(values) and values.get(step.key) != step.value
+
 
 class _JoinConfigLines(_Edit[JoinConfigLines]):
     def edited(self, step: JoinConfigLines, data: bytes) -> bytes:
@@ -427,7 +443,10 @@ class _SetAside(_Way[SetAside]):
 
 class _MakeDirectory(_Way[MakeDirectory]):
     """Built on the shelf and moved to its place at once, so that it is never there without what it keeps. The
-    entry that it was built in stays behind, empty, with a manifest: it tells our directory from another's."""
+    entry that it was built in stays behind, empty, with a manifest: it tells our directory from another's.
+
+    An extension that has taken a request up in the new directory works there, and would in the old one take it up once
+    more: the new one stays then. Where it has taken none up the old one knows all there is to know."""
 
     def prepare(self, place: Place, step: MakeDirectory) -> Record:
         parts = components(step.path)
@@ -485,7 +504,9 @@ class _MakeDirectory(_Way[MakeDirectory]):
             if self._made(library, entry, name):
                 # What the agent has put into it since is kept like everything else.
                 with contextlib.suppress(FileNotFoundError), directory(library, tuple(above)) as parent:
-                    if kind(parent, name):
+                    if there := kind(parent, name):
+                        if there == "directory":
+                            self._let_no_request_be_forgotten(parent, step, record)
                         taken = _on_shelf(library, record["way"], name)
                         way = _new_entry(place, library) if taken else record["way"]
                         _take(place, library, step.path, way)
@@ -502,6 +523,18 @@ class _MakeDirectory(_Way[MakeDirectory]):
                 with contextlib.suppress(FileNotFoundError), directory(library, tuple(above)) as parent:
                     return State.DONE if kind(parent, name) else State.HALF
             return State.HALF
+
+    def _let_no_request_be_forgotten(self, parent: int, step: MakeDirectory, record: Record) -> None:
+        """Raises Refused where the new directory knows of a request that the old one does not know of."""
+        name = components(step.path)[-1]
+        old = f"{waagent.LIB_DIR}/{_SHELF}/{record['source']}/{name}"
+        with directory(parent, (name,)) as new:
+            for known in vmsnapshot.known_requests(files.names(new)):
+                if files.read(new, known).digest != record["kept"].get(known):
+                    raise Refused(
+                        f"{waagent.LIB_DIR}/{step.path} has taken a request up since, as {known} tells, and what was"
+                        f" set aside would take it up again; that stays in {old}"
+                    )
 
     def _made(self, library: int, entry: str, name: str) -> bool:
         return _on_shelf(library, f"{entry}.json") and not _on_shelf(library, entry, name)
@@ -617,6 +650,9 @@ def _stop(place: Place, unit: str) -> None:
 
 
 class _StartUnit(_Unit[StartUnit]):
+    """Undone for the sake of the steps before it: while their files are exchanged the agent must not run, since where
+    it cannot unpack the extension it removes what is in its place. Undoing StopUnit starts it again."""
+
     def unit(self, step: StartUnit) -> str:
         return step.unit
 
@@ -624,14 +660,15 @@ class _StartUnit(_Unit[StartUnit]):
         _start(place, step.unit)
 
     def undo(self, place: Place, step: StartUnit, record: Record) -> None:
-        if not record["ran"]:
-            _stop(place, step.unit)
+        _stop(place, step.unit)
 
     def state(self, place: Place, step: StartUnit, record: Record) -> State:
         return State.DONE if _show(place, step.unit)["ActiveState"] in _RUNS else State.NOT_DONE
 
 
 class _StopUnit(_Unit[StopUnit]):
+    """Its unit runs once it is undone, also where it did not run before: that may be hours after the fix has healed."""
+
     def unit(self, step: StopUnit) -> str:
         return step.unit
 
@@ -639,8 +676,7 @@ class _StopUnit(_Unit[StopUnit]):
         _stop(place, step.unit)
 
     def undo(self, place: Place, step: StopUnit, record: Record) -> None:
-        if record["ran"]:
-            _start(place, step.unit)
+        _start(place, step.unit)
 
     def state(self, place: Place, step: StopUnit, record: Record) -> State:
         active = _show(place, step.unit)["ActiveState"]
@@ -688,6 +724,7 @@ class _ResetFailed(_Way[ResetFailed]):
 class _EnableUnit(_Way[EnableUnit]):
     def prepare(self, place: Place, step: EnableUnit) -> Record:
         before = _loaded(place, step.unit).get("UnitFileState", "")
+        # Disabling one that is enabled in another way would not lead back there.
         if before not in ("enabled", "disabled"):
             raise Refused(f"{step.unit} is {before or 'not a unit of a file'}, and only a disabled unit can be enabled")
         return {"before": before}

@@ -1,6 +1,7 @@
 """Which documented fixes are there? Every module of this package that declares REMEDY, in the order of their names.
 
-A remedy's `plan` decides before its first step: once a step is given, the rest follows.
+A remedy's `plan` decides before its first step: once a step is given, the rest follows. Steps with names that the
+machine has told go through preconditions.plain().
 """
 
 from __future__ import annotations

@@ -48,11 +48,8 @@ def plan(machine: Machine, finding: Finding) -> Iterator[Step]:
         )
     if len(stale) > _MOST:
         raise Unsuitable(f"{len(stale)} files are stale, more than {_MOST}: this is something else")
-    yield StopUnit(unit)
-    for path in stale:
-        yield SetAside(path)
-    yield StartUnit(unit)
-    yield WaitForReport(_REPORTS_WITHIN)
+    aside = map(SetAside, stale)
+    yield from preconditions.plain(StopUnit(unit), *aside, StartUnit(unit), WaitForReport(_REPORTS_WITHIN))
 
 
 def _of_another_agent(machine: Machine) -> list[str]:

@@ -10,22 +10,21 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from backupready import preconditions
-from backupready.model import EnableUnit, Finding, Machine, Remedy, StartUnit, Step, Unsuitable
-
-# The states out of which enabling leads to one that starts at boot, with nothing else about it.
-_ENABLES = ("disabled", "enabled-runtime")
+from backupready.model import EnableUnit, Finding, Machine, Remedy, RestartUnit, Step, Unsuitable
 
 
 def plan(machine: Machine, finding: Finding) -> Iterator[Step]:
-    """Enable the unit; start it, which changes nothing where it runs."""
+    """Enable the unit, and start it where it is down. It goes on running when the enabling is undone."""
     unit, shown = preconditions.restartable_unit(machine)
     state = shown.get("UnitFileState", "")
-    if state not in _ENABLES:
+    if state != "disabled":
         raise Unsuitable(
-            f"{unit} is {state or 'in no state that is known'}, which enabling does not change for certain"
+            f"{unit} is {state or 'in no state that is known'}: only a disabled unit is certain to start at boot once"
+            " it is enabled, and to be as before once that is undone"
         )
     yield EnableUnit(unit)
-    yield StartUnit(unit)
+    if shown.get("ActiveState") in ("inactive", "failed"):
+        yield RestartUnit(unit)
 
 
 REMEDY = Remedy(

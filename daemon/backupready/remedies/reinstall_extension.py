@@ -4,7 +4,8 @@ What Microsoft's support has advised in public for a VMSnapshot that does not he
 directory away, start the agent. Two things are done otherwise than there, so that nothing is lost. The directory is not
 just gone, since with mrseq and task_identity gone the extension would run the last request again, which within 140
 minutes takes a snapshot: a clean directory takes its place that holds those two, and the agent unpacks into it. And the
-logs stay. What was set aside is put back where the extension does not come back enabled.
+logs stay. What was set aside is put back where the extension does not come back enabled; but not once the new one has
+taken a request up, which the old one would not know of.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 
-from backupready import preconditions, waagent
+from backupready import preconditions, vmsnapshot, waagent
 from backupready.model import (
     Absent,
     Finding,
@@ -29,8 +30,6 @@ from backupready.model import (
 )
 
 _ENABLED_WITHIN = 420.0  # s, as for a reload
-_SEQUENCE = "mrseq"
-_TASK = "task_identity_"  # then an identity of the extension's, the same everywhere
 
 
 def plan(machine: Machine, finding: Finding) -> Iterator[Step]:
@@ -47,15 +46,17 @@ def plan(machine: Machine, finding: Finding) -> Iterator[Step]:
         names = machine.names(directory.path)
     except Absent:
         raise Unsuitable("the extension's directory has just gone") from None
-    keep = tuple(entry for entry in names if entry == _SEQUENCE or entry.startswith(_TASK))
+    keep = vmsnapshot.known_requests(names)
     for entry in keep:
         if not is_file(machine, f"{directory.path}/{entry}"):
             raise Unsuitable(f"{directory.path}/{entry} is no file that could be kept")
-    yield StopUnit(unit)
-    yield SetAside(name)
-    yield MakeDirectory(name, keep)
-    yield StartUnit(unit)
-    yield Wait(f"{name}/config/HandlerState", "Enabled", _ENABLED_WITHIN)
+    yield from preconditions.plain(
+        StopUnit(unit),
+        SetAside(name),
+        MakeDirectory(name, keep),
+        StartUnit(unit),
+        Wait(f"{name}/config/HandlerState", "Enabled", _ENABLED_WITHIN),
+    )
 
 
 REMEDY = Remedy(

@@ -32,10 +32,8 @@ def plan(machine: Machine, finding: Finding) -> Iterator[Step]:
     there = directory is not None and is_there(machine, f"{waagent.LIB_DIR}/{state}")
     if there and not is_file(machine, f"{waagent.LIB_DIR}/{state}"):
         raise Unsuitable(f"{waagent.LIB_DIR}/{state} is no file")
-    if there:
-        yield SetAside(state)
-    yield RestartUnit(unit)
-    yield Wait(state, "Enabled", _ENABLED_WITHIN)
+    aside = [SetAside(state)] if there else []
+    yield from preconditions.plain(*aside, RestartUnit(unit), Wait(state, "Enabled", _ENABLED_WITHIN))
 
 
 REMEDY = Remedy(

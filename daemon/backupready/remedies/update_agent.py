@@ -35,9 +35,8 @@ def plan(machine: Machine, finding: Finding) -> Iterator[Step]:
     offer = waagent.offer(machine)
     if not offer.newer:
         raise Unsuitable(f"the lists offer {offer.candidate} of {offer.package}, and {offer.installed} is installed")
-    yield PackageUpgrade(offer.package)
-    yield RestartUnit(unit)
-    yield WaitForReport(_REPORTS_WITHIN)
+    steps = PackageUpgrade(offer.package), RestartUnit(unit), WaitForReport(_REPORTS_WITHIN)
+    yield from preconditions.plain(*steps)
 
 
 REMEDY = Remedy(
