@@ -155,11 +155,15 @@ class Problem:
 
 @dataclass(frozen=True)
 class Metric:
-    """A number or a set of labels that a probe reports; the name has the `backupready_` prefix and a base unit."""
+    """A number or a set of labels that a probe reports; the name has the `backupready_` prefix and a base unit.
+
+    `clause` is what a scrape says of it where `help` is longer: it is repeated by every scrape.
+    """
 
     name: str
     help: str
     labels: tuple[str, ...] = ()
+    clause: str = ""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from backupready.mind import metrics
 from backupready.mind.judge import Judge
 from backupready.mind.metrics import Exposition
 from backupready.model import (
+    BeliefState,
     CannotTell,
     Effect,
     Finding,
@@ -36,6 +37,7 @@ from backupready.model import (
     Verdict,
 )
 from fake import NOW, configuration, healthy, looked, probe, problem, snapshot
+from measured import measured
 from requirement import need
 
 parse_openmetrics: Callable[[str], Iterable[Family]] = openmetrics.text_string_to_metric_families
@@ -77,9 +79,20 @@ def fixed() -> Snapshot:
 
 
 def guarded() -> Snapshot:
-    """The same with a configuration of the web server's own, so that no more than an interval is missing."""
+    """The same with a configuration of the web server's own, a window that has passed, a problem that cannot be
+    told and a probe that looks seldom, so that nothing that is declared is missing."""
     whole = fixed()
-    return replace(whole, counters={**whole.counters, "web_config_last_reload_successful": 1.0})
+    beliefs = tuple(
+        replace(one, state=BeliefState.UNKNOWN) if one.problem.code == "WIRE_SERVER_SLOW" else one
+        for one in whole.beliefs
+    )
+    return replace(
+        whole,
+        beliefs=beliefs,
+        outlook=Outlook(NOW, scores=((Verdict.READY, Happened.SUCCEEDED, 12),)),
+        counters={**whole.counters, "web_config_last_reload_successful": 1.0},
+        slower={"agent": 7200.0},
+    )
 
 
 def render(of: Snapshot, accept: str = "", declared: Iterable[Metric] = probes.METRICS) -> str:
@@ -90,7 +103,7 @@ def masked(text: str) -> str:
     """Without what this very process and this build are."""
     text = re.sub(r"(?m)^(process_\w+(?:\{[^}]*\})?) .*$", r"\1 MASKED", text)
     text = re.sub(r"(?m)e\+0(\d\d)$", r"e+\1", text)  # as older versions of the library write 1e+10
-    return re.sub(r'(python|version)="\d[^"]*"(?=[^\n]*\} 1\.0\n# HELP backupready_verdict )', r'\1="MASKED"', text)
+    return re.sub(r'(python|version)="\d[^"]*"(?=[^\n]*\} 1\n# HELP backupready_verdict )', r'\1="MASKED"', text)
 
 
 def samples(text: str, name: str) -> dict[tuple[str, ...], float]:
@@ -130,7 +143,7 @@ def test_the_format_is_what_the_client_takes() -> None:
 @pytest.mark.parametrize(("accept", "parse"), [("", parse_text), (OPENMETRICS, parse_openmetrics)])
 def test_a_parser_can_read_it(accept: str, parse: Callable[[str], Iterable[Family]]) -> None:
     """The library's own parsers find every family once, with the kind that the metric list says."""
-    families = list(parse(render(replace(guarded(), slower={"agent": 7200.0}), accept)))
+    families = list(parse(render(guarded(), accept)))
     names = [family.name for family in families]
     assert len(names) == len(set(names))
     kinds = {family.name: family.type for family in families}
@@ -176,7 +189,7 @@ def test_predictions_are_counted_by_what_was_said_and_what_came() -> None:
     assert samples(told, "backupready_predictions_total") == counted
     before = render(replace(stopped(), outlook=Outlook(NOW)))
     assert samples(before, "backupready_predictions_total") == {}
-    assert "# TYPE backupready_predictions_total counter" in before
+    assert "backupready_predictions_total" not in before
 
 
 def test_fixes_are_counted_by_what_came_of_them() -> None:
@@ -332,12 +345,33 @@ def test_a_web_configuration_has_a_series_where_there_is_one() -> None:
     assert samples(render(guarded()), name) == {(): 1.0}
 
 
-def test_the_scrape_stays_small() -> None:
-    """At most 20 kB and 300 series, with every problem of several handlers."""
-    text = render(stopped())
+@pytest.mark.parametrize(("what", "whole", "most"), [("usual", stopped, 19_000), ("all", guarded, 20_600)])
+def test_the_scrape_stays_small(what: str, whole: Callable[[], Snapshot], most: int) -> None:
+    """At most 20 kB and 300 series. What is found on a real machine is a kilobyte more than on the fake one, so that
+    this has less; nowhere is all that is declared at once."""
+    text = render(whole())
     series = [line for line in text.splitlines() if not line.startswith("#")]
+    comments = sum(len(line) + 1 for line in text.splitlines() if line.startswith("#"))
+    measured(f"a scrape, {what}: {len(text)} bytes, {comments} of them HELP and TYPE; {len(series)} series")
     assert len(series) <= 300
-    assert len(text) <= 20_000, len(text)
+    assert len(text) <= most
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [(0.0, "0"), (14400.0, "14400"), (0.125, "0.125"), (0.00043159999768, "0.0004316"), (4.275765248e9, "4275765248"),
+     (1795393380.25, "1795393380"), (-3.0, "-3"), (float("inf"), "+Inf"), (float("nan"), "NaN")],
+)  # fmt: skip
+def test_a_number_is_as_long_as_it_must_be(value: float, told: str) -> None:
+    """Six digits, or all before the point; what is whole is told whole, and what is none as the format has it."""
+    declared = Metric("backupready_thing", "A thing of 1.0\nand 2.0", clause="A thing of 1.0")
+    it = snapshot(
+        looked("thing", readings=(Reading(declared.name, value),)), known=[probe("thing", metrics=[declared])]
+    )
+    for accept in ("", OPENMETRICS):
+        lines = render(it, accept, [declared]).splitlines()
+        assert f"backupready_thing {told}" in lines
+        assert "# HELP backupready_thing A thing of 1.0" in lines
 
 
 def test_a_reading_that_is_seen_twice_is_exposed_once() -> None:
@@ -346,7 +380,7 @@ def test_a_reading_that_is_seen_twice_is_exposed_once() -> None:
     twice = (Reading(declared.name, 1, {"name": "a"}), Reading(declared.name, 2, {"name": "a"}))
     text = render(snapshot(looked("thing", Finding("X"), readings=twice), known=[probe("thing")]), "", [declared])
     assert [line for line in text.splitlines() if line.startswith("backupready_thing{")] == [
-        'backupready_thing{name="a"} 2.0'
+        'backupready_thing{name="a"} 2'
     ]
 
 

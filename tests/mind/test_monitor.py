@@ -221,9 +221,9 @@ def test_elsewhere_than_in_azure_only_that_is_asked_until_it_is_one(mind: Callab
         assert (snapshot.verdict, snapshot.notices) == (Verdict.UNKNOWN, ())
         assert [run.name for run in snapshot.probes if run.last_run is not None] == ["guest"]
         scrape = Exposition(lambda: snapshot, probes.METRICS).render("")[1].decode()
-        active = [s for s in scrape.splitlines() if s.startswith("backupready_problem_active") and s.endswith(" 1.0")]
-        assert active == ['backupready_problem_active{effect="voids",problem="NOT_AN_AZURE_VM"} 1.0'] or active == [
-            'backupready_problem_active{problem="NOT_AN_AZURE_VM",effect="voids"} 1.0'
+        active = [s for s in scrape.splitlines() if s.startswith("backupready_problem_active") and s.endswith(" 1")]
+        assert active == ['backupready_problem_active{effect="voids",problem="NOT_AN_AZURE_VM"} 1'] or active == [
+            'backupready_problem_active{problem="NOT_AN_AZURE_VM",effect="voids"} 1'
         ]
         assert "backupready_problem_unknown{" not in scrape
         assert report.text(snapshot).startswith("UNKNOWN · NOT_AN_AZURE_VM: ")
@@ -525,8 +525,8 @@ def test_every_declared_problem_has_its_series_before_the_first_look(mind: Calla
         if problem.effect is Effect.NOTICE:
             continue
         labels = f'{{effect="{problem.effect.value}",problem="{problem.code}"}}'
-        assert f"backupready_problem_active{labels} 0.0" in body.decode()
-        assert f"backupready_problem_unknown{labels} 1.0" in body.decode()
+        assert f"backupready_problem_active{labels} 0\n" in body.decode()
+        assert f"backupready_problem_unknown{labels} 1\n" in body.decode()
 
 
 def test_a_reload_keeps_what_is_believed(mind: Callable[..., Mind]) -> None:
@@ -941,7 +941,7 @@ def test_the_text_file_has_the_metrics_and_no_process(mind: Callable[..., Mind],
     it.until(out.exists)
     assert it.monitor.web.addresses == []
     text = out.read_text()
-    assert 'backupready_verdict{verdict="unknown"} 1.0\n' in text
+    assert 'backupready_verdict{verdict="unknown"} 1\n' in text
     assert "process_" not in re.sub("backupready_process_", "", text)
     it.monitor.close()
     assert not out.exists()

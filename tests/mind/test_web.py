@@ -135,7 +135,7 @@ def test_the_metrics_in_both_formats(served: Served) -> None:
     """By what the client accepts."""
     status, headers, body = served.ask("/metrics")
     assert (status, headers["content-type"].split(";")[0]) == (200, "text/plain")
-    assert b'backupready_verdict{verdict="blocked"} 1.0\n' in body
+    assert b'backupready_verdict{verdict="blocked"} 1\n' in body
     status, headers, body = served.ask("/metrics", Accept="application/openmetrics-text;version=1.0.0")
     assert headers["content-type"].startswith("application/openmetrics-text")
     assert body.endswith(b"# EOF\n")

@@ -98,7 +98,7 @@ class Inside:
         """The active problems by the daemon's metrics, but for those that are always there."""
         active = set()
         for line in self.get("/metrics").splitlines():
-            if line.startswith("backupready_problem_active{") and line.endswith(" 1.0"):
+            if line.startswith("backupready_problem_active{") and line.endswith(" 1"):
                 active.add(line.partition('problem="')[2].partition('"')[0])
         return frozenset(active) - ALWAYS
 

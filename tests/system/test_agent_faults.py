@@ -90,7 +90,7 @@ os.kill(pid, signal.SIGKILL)
 killed = time.monotonic()
 while time.monotonic() < killed + 30:
     body = urllib.request.urlopen("http://127.0.0.1:10168/metrics", timeout=5).read().decode()
-    if 'backupready_problem_active{effect="blocks",problem="AGENT_STOPPED"} 1.0' in body:
+    if 'backupready_problem_active{effect="blocks",problem="AGENT_STOPPED"} 1\n' in body:
         print(f"{time.monotonic() - killed:.2f}")
         break
     time.sleep(0.01)
@@ -282,7 +282,7 @@ def test_reload_and_stop(inside: Inside) -> None:
     try:
         guest.write("/etc/backupready/conf.d/90-test.conf", "[wire]\nintervall = 1min\n")
         guest.run("systemctl", "reload", "backupready.service")
-        guest.wait_for("the reload to be refused", lambda: reloaded() == "0.0", 10)
+        guest.wait_for("the reload to be refused", lambda: reloaded() == "0", 10)
         assert "did you mean interval?" in guest.journal("backupready.service")
         time.sleep(4)  # more than one look later
         assert json.loads(inside.get("/api/v1/status"))["verdict"] == "ready"

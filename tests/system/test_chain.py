@@ -172,7 +172,7 @@ def test_the_agent_dies_and_comes_back(chain: Chain, inside: Inside) -> None:
         with requests.Session() as session:
             session.trust_env = False
             text = session.get(f"http://{TARGET}/metrics", timeout=5).text
-        return 'backupready_problem_active{effect="blocks",problem="AGENT_STOPPED"} 1.0' in text
+        return 'backupready_problem_active{effect="blocks",problem="AGENT_STOPPED"} 1\n' in text
 
     def since(moment: float, what: str, probe: Callable[[], object], within: float) -> float:
         wait(what, probe, within)

@@ -338,7 +338,7 @@ def test_all_by_itself(hands: Hands, problem: str) -> None:
     guest.wait_for(
         "the metric",
         lambda: any(
-            line.startswith("backupready_fix") and remedy in line and "healed" in line and not line.endswith(" 0.0")
+            line.startswith("backupready_fix") and remedy in line and "healed" in line and not line.endswith(" 0")
             for line in hands.inside.get("/metrics").splitlines()
         ),
         30,

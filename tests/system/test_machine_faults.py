@@ -320,7 +320,7 @@ def test_a_history_with_every_code(steady: Inside) -> None:
 
         put([Run(now - 7200)])
         steady.expect(within=60)
-        assert "\nbackupready_backup_last_result_code 1.0\n" in steady.get("/metrics")
+        assert "\nbackupready_backup_last_result_code 1\n" in steady.get("/metrics")
     for code in codes:
         with contextlib.ExitStack() as stack:
             for path, text in history([*runs[:5], Run(time.time() - 5, code)], first=100).items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, Callable, Union, cast
@@ -147,6 +148,37 @@ OWN: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
         (),
     ),
 )
+# What a scrape says of them instead, where the help is longer: it is repeated by every scrape.
+_CLAUSES = {
+    "backupready_verdict": "1 for the verdict that holds.",
+    "backupready_verdict_since_timestamp_seconds": "Since when it holds.",
+    "backupready_problem_active": "1 while it is active.",
+    "backupready_problem_unknown": "1 while it cannot be told.",
+    "backupready_phase": "1 for the phase that holds.",
+    "backupready_predictions_total": "Windows by what was predicted and happened.",
+    "backupready_fix_mode": "1 for the mode that holds.",
+    "backupready_fix_attempts_total": "Fixes by how they ended.",
+    "backupready_fix_refused_total": "Fixes that were refused.",
+    "backupready_fix_would_run_total": "Fixes that were only observed.",
+    "backupready_fix_door_open": "1 if fixes can be asked for.",
+    "backupready_fix_requests_failed_total": "Requests without an answer.",
+    "backupready_temporary_change_active": "1 while it is in force.",
+    "backupready_temporary_change_end_timestamp_seconds": "When it ends.",
+    "backupready_probe_success": "1 if the newest look could tell.",
+    "backupready_probe_duration_seconds": "How long the newest look took.",
+    "backupready_probe_attempts": "Requests of the newest look.",
+    "backupready_probe_last_run_timestamp_seconds": "When it looked last.",
+    "backupready_probe_interval_seconds": "How often it looks.",
+    "backupready_looks_failed_total": "Looks that failed.",
+    "backupready_probe_defects_total": "Looks that ended in our own defect.",
+    "backupready_process_deaths_total": "Deaths seen at once.",
+    "backupready_log_records_dropped_total": "Log records lost.",
+    "backupready_state_writes_failed_total": "Writes that failed.",
+    "backupready_history_records_dropped_total": "Records lost.",
+    "backupready_history_writes_failed_total": "Writes that failed.",
+    "backupready_config_last_reload_successful": "1 if it was taken over.",
+    "backupready_web_config_last_reload_successful": "1 if it was taken over.",
+}
 _COUNTERS = {
     "backupready_looks_total": "looks",
     "backupready_looks_failed_total": "looks_failed",
@@ -157,21 +189,26 @@ _COUNTERS = {
     "backupready_history_records_dropped_total": "history_records_dropped",
     "backupready_history_writes_failed_total": "history_writes_failed",
 }
+# 7.0 and 1.79539338e+09, where Go's library, and everybody who reads them, writes 7 and 1795393380.
+_WHOLE = re.compile(rb"^([^#].* )(-?\d+\.0|-?\d\.\d+e\+\d+)$", re.MULTILINE)
 MODES = ("off", "observe", "on")
-_HELP = {name: help_ for name, _, help_, _ in OWN}
+_HELP = {**{name: help_ for name, _, help_, _ in OWN}, **_CLAUSES}
 
 Family = Union[GaugeMetricFamily, CounterMetricFamily]
 
 
 class SnapshotCollector:
-    """Renders the newest snapshot. Every declared problem has its series from the first scrape on."""
+    """Renders the newest snapshot. Every declared problem has its series from the first scrape on; what has no series
+    has no help either."""
 
     def __init__(self, newest: Callable[[], Snapshot], declared: Sequence[Metric]) -> None:
         self._newest = newest
         self._declared = {metric.name: metric for metric in declared}
 
     def collect(self) -> Iterator[Family]:
-        snapshot = self._newest()
+        return (family for family in self._families(self._newest()) if family.samples)
+
+    def _families(self, snapshot: Snapshot) -> Iterator[Family]:
         yield self._labelled("backupready_build_info", [((__version__, platform.python_version()), 1.0)])
         states = {verdict.value: snapshot.verdict is verdict for verdict in Verdict}
         # A state set's own label is its name, which reads badly in a query; ours is `verdict`.
@@ -236,15 +273,11 @@ class SnapshotCollector:
         would_run.update(planning.would_run if planning is not None else {})
         # Of two that change the same the later end counts.
         ends = {(one.change,): one.until for one in sorted(fixes.temporary, key=lambda one: one.until)}
-        families: tuple[Family, ...] = (
-            self._counted("backupready_fix_attempts_total", [(w, float(n)) for w, n in fixes.ended.items()]),
-            self._counted("backupready_fix_refused_total", [(w, float(n)) for w, n in fixes.refused.items()]),
-            self._counted("backupready_fix_would_run_total", [((w,), float(n)) for w, n in would_run.items()]),
-            self._labelled("backupready_temporary_change_active", [(change, 1.0) for change in ends]),
-            self._labelled("backupready_temporary_change_end_timestamp_seconds", list(ends.items())),
-        )
-        # On most machines nothing of it has ever occurred: their help alone would be a kilobyte of every scrape.
-        yield from (family for family in families if family.samples)
+        yield self._counted("backupready_fix_attempts_total", [(w, float(n)) for w, n in fixes.ended.items()])
+        yield self._counted("backupready_fix_refused_total", [(w, float(n)) for w, n in fixes.refused.items()])
+        yield self._counted("backupready_fix_would_run_total", [((w,), float(n)) for w, n in would_run.items()])
+        yield self._labelled("backupready_temporary_change_active", [(change, 1.0) for change in ends])
+        yield self._labelled("backupready_temporary_change_end_timestamp_seconds", list(ends.items()))
 
     def _readings(self, snapshot: Snapshot) -> Iterator[GaugeMetricFamily]:
         # A probe that reports the same thing twice must not make the whole scrape unreadable: the newest counts.
@@ -254,9 +287,9 @@ class SnapshotCollector:
             samples.setdefault(reading.metric, {})[labels] = reading.value
         for name, values in samples.items():
             metric = self._declared[name]
-            family = GaugeMetricFamily(name, metric.help, labels=list(metric.labels))
+            family = GaugeMetricFamily(name, metric.clause or metric.help, labels=list(metric.labels))
             for labels, value in values.items():
-                family.add_metric(list(labels), value)
+                family.add_metric(list(labels), _as_fine_as_needed(value))
             yield family
 
     @staticmethod
@@ -282,6 +315,15 @@ class SnapshotCollector:
         return family
 
 
+def _as_fine_as_needed(value: float) -> float:
+    """Six digits, or all those before the point."""
+    return float(f"{value:.6g}" if abs(value) < 1e6 else f"{value:.0f}")
+
+
+def _as_go_does(found: re.Match[bytes]) -> bytes:
+    return found[1] + b"%.16g" % float(found[2])
+
+
 class Exposition:
     """A scrape's body, in the format that the client takes. What this process itself costs is left out where the
     body becomes part of another process's scrape, which has series of the same names."""
@@ -300,4 +342,4 @@ class Exposition:
         except (TypeError, ValueError, LookupError):
             # The library stumbles over some headers; whoever sends them gets what everybody understands.
             encode, content_type = exposition.choose_encoder("")
-        return content_type, encode(self._registry)
+        return content_type, _WHOLE.sub(_as_go_does, encode(self._registry))

@@ -317,14 +317,18 @@ METRICS = (
         "backupready_agent_process_start_time_seconds",
         "When the agent's process started, seconds since the epoch.",
         ("role",),
+        clause="When it started.",
     ),
     Metric("backupready_agent_status_timestamp_seconds", "When the agent wrote its newest report."),
     Metric(
         "backupready_agent_heartbeat_timestamp_seconds",
         "The newest heartbeat in the agent's log, seconds since the epoch.",
+        clause="The newest in the agent's log.",
     ),
     Metric(
-        "backupready_agent_goal_state_errors", "Failed goal state fetches that the agent's newest heartbeat counts."
+        "backupready_agent_goal_state_errors",
+        "Failed goal state fetches that the agent's newest heartbeat counts.",
+        clause="Failed fetches.",
     ),
 )
 

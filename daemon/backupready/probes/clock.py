@@ -53,6 +53,7 @@ METRICS = (
         "backupready_clock_skew_seconds",
         "How far the machine's clock is ahead of the wire server's.",
         (),
+        clause="How far the clock is ahead.",
     ),
 )
 

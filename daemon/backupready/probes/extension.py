@@ -265,8 +265,13 @@ METRICS = (
         "backupready_extension_info",
         "The VMSnapshot extension as the agent reports it.",
         ("version", "status", "state"),
+        clause="As the agent reports it.",
     ),
-    Metric("backupready_extension_code", "The agent's code for the VMSnapshot extension, 0 when ready."),
+    Metric(
+        "backupready_extension_code",
+        "The agent's code for the VMSnapshot extension, 0 when ready.",
+        clause="The agent's code, 0 when ready.",
+    ),
 )
 
 

@@ -74,13 +74,26 @@ PROBLEMS = (
 )
 
 METRICS = (
-    Metric("backupready_backup_last_success_timestamp_seconds", "When the newest run with a snapshot ended."),
-    Metric("backupready_backup_last_failure_timestamp_seconds", "When the newest run that failed ended."),
-    Metric("backupready_backup_last_result_code", "The extension's code of the newest run that ended."),
+    Metric(
+        "backupready_backup_last_success_timestamp_seconds",
+        "When the newest run with a snapshot ended.",
+        clause="When it ended.",
+    ),
+    Metric(
+        "backupready_backup_last_failure_timestamp_seconds",
+        "When the newest run that failed ended.",
+        clause="When it ended.",
+    ),
+    Metric(
+        "backupready_backup_last_result_code",
+        "The extension's code of the newest run that ended.",
+        clause="The newest run's code.",
+    ),
     Metric(
         "backupready_backup_last_result_info",
         "The newest run that ended: the code's name, the snapshot's consistency, and who took it.",
         ("name", "consistency", "path"),
+        clause="The newest run that ended.",
     ),
     Metric("backupready_backup_duration_seconds", "How long the newest run that ended took."),
     Metric("backupready_backup_running", "1 while a run of the extension is under way."),

@@ -96,13 +96,22 @@ PROBLEMS = (
 )
 
 METRICS = (
-    Metric("backupready_pressure_cpu_busy_ratio", "Share of the newest samples that the processors were busy."),
-    Metric("backupready_pressure_cpu_steal_ratio", "Share of the newest samples that the host took from us."),
+    Metric(
+        "backupready_pressure_cpu_busy_ratio",
+        "Share of the newest samples that the processors were busy.",
+        clause="Share of time.",
+    ),
+    Metric(
+        "backupready_pressure_cpu_steal_ratio",
+        "Share of the newest samples that the host took from us.",
+        clause="Share of time.",
+    ),
     Metric("backupready_pressure_memory_available_ratio", "Share of the memory to be had without swapping."),
     Metric(
         "backupready_pressure_stalled_ratio",
         "Share of the newest samples that tasks waited: some of them for cpu, all for io and memory.",
         ("resource",),
+        clause="Share of time that tasks waited.",
     ),
 )
 

@@ -100,8 +100,18 @@ PROBLEMS = (
 )
 
 METRICS = (
-    Metric("backupready_space_available_bytes", "Bytes left on a file system for ordinary users.", ("path",)),
-    Metric("backupready_space_available_ratio", "Share of a file system left for ordinary users.", ("path",)),
+    Metric(
+        "backupready_space_available_bytes",
+        "Bytes left on a file system for ordinary users.",
+        ("path",),
+        clause="Left for ordinary users.",
+    ),
+    Metric(
+        "backupready_space_available_ratio",
+        "Share of a file system left for ordinary users.",
+        ("path",),
+        clause="Left for ordinary users.",
+    ),
     Metric("backupready_inodes_available_ratio", "Share of a file system's inodes left.", ("path",)),
 )
 

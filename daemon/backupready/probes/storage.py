@@ -163,6 +163,7 @@ METRICS = (
         "backupready_storage_phase_seconds",
         "How long each phase of the newest storage request took.",
         ("phase",),
+        clause="How long the newest request took.",
     ),
     Metric("backupready_dns_answer_seconds", "How long each name server took to answer.", ("server",)),
 )

@@ -225,8 +225,18 @@ PROBLEMS = (
 )
 
 METRICS = (
-    Metric("backupready_wire_server_answer_seconds", "How long the newest answer of the wire server took.", ()),
-    Metric("backupready_host_plugin_answer_seconds", "How long the newest answer of the host plugin took.", ()),
+    Metric(
+        "backupready_wire_server_answer_seconds",
+        "How long the newest answer of the wire server took.",
+        (),
+        clause="How long the newest took.",
+    ),
+    Metric(
+        "backupready_host_plugin_answer_seconds",
+        "How long the newest answer of the host plugin took.",
+        (),
+        clause="How long the newest took.",
+    ),
 )
 
 
