@@ -167,8 +167,9 @@ def test_the_document_has_the_fixes_and_the_plans() -> None:
     assert fixes["temporary"] == [{"attempt": 8, "change": "Logs.Verbose=y", "until": "2026-11-23T02:23:02Z"}]
     assert document["plans"] == [
         {"remedy": "restart-agent", "problem": "AGENT_STOPPED", "key": "unit", "why": "",
-         "steps": ["reset the count of failures of a.service", "restart a.service"]},
-        {"remedy": "update-agent", "problem": "AGENT_OLD", "key": "", "why": "it updates itself", "steps": []},
+         "steps": ["reset the count of failures of a.service", "restart a.service"], "as_of": None},
+        {"remedy": "update-agent", "problem": "AGENT_OLD", "key": "", "why": "it updates itself", "steps": [],
+         "as_of": None},
     ]  # fmt: skip
     assert report.document(fixed(paused=Pause()))["fixes"]["paused"] == {"until": None}
     json.dumps(document)
@@ -195,6 +196,14 @@ def test_fixes_are_told() -> None:
         "    undone as far as possible (x)",
     ]
     assert sum(line.startswith("  attempt ") for line in lines) == 5
+
+
+def test_an_old_plan_is_told_with_its_moment() -> None:
+    """The machine may be another since; also of one that does nothing."""
+    whole = fixed()
+    lines = report.text(replace(whole, plans=tuple(replace(one, as_of=NOW) for one in whole.plans))).splitlines()
+    assert "  restart-agent would as of 2026-11-23T00:23:02Z:" in lines
+    assert "  update-agent would do nothing as of 2026-11-23T00:23:02Z: it updates itself" in lines
 
 
 @pytest.mark.parametrize(

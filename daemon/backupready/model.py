@@ -969,13 +969,15 @@ class WouldRun:
 
 @dataclass(frozen=True)
 class Planned:
-    """What would be done for a problem at present: the steps of a remedy, or why there are none."""
+    """What would be done for a problem: the steps of a remedy, or why there are none. `as_of` is when that was so,
+    seconds since the epoch, where it is long ago; None for the present."""
 
     remedy: str
     problem: str
     key: str
     steps: tuple[Step, ...] = ()
     why: str = ""
+    as_of: float | None = None
 
 
 @dataclass(frozen=True)

@@ -97,6 +97,7 @@ def _plan(one: Planned) -> dict[str, Any]:
         "key": one.key,
         "steps": [describe(step) for step in one.steps],
         "why": one.why,
+        "as_of": _moment(one.as_of),
     }
 
 
@@ -432,11 +433,12 @@ def _plan_lines(reason: Document, plans: Iterable[Document]) -> list[str]:
     lines = []
     for plan in plans:
         if (plan["problem"], plan["key"]) == (reason["problem"], reason["key"]):
+            as_of = f" as of {plan['as_of']}" if plan.get("as_of") else ""
             if plan["steps"]:
-                lines.append(f"  {plan['remedy']} would:")
+                lines.append(f"  {plan['remedy']} would{as_of}:")
                 lines += [f"    {number}. {step}" for number, step in enumerate(plan["steps"], 1)]
             else:
-                lines += _wrapped(f"{plan['remedy']} would do nothing: {plan['why']}")
+                lines += _wrapped(f"{plan['remedy']} would do nothing{as_of}: {plan['why']}")
     return lines
 
 

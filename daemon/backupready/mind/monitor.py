@@ -570,7 +570,7 @@ class Monitor:
         if self._planning is None and (wanted := self._planner.to_plan(self.snapshot, now)):
             self._ask_for_units(wanted, now)
         paused = self._paused is not None
-        for plan in self._planner.observed(self.snapshot, time.time(), paused):
+        for plan in self._planner.observed(self.snapshot, time.time(), now, paused):
             LOG.warning(
                 "%s",
                 report.would_run(plan),
@@ -615,7 +615,8 @@ class Monitor:
             try:
                 if exchange.failure:
                     raise wire.Malformed(exchange.failure)
-                self._planner.planned(wire.decode_plans(exchange.answer, planning.wanted))
+                plans = wire.decode_plans(exchange.answer, planning.wanted)
+                self._planner.planned(plans, time.time(), time.monotonic())
             except wire.Malformed as error:
                 self._no_plans(f"the look's answer cannot be used: {error}", now)
             return
@@ -740,7 +741,7 @@ class Monitor:
             dict(self._planner.would_run),
         )
         whole = replace(believed, outlook=outlook, fixes=self._summary.told, planning=planning)
-        return replace(whole, plans=self._planner.plans(whole))
+        return replace(whole, plans=self._planner.plans(whole, time.monotonic()))
 
     def _whole_outlook(self) -> Outlook:
         """The same, with all that windows are judged by."""
