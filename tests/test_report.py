@@ -153,7 +153,7 @@ def test_the_document_has_the_fixes_and_the_plans() -> None:
         "mode", "paused", "door_open", "under_way", "unread", "attempts", "limits", "temporary"
     ]  # fmt: skip
     assert (fixes["mode"], fixes["door_open"], fixes["under_way"], fixes["unread"]) == ("observe", False, "x", None)
-    assert fixes["paused"] == {"until": "2026-11-23T00:24:02Z"}
+    assert fixes["paused"] == {"until": "2026-11-23T00:24:02Z", "unread": None}
     assert [one["id"] for one in fixes["attempts"]] == [7, 6, 5, 4, 3]
     assert fixes["attempts"][0] == {
         "id": 7, "remedy": "restart-agent", "problem": "AGENT_STOPPED", "key": "unit", "by": "mind",
@@ -171,7 +171,7 @@ def test_the_document_has_the_fixes_and_the_plans() -> None:
         {"remedy": "update-agent", "problem": "AGENT_OLD", "key": "", "why": "it updates itself", "steps": [],
          "as_of": None},
     ]  # fmt: skip
-    assert report.document(fixed(paused=Pause()))["fixes"]["paused"] == {"until": None}
+    assert report.document(fixed(paused=Pause()))["fixes"]["paused"] == {"until": None, "unread": None}
     json.dumps(document)
 
 
@@ -214,6 +214,10 @@ def test_an_old_plan_is_told_with_its_moment() -> None:
         ({"mode": "on", "door_open": False}, "Nobody can be asked for one: `backupready fix --enable`."),
         ({"paused": Pause(NOW)}, "They are paused until 2026-11-23T00:23:02Z."),
         ({"paused": Pause()}, "They are paused until `backupready resume`."),
+        (
+            {"paused": Pause(unread="x has not answered for 10 s")},
+            "They count as paused, since it cannot be told whether they are: x has not answered for 10 s.",
+        ),
         ({"under_way": "restart-agent"}, "restart-agent is under way."),
         ({"unread": "it is torn"}, "What was done cannot be read: it is torn."),
     ],

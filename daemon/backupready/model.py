@@ -982,10 +982,12 @@ class Planned:
 
 @dataclass(frozen=True)
 class Pause:
-    """Fixes are paused: until then (seconds since the epoch), or until the file is removed; `why`, if that is told."""
+    """Fixes are paused: until then (seconds since the epoch), or until the file is removed; `why`, if that is told.
+    `unread` says why it cannot be told whether they are, so that they count as paused; empty where it can."""
 
     until: float | None = None
     why: str = ""
+    unread: str = ""
 
 
 @dataclass(frozen=True)

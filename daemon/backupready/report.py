@@ -19,6 +19,7 @@ from backupready.model import (
     Fixes,
     Happened,
     Outlook,
+    Pause,
     Phase,
     Planned,
     Planning,
@@ -108,7 +109,7 @@ def _fixes(planning: Planning | None, told_of: Fixes | None) -> dict[str, Any] |
     fixes = told_of or Fixes(0.0)
     return {
         "mode": planning.mode,
-        "paused": None if planning.paused is None else {"until": _moment(planning.paused.until)},
+        "paused": None if planning.paused is None else _pause(planning.paused),
         "door_open": planning.door_open,
         "under_way": planning.under_way or None,
         "unread": planning.unread or None,
@@ -116,6 +117,10 @@ def _fixes(planning: Planning | None, told_of: Fixes | None) -> dict[str, Any] |
         "limits": [{**vars(one), "until": _moment(one.until)} for one in fixes.limits],
         "temporary": [{**vars(one), "until": _moment(one.until)} for one in fixes.temporary],
     }
+
+
+def _pause(pause: Pause) -> dict[str, Any]:
+    return {"until": _moment(pause.until), "unread": pause.unread or None}
 
 
 def _attempt(one: Attempt) -> dict[str, Any]:
@@ -451,7 +456,9 @@ _MODES = {
 
 def _fixes_lines(fixes: Document) -> list[str]:
     words = [f"Fixes are {_MODES.get(fixes['mode'], fixes['mode'])}."]
-    if fixes["paused"]:
+    if fixes["paused"] and fixes["paused"].get("unread"):
+        words.append(f"They count as paused, since it cannot be told whether they are: {fixes['paused']['unread']}.")
+    elif fixes["paused"]:
         until = fixes["paused"]["until"] or "`backupready resume`"
         words.append(f"They are paused until {until}.")
     if fixes["mode"] == "on" and fixes["door_open"] is False:

@@ -28,7 +28,7 @@ import pytest
 import fake
 from backupready import catalogue, config, fixes, journal, probes, remedies, report, wire
 from backupready.demo import EmulatedGuest
-from backupready.mind import sampler, service
+from backupready.mind import sampler, service, summary
 from backupready.mind.history import History, Recalled
 from backupready.mind.judge import Kept, KeptClocks
 from backupready.mind.loads import SLOT
@@ -482,19 +482,31 @@ def test_while_it_cannot_tell_it_looks_with_each_sample_and_not_in_a_circle() ->
 def test_a_defect_in_what_is_judged_in_process_is_counted_and_the_loop_goes_on(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """One traceback, unknown as belief, and other probes are looked at all the same."""
+    """One traceback, unknown as belief, and other probes are looked at all the same. Words that differ each time make
+    no other defect of it, another class or place does."""
+    times = 0
 
     def look(machine: Machine, settings: Settings) -> Iterator[Observation]:
-        raise ZeroDivisionError("no samples in an hour")
+        nonlocal times
+        times += 1
+        if times == 5:
+            raise ZeroDivisionError("no samples in an hour")
+        raise {4: OverflowError}.get(times, ZeroDivisionError)(f"no samples in {times} hours")
         yield
 
     other = probe("other", [fake.problem("OTHER_BROKEN")])
     it = Mind(here(look, other))
     try:
         with caplog.at_level("ERROR", "backupready"):
-            it.until(lambda: it.monitor.snapshot.counters.get("probe_defects", 0) >= 3)
+            it.until(lambda: it.monitor.snapshot.counters.get("probe_defects", 0) >= 7)
         assert it.state("HERE_BUSY") is BeliefState.UNKNOWN
-        assert sum("defect in probe here" in record.getMessage() for record in caplog.records) == 1
+        told = [record.getMessage() for record in caplog.records if "defect in probe here" in record.getMessage()]
+        assert [one.splitlines()[0].split(": ", 1)[1] for one in told] == [
+            "ZeroDivisionError: no samples in 1 hours",
+            "OverflowError: no samples in 4 hours",
+            "ZeroDivisionError: no samples in an hour",
+        ]
+        assert len(it.monitor._known_defects) == 3
         it.until(lambda: it.monitor.snapshot.counters.get("looks", 0) >= 1)
     finally:
         it.monitor.close()
@@ -1122,16 +1134,49 @@ def test_while_fixes_are_paused_nobody_is_asked(
     fixing: Callable[..., tuple[Mind, Fixing]], hands: Hands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Until the file is gone; the plans are made all the same."""
-    monkeypatch.setattr("backupready.mind.monitor.EVERY", 0.1)
+    monkeypatch.setattr("backupready.mind.summary.EVERY", 0.1)
     (tmp_path / "pause").touch()
     it, _ = fixing()
     it.until(lambda: it.monitor.snapshot.plans)
     looks_again(it)
-    planning = it.monitor.snapshot.planning
-    assert planning is not None
-    assert (planning.paused, hands.asked) == (Pause(), [])
+    it.until(lambda: (planning := it.monitor.snapshot.planning) and planning.paused == Pause())
+    assert hands.asked == []
     (tmp_path / "pause").unlink()
     it.until(lambda: hands.asked)
+
+
+def test_where_the_pause_file_does_not_answer_everything_else_goes_on(
+    fixing: Callable[..., tuple[Mind, Fixing]], hands: Hands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a mount that hangs, say: nobody is asked for a fix, and that is shown; another file is read at once."""
+    monkeypatch.setattr("backupready.mind.summary._PAUSE_PATIENCE", 0.1)
+    real, hanging = summary.pause, threading.Event()
+
+    def hangs(path: str, now: float) -> Pause | None:
+        return real(path, now) if "other" in path or hanging.wait(60) else None
+
+    monkeypatch.setattr("backupready.mind.summary.pause", hangs)
+    it, its = fixing()
+    try:
+        it.until(lambda: it.monitor.snapshot.plans)
+        for _ in range(3):
+            looks_again(it)
+        planning = it.monitor.snapshot.planning
+        assert planning is not None
+        assert planning.paused is not None
+        assert "has not answered for" in planning.paused.unread
+        assert hands.asked == []
+        its.file.write_text(its.file.read_text().replace(f"{tmp_path}/pause", f"{tmp_path}/other"))
+        it.monitor.request_reload()
+        it.until(lambda: hands.asked)
+        its.file.write_text(its.file.read_text().replace("mode = on", "mode = off").replace("/other", "/pause"))
+        it.monitor.request_reload()
+        it.until(lambda: (planning := it.monitor.snapshot.planning) and planning.mode == "off")
+        planning = it.monitor.snapshot.planning
+        assert planning is not None
+        assert planning.paused is None
+    finally:
+        hanging.set()
 
 
 def test_where_nobody_can_be_asked_that_is_told_once_and_looked_for_again(
