@@ -994,7 +994,9 @@ class Pause:
 class Planning:
     """What the mind does about fixes. `mode` is that of the settings, `door_open` whether the hands could be asked,
     None where nobody has tried. `under_way` is the remedy that was asked for and has not been answered. `unread` says
-    why what the hands have told cannot be read. `would_run` counts, by remedy, since this process began."""
+    why what the hands have told cannot be read; of that `held` has the counters as they were read last, None where they
+    can be read or never could. `would_run` counts, by remedy, what would have been asked for, were fixes not only
+    observed."""
 
     mode: str
     paused: Pause | None = None
@@ -1002,6 +1004,7 @@ class Planning:
     under_way: str = ""
     unread: str = ""
     would_run: Mapping[str, int] = field(default_factory=dict)
+    held: Fixes | None = None
 
 
 # --------------------------------------------------------------------------------------------------- judgement

@@ -24,6 +24,7 @@ from typing import Any
 
 import psutil
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 import fake
 from backupready import catalogue, config, fixes, journal, probes, remedies, report, wire
@@ -34,6 +35,7 @@ from backupready.mind.judge import Kept, KeptClocks
 from backupready.mind.loads import SLOT
 from backupready.mind.metrics import Exposition
 from backupready.mind.monitor import Monitor, boot, jitter, look_command
+from backupready.mind.state import decode, encode
 from backupready.mind.summary import Summary
 from backupready.model import (
     Access,
@@ -1021,6 +1023,7 @@ class Fixing:
     folder: Path
     mode: str = "on"
     allow: str = "mend-thing"
+    state: Any = None
 
     def __post_init__(self) -> None:
         self.seen, self.socket = self.folder / "seen", self.folder / "fix.sock"
@@ -1041,7 +1044,8 @@ class Fixing:
         def load() -> config.Config:
             return config.load(catalogue.SETTINGS, self.file)
 
-        return Mind(Monitor(load(), load, chosen, probes.METRICS, command, remedies=(MEND,), summary=summary))
+        metrics = probes.METRICS
+        return Mind(Monitor(load(), load, chosen, metrics, command, self.state, remedies=(MEND,), summary=summary))
 
 
 @pytest.fixture
@@ -1050,7 +1054,7 @@ def fixing(tmp_path: Path) -> Iterator[Callable[..., tuple[Mind, Fixing]]]:
         pytest.skip("behind the hands' socket must be root")
     minds: list[Mind] = []
 
-    def make(**changes: str) -> tuple[Mind, Fixing]:
+    def make(**changes: Any) -> tuple[Mind, Fixing]:
         it = Fixing(tmp_path, **changes)
         minds.append(it.mind())
         return minds[-1], it
@@ -1237,6 +1241,46 @@ def test_what_the_hands_have_told_is_judged_at_once(
     planning = it.monitor.snapshot.planning
     assert planning is not None
     assert planning.unread == ""
+
+
+def test_no_counter_goes_back_at_a_restart(fixing: Callable[..., tuple[Mind, Fixing]], tmp_path: Path) -> None:
+    """Although what the hands have told cannot be read from the start, and there is no history."""
+    state: Any = KeepsCount(Kept(scores=((Verdict.READY, Happened.SUCCEEDED, 7),)))
+    told = Fixes(5.0, would_run={"mend-thing": 2}, ended={("mend-thing", "failed"): 3}, attempts=(HEALED,))
+    (tmp_path / "fixes.json").write_bytes(fixes.encode(told))
+    expected: dict[tuple[Any, ...], float] = {
+        ("backupready_predictions_total", ("happened", "succeeded"), ("predicted", "ready")): 7.0,
+        ("backupready_fix_attempts_total", ("remedy", "mend-thing"), ("result", "failed")): 3.0,
+        ("backupready_fix_would_run_total", ("remedy", "mend-thing")): 3.0,
+    }
+    names = {which[0] for which in expected}
+    for readable in (True, False):
+        if not readable:
+            (tmp_path / "fixes.json").write_bytes(b"{")
+        it, _ = fixing(mode="observe", allow="", state=state)
+        seen: list[dict[tuple[Any, ...], float]] = []
+        while len(seen) < 8 or not it.monitor.snapshot.plans or not it.last_run("agent"):
+            seen.append(counted(it.monitor, names))
+            it.monitor.turn()
+        it.until(lambda: counted(it.monitor, names) == expected)  # noqa: B023
+        assert bool(it.monitor._summary.unread) is not readable
+        assert it.monitor.snapshot.fixes == (told if readable else None)
+        if not readable:
+            assert all(one == expected for one in seen)
+        it.monitor.close()
+        state.kept = decode(encode(state.saved[-1]))
+    assert state.kept.fixes.counted == (("mend-thing", "AGENT_UNSUPPORTED", ""),)
+
+
+def counted(monitor: Monitor, names: set[str]) -> dict[tuple[Any, ...], float]:
+    """The samples of these counters in a scrape, by name and labels."""
+    text = Exposition(lambda: monitor.snapshot, probes.METRICS).render("")[1].decode()
+    return {
+        (sample.name, *sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name in names
+    }
 
 
 def test_plans_of_an_emulated_guest() -> None:

@@ -492,6 +492,22 @@ def test_what_would_be_asked_for_counts_once_in_its_incident() -> None:
     assert asked(it, here) is None
 
 
+def test_what_was_counted_before_a_restart_is_counted_no_more() -> None:
+    """As long as its problem is there, which is unknown at first; the numbers go on."""
+    here, gone = seen(Finding("STUCK")), seen()
+    before = planner(Policy(), of=here)
+    before.observed(here, NOW, 1.0, paused=False)
+    assert before.counted == (("reload", "STUCK", ""),)
+    it = planner(Policy(), of=here)
+    it.recall(before.would_run, before.counted)
+    it.observed(replace(gone, beliefs=(), reasons=()), NOW, 1.0, paused=False)
+    assert it.observed(here, NOW, 1.0, paused=False) == ()
+    assert it.would_run == {"reload": 1}
+    it.observed(gone, NOW, 1.0, paused=False)
+    assert len(it.observed(here, NOW, 1.0, paused=False)) == 1
+    assert it.would_run == {"reload": 2}
+
+
 @pytest.mark.parametrize(
     ("left", "paused", "counts"), [(11 * 60, False, True), (11 * 60 - 1, False, False), (HOUR, True, False)]
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,23 @@ def write(path: Path, data: bytes) -> None:
     new = path.with_suffix(".new")
     new.write_bytes(data)
     new.replace(path)
+
+
+def test_its_counters_stay_while_it_cannot_be_read(tmp_path: Path) -> None:
+    """And nothing else of it. Where it has gone, what it had counted is gone with it."""
+    path = tmp_path / "fixes.json"
+    counters = Fixes(5.0, refused={("a", "phase"): 2}, would_run={"a": 1}, ended={("a", "failed"): 3})
+    write(path, fixes.encode(replace(counters, incidents=(("X", ""),), tried={("X", ""): ("a",)})))
+    it = Summary(str(path))
+    assert it.counters is None
+    it.refresh(0.0)
+    assert it.counters == counters
+    write(path, b"{")
+    it.refresh(EVERY)
+    assert (it.told, it.counters) == (None, counters)
+    path.unlink()
+    it.refresh(2 * EVERY)
+    assert it.counters == Fixes(0.0)
 
 
 def test_before_it_was_read_nothing_is_known(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from backupready.journal import LOG
 from backupready.mind import service
 from backupready.mind.calendar import Calendar, is_running, local_zone
 from backupready.mind.history import History, Judged, Transition
-from backupready.mind.judge import KEPT_EVERY, Judge, Kept
+from backupready.mind.judge import KEPT_EVERY, Judge, Kept, KeptFixes
 from backupready.mind.loads import FiveMinutes, Loads
 from backupready.mind.metrics import Exposition
 from backupready.mind.page import DAY, SHOWN_RUNS, Past
@@ -199,10 +199,14 @@ class Monitor:
             if kept.clocks is not None and kept.clocks.boot == self._boot:
                 self._calendar.resume(kept.clocks)
             self._memory.update({name: dict(kept.memory[name]) for name in _OUTLIVES if name in kept.memory})
+            self._calendar.count_before(kept.scores)
+            self._planner.recall(kept.fixes.would_run, kept.fixes.counted)
+            self._summary.counters = kept.fixes.told
         self._recall(_RECALL_TIMEOUT)
         self._calendar.tick(time.time(), time.monotonic(), suspended())
         if config["web.config_file"]:
             self._counters["web_config_last_reload_successful"] = 1.0  # with a bad one it does not start
+        self._read_summary(time.monotonic())
         self.snapshot: Snapshot = self._judged()
         exposition = Exposition(lambda: self.snapshot, metrics)
         site = Site(
@@ -744,6 +748,7 @@ class Monitor:
             self._fixing[1].remedy if self._fixing is not None else "",
             self._summary.unread,
             dict(self._planner.would_run),
+            self._summary.counters if self._summary.unread else None,
         )
         whole = replace(believed, outlook=outlook, fixes=self._summary.told, planning=planning)
         return replace(whole, plans=self._planner.plans(whole, now))
@@ -880,7 +885,9 @@ class Monitor:
     def _to_keep(self) -> Kept:
         memory = {name: dict(self._memory[name]) for name in _OUTLIVES if name in self._memory}
         clocks = self._calendar.clocks(self._boot)
-        return replace(self._judge.keep(self.snapshot, time.time()), clocks=clocks, memory=memory)
+        fixes = KeptFixes(self._summary.counters, dict(self._planner.would_run), self._planner.counted)
+        kept = self._judge.keep(self.snapshot, time.time())
+        return replace(kept, clocks=clocks, memory=memory, scores=self._calendar.scores, fixes=fixes)
 
     def _keep(self) -> None:
         """Hand over what outlives a restart: when it changes, and now and then."""
@@ -892,6 +899,8 @@ class Monitor:
             (kept.verdict, kept.since, {c: (p.since, dict(p.keys)) for c, p in kept.problems.items()}),
             kept.clocks.since if kept.clocks is not None else None,
             kept.memory,
+            kept.scores,
+            kept.fixes,
         )
         if content != self._kept or now - self._kept_at >= KEPT_EVERY:
             self._kept, self._kept_at = content, now

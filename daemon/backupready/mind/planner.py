@@ -8,7 +8,7 @@ does the asking. Whatever is asked for, the hands check everything again.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -80,6 +80,16 @@ class Planner:
         self._quiet_until = 0.0  # monotonic: until then nothing is asked for
         self._counted: set[Which] = set() if before is None else before._counted
         self.would_run: Counter[str] = Counter() if before is None else before.would_run
+
+    def recall(self, would_run: Mapping[str, int], counted: Iterable[Which]) -> None:
+        """What an earlier run of this program has counted."""
+        self.would_run.update(would_run)
+        self._counted.update(counted)
+
+    @property
+    def counted(self) -> tuple[Which, ...]:
+        """What does not count again as long as its problem is there."""
+        return tuple(sorted(self._counted))
 
     # ---- plans
 

@@ -30,6 +30,7 @@ class Summary:
         self._known: object = None
         self._due = 0.0
         self._fixes: Fixes | None = None
+        self.counters: Fixes | None = None  # as they were read last, and nothing else of it; None before
         self.unread = "it has not been read yet"  # why it cannot be read; empty where it can, or is not there
 
     @property
@@ -57,7 +58,10 @@ class Summary:
         self._known = known
         before = self._fixes, self.unread
         self._fixes, self.unread = self._read()
-        if self.unread:
+        if not self.unread:
+            told = self._fixes or Fixes(0.0)
+            self.counters = Fixes(told.at, refused=told.refused, would_run=told.would_run, ended=told.ended)
+        else:
             self._known = None  # what keeps it from being read may pass without a change of the file
         return (self._fixes, self.unread) != before
 
