@@ -424,7 +424,7 @@ def snapshot(
     *looks: Looked, known: Sequence[Probe] = probes.PROBES, times: int = 1, facts: Mapping[str, str] | None = None
 ) -> Snapshot:
     """What is believed after `times` looks a minute apart, the newest at NOW."""
-    judge = Judge(known, {one.name: 300.0 for one in known}, 30.0)
+    judge = Judge(known, {one.name: min(300.0, one.interval.total_seconds()) for one in known}, 30.0)
     for turn in range(times):
         for one in looks:
             judge.saw(one, turn * 60.0, NOW - (times - 1 - turn) * 60)

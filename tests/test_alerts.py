@@ -6,16 +6,21 @@ Where pint would look at the rules, what it would say is held here.
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import shutil
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Sequence
+from datetime import datetime, timezone
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import requests
+import yaml
 
 from backupready import probes
 from backupready.catalogue import alerts, runbook
@@ -28,8 +33,10 @@ CONFIG = Path(__file__).parents[1] / "config"
 FILES = ("alerts.yml", "alerts-keep-firing.yml")
 TARGET = {"job", "instance"}
 
+# Those that are not ours.
+OTHERS = {"up": (), "node_textfile_mtime_seconds": ("file",)}
 LABELS: dict[str, tuple[str, ...]] = {
-    "up": (),
+    **OTHERS,
     **{name: labels for name, _, _, labels in metrics.OWN},
     **{metric.name: metric.labels for metric in probes.METRICS},
 }
@@ -49,7 +56,8 @@ def unquoted(expr: str) -> str:
 
 def named(expr: str) -> set[str]:
     """The names of the series that an expression or a template asks for."""
-    return set(re.findall(r"(?<![\w:])(?:\w+:)?(?:backupready_\w+(?::\w+)?|up)(?![\w:])", unquoted(expr)))
+    ours = r"(?:\w+:)?backupready_\w+(?::\w+)?"
+    return set(re.findall(rf"(?<![\w:])(?:{ours}|{'|'.join(OTHERS)})(?![\w:])", unquoted(expr)))
 
 
 def expressions(alert: Alert) -> Iterator[str]:
@@ -76,7 +84,8 @@ def test_every_metric_that_is_asked_for_is_declared() -> None:
 def test_the_names_in_an_expression_are_found() -> None:
     """Plain, recorded, with a selector, and not what stands in quotes or is only part of a name."""
     expr = 'a_backupready_x(up{job="backupready"}) + backupready_y{l="backupready_z"} + job:backupready_m:sum + upper'
-    assert named(expr) == {"up", "backupready_y", "job:backupready_m:sum"}
+    expr += " + node_textfile_mtime_seconds + node_time_seconds"
+    assert named(expr) == {"up", "backupready_y", "job:backupready_m:sum", "node_textfile_mtime_seconds"}
 
 
 @EVERY
@@ -379,15 +388,15 @@ def quiet(
         time.sleep(0.1)
 
 
-@pytest.fixture
-def alertmanager(tmp_path: Path) -> Iterator[str]:
-    """A real one with the example, and its address."""
+@contextlib.contextmanager
+def running(config: Path, tmp_path: Path) -> Iterator[str]:
+    """A real one, and its address."""
     need("prometheus-alertmanager")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
-    command = ["prometheus-alertmanager", f"--config.file={CONFIG / 'alertmanager.yml'}", f"--storage.path={tmp_path}"]
-    command += [f"--web.listen-address={address}", "--cluster.listen-address="]
+    command = ["prometheus-alertmanager", f"--config.file={config}", f"--storage.path={tmp_path}"]
+    command += ["--log.level=debug", f"--web.listen-address={address}", "--cluster.listen-address="]
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
@@ -404,6 +413,13 @@ def alertmanager(tmp_path: Path) -> Iterator[str]:
         process.wait(timeout=30)
 
 
+@pytest.fixture
+def alertmanager(tmp_path: Path) -> Iterator[str]:
+    """With the example."""
+    with running(CONFIG / "alertmanager.yml", tmp_path) as address:
+        yield address
+
+
 @pytest.mark.integration
 def test_the_symptom_speaks_for_its_machine(alertmanager: str) -> None:
     """Infos and the milder alert of the same name are quiet on that machine, and on no other."""
@@ -417,6 +433,9 @@ def test_the_symptom_speaks_for_its_machine(alertmanager: str) -> None:
         ("BackupreadyAgentOutdated", "info", "vm3"),
         ("BackupreadyNotLooking", "warning", "vm4"),
         ("BackupreadyUnknown", "warning", "vm4"),
+        ("BackupreadyTextFileStale", "warning", "vm5"),
+        ("BackupreadyNotLooking", "warning", "vm5"),
+        ("BackupreadyNextBackupWillFail", "critical", "vm5"),
         ("NodeNotice", "info", "vm1"),
     ]
     expected = {
@@ -424,5 +443,81 @@ def test_the_symptom_speaks_for_its_machine(alertmanager: str) -> None:
         ("BackupreadyAgentStopped", "info", "vm1"),
         ("BackupreadyAgentHung", "info", "vm2"),
         ("BackupreadyUnknown", "warning", "vm4"),
+        ("BackupreadyNotLooking", "warning", "vm5"),
     }
     assert quiet(alertmanager, sent, expected) == expected
+
+
+MUTED = "Notifications not sent, route is within mute time"  # in Alertmanager's log
+
+
+class Told(ThreadingHTTPServer):
+    """Who is told what: receivers, each at a path of its own, with the names of the alerts that they have got."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Receiver)
+        self.got: set[tuple[str, str]] = set()
+
+
+class _Receiver(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        assert isinstance(self.server, Told)
+        message = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.got |= {(self.path[1:], alert["labels"]["alertname"]) for alert in message["alerts"]}
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def told() -> Iterator[Told]:
+    with Told() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.1,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join(20)
+
+
+def with_receivers(told: Told, times: dict[str, object]) -> str:
+    """The example with addresses, without the time that it collects, and with another time for maintenance."""
+    config = yaml.safe_load((CONFIG / "alertmanager.yml").read_text())
+    for receiver in config["receivers"]:
+        url = f"http://127.0.0.1:{told.server_address[1]}/{receiver['name']}"
+        receiver["webhook_configs"] = [{"url": url}] if receiver["name"] != "nobody" else []
+    (ours,) = config["route"]["routes"]
+    config["route"]["group_wait"] = ours["group_wait"] = "0s"
+    ((interval,),) = [one["time_intervals"] for one in config["time_intervals"] if one["name"] == "maintenance"]
+    assert interval.keys() == {"weekdays", "times", "location"}
+    interval.update(times)
+    return str(yaml.safe_dump(config))
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("now", [True, False])
+def test_nobody_is_told_during_maintenance(now: bool, told: Told, tmp_path: Path) -> None:
+    """Of ours, by the pager as by tickets, and others' alerts go on; at any other time all are told."""
+    days = ["sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday"]
+    today = datetime.now(timezone.utc).isoweekday() % 7
+    # Whole days, of which the next and the one before are told too: the test may run over midnight, anywhere.
+    around = [days[(today + day) % 7] for day in (-1, 0, 1)]
+    chosen = around if now else sorted(set(days) - set(around))
+    path = tmp_path / "alertmanager.yml"
+    path.write_text(with_receivers(told, {"weekdays": chosen, "times": [{"start_time": "00:00", "end_time": "24:00"}]}))
+    amtool("check-config", path)
+    ours = {("BackupreadyNextBackupWillFail", "critical"), ("BackupreadyBackupOverdue", "warning")}
+    sent = [{"labels": {"alertname": name, "severity": grave}} for name, grave in [*ours, ("NodeDown", "critical")]]
+    reached = {("backup-pager", "BackupreadyNextBackupWillFail"), ("backup-tickets", "BackupreadyBackupOverdue")}
+    expected = {("others", "NodeDown")} | (set() if now else reached)
+    log = tmp_path / "log"
+    with running(path, tmp_path) as base:
+        assert requests.post(f"{base}/api/v2/alerts", json=sent, timeout=10).status_code == 200
+        end = time.monotonic() + 20
+        # It is not enough that nothing has come yet: Alertmanager says of each group that it is muted.
+        while told.got < expected or (now and log.read_text().count(MUTED) < len(ours)):
+            assert time.monotonic() < end, (told.got, log.read_text())
+            time.sleep(0.1)
+    assert told.got == expected
+    assert log.read_text().count(MUTED) == (len(ours) if now else 0)

@@ -371,7 +371,7 @@ def test_the_runbook_tells_every_remedy() -> None:
             assert f"(<{remedy.source}>)" in page
     assert "backupready may do it" not in runbook.page(CODES["AGENT_MASKED"])
     assert " 21 min at most, with a restart of the agent (" in runbook.page(CODES["AGENT_OUTDATED"])
-    assert " 5 s at most (" in runbook.page(CODES["AGENT_NO_AUTO_RESTART"])
+    assert " 5 s at most (" in runbook.page(CODES["CONFIG_BREAKS_EXTENSION"])
 
 
 def test_the_manual_of_the_command_tells_every_verb_and_option() -> None:

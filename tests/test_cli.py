@@ -10,20 +10,21 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 import bcrypt
 import pytest
 
 from backupready import __version__, catalogue, cli, config, probes, remedies, report, vmsnapshot
+from backupready.config import Config
 from backupready.mind import sampler
 from backupready.mind.metrics import Exposition
 from backupready.mind.web import Site, WebServer
 from backupready.mind.webconfig import WatchedFile
-from backupready.model import Access, CannotTell, Sample, Unreachable, Verdict
+from backupready.model import Access, CannotTell, Machine, Sample, Snapshot, Unreachable, Verdict
 from fake import PLUGIN, FakeMachine, answer, configuration, healthy, told
 from lab import certificates
 
@@ -199,6 +200,24 @@ def test_a_captured_tree_is_judged_as_json(tree: Path, empty: Path, capsys: Capt
     assert [reason["problem"] for reason in document["reasons"]] == ["EXTENSIONS_SWITCHED_OFF"]
     assert document["machine"] == {"name": "captured tree", "root": str(tree)}
     assert {"probe": "unit", "why": "a captured tree cannot say what the service manager knows"} in document["unknown"]
+    assert document["window"] is document["fixes"] is None
+
+
+def test_a_captured_tree_is_judged_as_of_when_it_was_captured(
+    tree: Path, empty: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That is what its probes have for a clock."""
+    judge, clocks = cli.check, []
+
+    def check(
+        settings: Config, machine_for: Callable[[Any], Machine], facts: Mapping[str, str], changes: bool = True
+    ) -> Snapshot:
+        clocks.append(machine_for({}).now())
+        return judge(settings, machine_for, facts, changes)
+
+    monkeypatch.setattr(cli, "check", check)
+    assert exit_of("--config", str(empty), "check", "--root", str(tree), "--at", "2026-11-23T00:30:00Z") == 2
+    assert clocks == [1795393800.0]
 
 
 def test_the_same_tree_as_text_and_for_nagios(tree: Path, empty: Path, capsys: Capture) -> None:

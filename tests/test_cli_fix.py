@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
+import logging
 import os
 import pwd
 import tarfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from backupready import bundle, cli, cli_fix, remedies, wire
+from backupready import bundle, cli, cli_fix, fixes, journal, remedies, vmsnapshot, wire
 from backupready.cli_fix import request_for
 from backupready.config import ConfigError, Mistake
 from backupready.hands import ledger
@@ -145,6 +148,26 @@ def test_what_calls_for_nothing_is_refused(scene: Scene, typed: Callable[..., in
     assert typed("fix", "restart-agent") == 4
     assert "a fresh look sees nothing that restart-agent is for" in capsys.readouterr().err
     assert scene.commands == []
+
+
+def test_what_is_refused_before_the_hands_are_asked_is_counted_too(
+    scene: Scene, typed: Callable[..., int], capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And in the journal; not what would be refused. Where another fix has the ledger, that one counts it."""
+    records: list[logging.LogRecord] = []
+    monkeypatch.setattr(journal.LOG, "handle", records.append)
+    scene.stopped = False
+    assert typed("fix", "restart-agent", "--dry-run") == 4
+    assert "restart-agent would be refused (not_confirmed)" in capsys.readouterr().err
+    assert not scene.around.directory.exists()
+    for times in (1, 2):
+        assert typed("fix", "restart-agent") == 4
+        assert fixes.decode(scene.around.summary.read_bytes()).refused == {("restart-agent", "not_confirmed"): times}
+    assert [record.__dict__["BACKUPREADY_REFUSAL"] for record in records] == ["not_confirmed"] * 2
+    with ledger.Ledger(scene.around.directory, scene.around.summary, worlds.clock()) as book:
+        assert typed("fix", "restart-agent") == 4
+        book.publish(worlds.clock())
+    assert fixes.decode(scene.around.summary.read_bytes()).refused == {("restart-agent", "not_confirmed"): 3}
 
 
 @pytest.mark.parametrize(
@@ -310,10 +333,47 @@ def test_an_attempt_is_undone(scene: Scene, typed: Callable[..., int], capsys: C
     assert "there is no attempt 2" in capsys.readouterr().err
 
 
+class Terminal(io.StringIO):
+    """A stream with a person at it."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("read", "written"), [(True, True), (True, False), (False, True), (None, True)])
+def test_what_somebody_has_changed_since_is_shown_to_a_person_alone(
+    read: bool | None, written: bool, scene: Scene, typed: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Installers keep what their scripts print, also by a terminal of theirs; whoever removes the package can still ask
+    for it himself, with the number."""
+    file = scene.place / "root/etc/waagent.conf"
+    assert typed("fix", "enable-verbose-logging") == 0
+    file.write_text("Logs.Verbose=y\nHttpProxy.Password=mine\n")
+    for words in (("undo", "--temporary"), ("undo", "1")):
+        told = Terminal() if written else io.StringIO()
+        with monkeypatch.context() as patch:
+            patch.setattr("sys.stdout", told)
+            patch.setattr("sys.stdin", Terminal() if read else io.StringIO() if read is False else None)
+            assert typed(*words) == 1
+        text = told.getvalue()
+        assert "enable-verbose-logging: not undone, or not all of it (attempt 1)." in text
+        assert ("+HttpProxy.Password=mine" in text) is (read is True and written)
+        assert ("is shown at a terminal only: `backupready undo ATTEMPT`" in text) is ("mine" not in text)
+
+
+@pytest.mark.parametrize("script", ["debian/backupready.prerm", "rpm/backupready.spec"])
+def test_the_packages_are_no_person(script: str) -> None:
+    """Their scripts have a terminal to write to, but give none to read from."""
+    text = (Path(__file__).parents[1] / "packaging" / script).read_text()
+    [line] = [line for line in text.splitlines() if "backupready undo" in line]
+    assert "backupready undo --temporary </dev/null" in line
+
+
 def test_what_somebody_has_changed_since_is_left_and_told(
-    scene: Scene, typed: Callable[..., int], capsys: Capture
+    scene: Scene, typed: Callable[..., int], capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With 1, and with what he has made of it."""
+    monkeypatch.setattr(cli_fix, "_at_terminal", lambda: True)
     file = scene.place / "root/etc/waagent.conf"
     assert typed("fix", "enable-verbose-logging") == 0
     file.write_text("Logs.Verbose=y\nMine=1\n")
@@ -326,6 +386,11 @@ def test_what_somebody_has_changed_since_is_left_and_told(
     assert file.read_text() == "Logs.Verbose=y\nMine=1\n"
 
 
+def wrong(path: object) -> None:
+    """Instead of a configuration."""
+    raise ConfigError([Mistake("x.conf", 3, "no such mode")])
+
+
 def test_before_the_package_goes_all_temporary_changes_go(
     scene: Scene, typed: Callable[..., int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -334,14 +399,30 @@ def test_before_the_package_goes_all_temporary_changes_go(
     assert not scene.around.directory.exists()
     assert typed("fix", "enable-verbose-logging") == 0
 
-    def wrong(path: object) -> None:
-        raise ConfigError([Mistake("x.conf", 3, "no")])
-
     monkeypatch.setattr(cli, "load", wrong)
     assert typed("undo", "1") == 78
     assert typed("undo", "--temporary") == 0
     assert (scene.place / "root/etc/waagent.conf").read_text() == CONFIG
     assert typed("undo", "--temporary") == 0
+
+
+def test_what_was_left_is_ended_whatever_the_configuration_says(
+    scene: Scene, typed: Callable[..., int], capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the timer starts the hands: a temporary change whose time is over is undone, and the journal has what is
+    wrong."""
+    file = scene.place / "root/etc/waagent.conf"
+    assert typed("fix", "enable-verbose-logging") == 0
+    pass_hours(3.0, monkeypatch)
+    monkeypatch.delenv("JOURNAL_STREAM", raising=False)
+    monkeypatch.setattr(cli, "load", wrong)
+    assert typed("hands") == 0
+    assert file.read_text() == CONFIG
+    told = capsys.readouterr().err
+    assert (
+        " ERROR the configuration is wrong, and what was left behind is ended by the defaults: x.conf:3: no such mode"
+        in told
+    )
 
 
 # -------------------------------------------------------------------------------------------------------------- pause
@@ -362,6 +443,35 @@ def test_a_pause_is_made_and_ended(scene: Scene, typed: Callable[..., int], caps
     assert capsys.readouterr().out == "Fixes are not paused any more.\nFixes are not paused.\n"
     assert typed("pause") == 0
     assert worlds.paused(scene.place / "pause", 1e11) == Pause()
+
+
+def test_a_pause_says_what_goes_on(
+    scene: Scene, typed: Callable[..., int], capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fix that is under way at this moment; or that this cannot be told."""
+    told: list[str] = []
+    run = scene.run
+
+    def pausing(command: Sequence[str], timeout: float) -> Ran:
+        if "restart" in command:
+            capsys.readouterr()
+            assert typed("pause") == 0
+            told.extend(capsys.readouterr().out.splitlines())
+        return run(command, timeout)
+
+    monkeypatch.setattr(scene, "run", pausing)
+    assert typed("fix", "restart-agent") == 0
+    assert told == [
+        "Nothing is fixed until `backupready resume`.",
+        "A fix is under way, and goes to its end: restart-agent for AGENT_STOPPED (attempt 1).",
+    ]
+    capsys.readouterr()
+    assert typed("pause") == 0
+    assert capsys.readouterr().out == "Nothing is fixed until `backupready resume`.\n"
+    (scene.around.directory / "ledger").unlink()
+    (scene.around.directory / "ledger").mkdir()
+    assert typed("pause") == 0
+    assert "Whether a fix is under way cannot be told: cannot read the ledger in " in capsys.readouterr().out
 
 
 # ------------------------------------------------------------------------------------------------------------ windows
@@ -403,28 +513,100 @@ def test_while_a_snapshot_runs_the_window_is_open() -> None:
         assert outlook.phase is Phase.OPEN
 
 
-def test_a_person_is_told_the_daemons_window(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Or none, where the daemon cannot be asked or tells something else."""
+def test_the_daemons_window_is_what_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That it knows of none is an answer too."""
     coming = {"start": "2099-01-01T00:00:00Z", "end": "2099-01-01T02:00:00Z"}
-    answers: dict[str, Any] = {
-        "good": {"window": {"phase": "lead", "next": coming}},
-        "none": {"window": {"phase": "idle", "next": None}},
-        "void": {"window": None},
-        "odd": {"window": {"phase": "lead", "next": {"start": 3}}},
-    }
-    found = {}
-    for name, document in answers.items():
-        monkeypatch.setattr(cli, "asked", lambda settings, document=document: json.loads(json.dumps(document)))
-        found[name] = cli_fix._told_by_daemon(configuration())
+    for document, expected in (
+        ({"phase": "lead", "next": coming}, (Phase.LEAD, 4070908800.0, 4070916000.0)),
+        ({"phase": "idle", "next": None}, (Phase.IDLE, None, None)),
+    ):
+        monkeypatch.setattr(cli, "asked", lambda settings, document=document: {"window": document})
+        phase, window = cli_fix._told_by_daemon(configuration())
+        assert (phase, window and window.start, window and window.end) == expected
+        assert cli_fix.surroundings(configuration()).outlook(False).unplanned == ""
 
-    def nobody(settings: object) -> object:
-        raise CannotTell("no")
 
-    monkeypatch.setattr(cli, "asked", nobody)
-    assert cli_fix._told_by_daemon(configuration()) == (Phase.IDLE, None)
-    phase, window = found["good"]
-    assert (phase, window and (window.start, window.end)) == (Phase.LEAD, (4070908800.0, 4070916000.0))
-    assert found["none"] == found["void"] == found["odd"] == (Phase.IDLE, None)
+@pytest.mark.parametrize(
+    ("document", "why"),
+    [
+        (None, "connection refused"),
+        ({"window": None}, "it has not looked for windows yet"),
+        ({"window": {"phase": "lead", "next": {"start": 3}}}, "another version answers: "),
+        ({"window": {"phase": "dusk", "next": None}}, "another version answers: "),
+        ({}, "another version answers: "),
+    ],
+)
+def test_a_daemon_that_does_not_answer_is_not_one_that_knows_of_no_window(
+    document: dict[str, Any] | None, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That is told in words; a snapshot that is seen to run counts all the same."""
+    monkeypatch.setattr(cli, "asked", lambda settings: _answered(document))
+    outlook = cli_fix.surroundings(configuration()).outlook
+    assert outlook(False).unplanned.startswith(f"the daemon cannot be asked whether a window is near: {why}")
+    assert (outlook(False).phase, outlook(False).window) == (Phase.IDLE, None)
+    assert outlook(True).phase is Phase.OPEN
+
+
+def _answered(document: dict[str, Any] | None) -> dict[str, Any]:
+    if document is None:
+        raise CannotTell("connection refused")
+    return document
+
+
+UNASKED = "backupready fix: the daemon cannot be asked whether a window is near: connection refused\n"
+
+
+@pytest.fixture
+def unasked(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No schedule is set, and nobody answers for the daemon."""
+    monkeypatch.setattr(cli, "asked", lambda settings: _answered(None))
+    settings = configuration()
+    monkeypatch.setattr(scene, "outlook", cli_fix.outlook(settings, lambda: cli_fix._told_by_daemon(settings)))
+
+
+@pytest.mark.usefixtures("unasked")
+def test_a_person_is_told_that_no_window_is_known_and_may_go_ahead(
+    scene: Scene, typed: Callable[..., int], capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything is done, and also where he only asks what would be."""
+    assert typed("fix", "restart-agent", "--dry-run") == 0
+    assert capsys.readouterr().err == UNASKED
+    assert typed("fix") == 0
+    assert capsys.readouterr().err == UNASKED
+    assert scene.starts == 0
+    told_before: list[str] = []
+    run = scene.run
+
+    def running(command: Sequence[str], timeout: float) -> Ran:
+        told_before.append(capsys.readouterr().err)
+        return run(command, timeout)
+
+    monkeypatch.setattr(scene, "run", running)
+    assert typed("fix", "restart-agent") == 0
+    assert (scene.starts, told_before[0]) == (1, UNASKED)
+
+
+@pytest.mark.usefixtures("unasked")
+@pytest.mark.parametrize("running", [False, True])
+def test_a_change_whose_time_is_over_is_undone_unless_a_snapshot_runs(
+    running: bool, scene: Scene, typed: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where nobody can say whether a window is near."""
+    file = scene.place / "root/etc/waagent.conf"
+    assert typed("fix", "enable-verbose-logging") == 0
+    pass_hours(3.0, monkeypatch)
+    if running:
+        scene.machine.files[vmsnapshot.FREEZE_LOCK] = b""
+        scene.machine.locks[vmsnapshot.FREEZE_LOCK] = 77
+    assert typed("hands") == 0
+    assert (file.read_text() == CONFIG) is not running
+
+
+def pass_hours(hours: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So much later the hands look at their clocks."""
+    now = worlds.clock()
+    later = replace(now, wall=now.wall + hours * 3600.0, up=now.up + hours * 3600.0)
+    monkeypatch.setattr(worlds, "clock", lambda: later)
 
 
 def test_nothing_is_younger_than_a_process_that_is_gone() -> None:

@@ -232,6 +232,8 @@ def test_a_path_is_absolute_and_a_choice_is_one_of_its_words() -> None:
     assert config.choice("a", "b")("b") == "b"
     with pytest.raises(ValueError, match="absolute"):
         config.absolute_path("run")
+    with pytest.raises(ValueError, match="NUL"):
+        config.absolute_path("/run\0")
     with pytest.raises(ValueError, match="none of a, b"):
         config.choice("a", "b")("c")
 

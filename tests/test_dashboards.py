@@ -216,6 +216,7 @@ LEFT_OUT = {
     "backupready_config_last_reload_successful",
     "backupready_extension_code",
     "backupready_fix_door_open",
+    "backupready_probe_interval_seconds",
     "backupready_probe_last_run_timestamp_seconds",
     "backupready_space_available_bytes",
     "backupready_web_config_last_reload_successful",

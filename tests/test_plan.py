@@ -51,9 +51,17 @@ def test_a_step_is_told_in_a_line(step: Step, sentence: str) -> None:
     assert plan.describe(step) == sentence
 
 
-def test_every_step_has_its_sentence() -> None:
+def test_every_step_has_its_sentence_and_its_limit() -> None:
     """The set is closed."""
     assert {type(step) for step, _ in SENTENCES} == set(typing.get_args(Step))
+    assert all(plan.longest([step]) > 0 for step, _ in SENTENCES)
+
+
+def test_the_limits_of_the_steps_add_up() -> None:
+    """Of a plan without any step it is nothing."""
+    assert plan.longest(()) == 0.0
+    restart, wait = RestartUnit("a.service"), WaitForReport(240.0)
+    assert plan.longest([restart, wait]) == plan.longest([restart]) + plan.longest([wait]) > 440.0
 
 
 @pytest.mark.parametrize(

@@ -254,22 +254,18 @@ def _remedies() -> dict[str, Remedy]:
 
 def _check(options: argparse.Namespace) -> int:
     from backupready.eyes import look
-    from backupready.mind.monitor import machine_facts
 
-    if options.root is not None:
-        if not Path(options.root).is_dir():
-            print(f"backupready check: cannot read {options.root}: there is no such directory", file=sys.stderr)
-            return EXIT_USAGE
-        machine_for = look.captured(options.root, _moment(options.at))
-        facts = {"name": "captured tree", "root": options.root}
-        snapshot = check(load(options.config), machine_for, facts, changes=False)
-    else:
-        with _config_to_check(options) as settings:
-            snapshot = check(settings, look.live(settings), machine_facts(settings["machine.root"]))
-            if os.geteuid() == 0 and settings["fix.mode"] != "off":
-                snapshot = with_plans(snapshot, settings, look.live(settings))
-        if os.geteuid() != 0 and not options.demo and not snapshot.void:
-            print("backupready check: not run by root, so that most of it cannot be told", file=sys.stderr)
+    is_captured = options.root is not None
+    if is_captured and not Path(options.root).is_dir():
+        print(f"backupready check: cannot read {options.root}: there is no such directory", file=sys.stderr)
+        return EXIT_USAGE
+    at = _moment(options.at)
+    with _config_to_check(options) as settings:
+        snapshot = _judged(settings, options.root, at)
+        if not is_captured and os.geteuid() == 0 and settings["fix.mode"] != "off":
+            snapshot = with_plans(snapshot, settings, look.live(settings))
+    if not is_captured and os.geteuid() != 0 and not options.demo and not snapshot.void:
+        print("backupready check: not run by root, so that most of it cannot be told", file=sys.stderr)
     if options.json:
         print(json.dumps(report.document(snapshot), indent=2, ensure_ascii=False))
     elif options.nagios:
@@ -278,6 +274,16 @@ def _check(options: argparse.Namespace) -> int:
         print(report.text(snapshot))
     sys.stdout.flush()
     return snapshot.verdict.exit_code
+
+
+def _judged(settings: Config, root: str | None, at: float | None = None) -> Snapshot:
+    """One judgement of this machine, or of the tree captured in `root`, as it was at that moment."""
+    from backupready.eyes import look
+    from backupready.mind.monitor import machine_facts
+
+    if root is not None:
+        return check(settings, look.captured(root, at), {"name": "captured tree", "root": root}, changes=False)
+    return check(settings, look.live(settings), machine_facts(settings["machine.root"]))
 
 
 def with_plans(snapshot: Snapshot, settings: Config, machine_for: MachineFor) -> Snapshot:
@@ -468,7 +474,8 @@ def _bundle(options: argparse.Namespace) -> int:
     try:
         settings = load(options.config)
         root = options.root or settings["machine.root"]
-        more = {"config.txt": in_force(settings) + "\n", "check.json": _checked(settings, options.root)}
+        judged = json.dumps(report.document(_judged(settings, options.root)), indent=2, ensure_ascii=False)
+        more = {"config.txt": in_force(settings) + "\n", "check.json": judged + "\n"}
     except ConfigError as error:  # what is wrong with it is what support would ask for
         more = {"config.txt": f"{error}\n"}
     machine = LiveMachine(root) if options.root is None else CapturedMachine(options.root)
@@ -488,17 +495,6 @@ def _bundle(options: argparse.Namespace) -> int:
             print("left out:", bundle.redacted(one.why if one.source in one.why else f"{one.source}: {one.why}"))
     print(f"{path}: {len(data)} bytes, {len(found.members)} files; manifest.json in it says what was left out")
     return 0
-
-
-def _checked(settings: Config, root: str | None) -> str:
-    from backupready.eyes import look
-    from backupready.mind.monitor import machine_facts
-
-    if root is not None:
-        snapshot = check(settings, look.captured(root, None), {"name": "captured tree", "root": root}, changes=False)
-    else:
-        snapshot = check(settings, look.live(settings), machine_facts(settings["machine.root"]))
-    return json.dumps(report.document(snapshot), indent=2, ensure_ascii=False) + "\n"
 
 
 # ----------------------------------------------------------------------------------------------------- the rest

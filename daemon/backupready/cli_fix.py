@@ -52,6 +52,7 @@ EXIT_REFUSED = 4
 _SOCKET = "backupready-fix.socket"
 _SYSTEMCTL_TIMEOUT = 100.0  # s
 _KNOWN = {remedy.name: remedy for remedy in remedies.REMEDIES}
+_WOULD_BE = "would be refused"
 
 
 # ------------------------------------------------------------------------------------------------ what they are given
@@ -90,19 +91,28 @@ def started(machine: Machine, pid: int) -> float:
 
 
 def outlook(settings: Config, told: Callable[[], tuple[Phase, Window | None]]) -> Callable[[bool], Outlook]:
-    """The phase and the window, given whether a snapshot runs: by the schedule that is set, or else as it is told."""
+    """The phase and the window, given whether a snapshot runs: by the schedule that is set, or else as it is told.
+
+    Where `told` raises CannotTell, `unplanned` says so: a person may go ahead then, and a change whose time is over is
+    ended, unless a snapshot is seen to run.
+    """
     calendar = Calendar(settings, local_zone(settings["machine.root"]))
 
     def now(running: bool) -> Outlook:
         at = time.time()
         if settings["window.schedule"]:
             return calendar.outlook(at, running)
-        phase, window = told()
+        unplanned = ""
+        try:
+            phase, window = told()
+        except CannotTell as error:
+            phase, window = Phase.IDLE, None
+            unplanned = f"the daemon cannot be asked whether a window is near: {error.why}"
         if window is not None and window.end <= at:
             phase, window = Phase.IDLE, None
         if running or (window is not None and window.start <= at):
             phase = Phase.OPEN
-        return Outlook(at, phase, window, lead=settings["window.lead"].total_seconds())
+        return Outlook(at, phase, window, lead=settings["window.lead"].total_seconds(), unplanned=unplanned)
 
     return now
 
@@ -114,16 +124,19 @@ def _told_by(request: wire.FixRequest) -> tuple[Phase, Window | None]:
 
 
 def _told_by_daemon(settings: Config) -> tuple[Phase, Window | None]:
+    """Raises CannotTell."""
+    document = cli.asked(settings)
     try:
-        window = cli.asked(settings)["window"] or {}
-        phase = Phase(window.get("phase", "idle"))
-        coming = window.get("next")
+        window = document["window"]
+        if window is None:
+            raise CannotTell("it has not looked for windows yet")
+        phase, coming = Phase(window["phase"]), window["next"]
         if coming is None:
             return phase, None
         start, end = (datetime.fromisoformat(coming[name].replace("Z", "+00:00")) for name in ("start", "end"))
-        return phase, Window(start.timestamp(), end.timestamp(), "as the daemon tells", learned=True)
-    except (CannotTell, LookupError, ValueError, TypeError, AttributeError):
-        return Phase.IDLE, None
+    except (LookupError, ValueError, TypeError, AttributeError) as error:
+        raise CannotTell(f"another version answers: {error!r}") from None
+    return phase, Window(start.timestamp(), end.timestamp(), "as the daemon tells", learned=True)
 
 
 @contextlib.contextmanager
@@ -152,6 +165,8 @@ def person() -> str:
 
 
 def _fix(options: argparse.Namespace) -> int:
+    """What is refused here is counted as if the hands had refused it; not what is refused to somebody who is not root,
+    since he cannot write down anything."""
     settings = cli.load(options.config)
     if options.enable or options.disable:
         return _switch(settings, options.enable)
@@ -176,7 +191,12 @@ def _fix(options: argparse.Namespace) -> int:
     if isinstance(request, str):
         return _wrong("fix", request)
     if isinstance(request, Refusal):
+        if options.dry_run:
+            return _refuse(remedy.name, request, _WOULD_BE)
+        with _noted():
+            serve.refuse(remedy, request, around)
         return _refuse(remedy.name, request)
+    _tell_unplanned(around)
     if options.dry_run:
         return _dry_run(remedy, request, around)
     with _noted() as stop:
@@ -223,13 +243,18 @@ def _dry_run(remedy: Remedy, request: Request, around: Surroundings) -> int:
     facts = replace(worlds.situation(around, remedy, request, lines, now, whole=True), ledger=trouble)
     refusal = gate.check(remedy, request, facts, lines, now)
     if isinstance(facts.plan, tuple):
-        what = f" for {request.problem} {request.key}".rstrip() if request.problem else ""
-        print(f"{remedy.name}{what} would do this:")
+        print(f"{remedy.name}{_meant_for(request)} would do this:")
         _print_steps(facts.plan, worlds.steps(around))
     print("Nothing was changed.")
     if refusal is None and facts.mode != "on":
         print(f"fix.mode is {facts.mode}: without --dry-run nothing would be changed either.")
-    return 0 if refusal is None else _refuse(remedy.name, refusal, "would be refused")
+    return 0 if refusal is None else _refuse(remedy.name, refusal, _WOULD_BE)
+
+
+def _tell_unplanned(around: Surroundings) -> None:
+    """To a person, who goes ahead at a moment that he chooses."""
+    if unplanned := around.outlook(False).unplanned:
+        print(f"backupready fix: {unplanned}", file=sys.stderr)
 
 
 def _print_steps(plan: tuple[Step, ...], doer: Steps | None = None) -> None:
@@ -244,12 +269,15 @@ def _print_steps(plan: tuple[Step, ...], doer: Steps | None = None) -> None:
                 print(f"       {line}")
 
 
+def _meant_for(one: Request | Attempt) -> str:
+    return f" for {one.problem} {one.key}".rstrip() if one.problem else ""
+
+
 def _tell(attempt: Attempt) -> int:
-    what = f" for {attempt.problem} {attempt.key}".rstrip() if attempt.problem else ""
     ends = _ENDS[attempt.result]
     if attempt.result is Result.UNDONE and attempt.left:
         ends = "not undone, or not all of it"
-    print(f"{attempt.remedy}{what}: {ends} (attempt {attempt.id}).")
+    print(f"{attempt.remedy}{_meant_for(attempt)}: {ends} (attempt {attempt.id}).")
     for reason in attempt.reasons:
         print(f"  {reason}")
     if attempt.result.stands:
@@ -299,6 +327,7 @@ def _list(settings: Config) -> int:
             lines = ledger.peek(around.directory)
         except LedgerError as error:
             trouble = str(error)
+        _tell_unplanned(around)
     for remedy in remedies.REMEDIES:
         print(f"{remedy.name}: {remedy.title}")
         print(f"  {'may be done' if remedy.name in allow else 'may not be done: its name is not in fix.allow'}")
@@ -350,15 +379,9 @@ def _switch(settings: Config, enable: bool) -> int:
 
 
 def _undo(options: argparse.Namespace) -> int:
-    try:
-        settings = cli.load(options.config)
-    except ConfigError as error:
-        if not options.temporary:
-            raise
-        # The package may be about to be removed: what is to be undone does not depend on it.
-        print(error, file=sys.stderr)
-        settings = config.from_texts(catalogue.SETTINGS, {}, "default")
-    around = replace(surroundings(settings), show=print)
+    # Where all of that is to end, the package may be about to be removed: it does not depend on the configuration.
+    settings = _at_all_events(options.config, _to_errors) if options.temporary else cli.load(options.config)
+    around = replace(surroundings(settings), show=lambda diff: print(diff if _at_terminal() else _SHOWN_ELSEWHERE))
     if not around.directory.exists():
         if options.temporary:
             return 0
@@ -382,6 +405,31 @@ def _undo(options: argparse.Namespace) -> int:
     return EXIT_NOT_DONE
 
 
+_SHOWN_ELSEWHERE = (
+    "What somebody has changed since may be secret, and is shown at a terminal only: `backupready undo ATTEMPT`. Our"
+    f" copies of the originals are in {ledger.DIRECTORY}/copies."
+)
+
+
+def _at_terminal() -> bool:
+    """Whether a person sees what is printed. An installer may keep a record of the terminal that its scripts write to;
+    they read from none."""
+    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
+
+
+def _to_errors(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _at_all_events(path: str | None, tell: Callable[[str], None]) -> Config:
+    """The configuration, or, where it is wrong, the defaults: what was left behind is ended in any case."""
+    try:
+        return cli.load(path)
+    except ConfigError as error:
+        tell(f"the configuration is wrong, and what was left behind is ended by the defaults: {error}")
+        return config.from_texts(catalogue.SETTINGS, {}, "default")
+
+
 # ------------------------------------------------------------------------------------------------------ pause, resume
 
 
@@ -402,7 +450,20 @@ def _pause(options: argparse.Namespace) -> int:
         print(f"backupready pause: cannot write {path}: {error.strerror}; ask as root", file=sys.stderr)
         return EXIT_NOT_DONE
     print(f"Nothing is fixed {told}.")
+    _tell_unfinished(surroundings(settings))
     return 0
+
+
+def _tell_unfinished(around: Surroundings) -> None:
+    """What a pause does not stop."""
+    try:
+        unfinished = ledger.unfinished(ledger.peek(around.directory))
+    except LedgerError as error:
+        print(f"Whether a fix is under way cannot be told: {error}.")
+        return
+    for attempt in unfinished:
+        which = f"{attempt.remedy}{_meant_for(attempt)} (attempt {attempt.id})"
+        print(f"A fix is under way, and goes to its end: {which}.")
 
 
 def _local(moment: float) -> str:
@@ -435,7 +496,7 @@ def _hands(options: argparse.Namespace) -> int:
                 connection, _KNOWN, lambda request, pid: surroundings(cli.load(options.config), request, pid)
             )
         with Stop().listening() as stop:
-            return serve.look_after(surroundings(cli.load(options.config)), stop)
+            return serve.look_after(surroundings(_at_all_events(options.config, journal.LOG.error)), stop)
     except ValueError as error:
         return _wrong("hands", str(error))
     finally:

@@ -96,6 +96,8 @@ def absolute_path(text: str) -> str:
     """A path from the root."""
     if not text.startswith("/"):
         raise ValueError(f"{text!r} is not an absolute path")
+    if "\0" in text:
+        raise ValueError(f"{text!r} has a NUL, which no path has")
     return text
 
 
@@ -257,7 +259,8 @@ CORE: tuple[Setting, ...] = (
         "Where the metrics are written for the textfile collector of node_exporter. The directory must be opened to the"
         " unit by a drop-in with ReadWritePaths=, and be writable for the user backupready. The web server listens"
         " then only where web.listen_address or web.systemd_socket is set. The file is removed when the daemon stops;"
-        " one that is no longer written shows by node_textfile_mtime_seconds.",
+        " one that is no longer written shows by node_textfile_mtime_seconds, which alerts.yml looks at where the path"
+        " has backupready in it.",
         text_file,
         "a path that ends in .prom",
     ),

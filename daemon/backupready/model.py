@@ -824,6 +824,13 @@ class Unsuitable(Exception):
     """The remedy is not for this machine as it is, and why; or what it needs beforehand is not so."""
 
 
+# How the hands go about it: so often they look within the time in which a fix settles, and so long a whole check and
+# the keeping of evidence take at most (measured with every endpoint dead and a mount that hangs: 51 s).
+LOOKS_AFTER_FIX = 4
+LONGEST_CHECK = timedelta(seconds=60)
+LONGEST_EVIDENCE = timedelta(seconds=30)
+
+
 @dataclass(frozen=True)
 class Remedy:
     """A documented fix. `plan` gives its steps for a finding, in their order; it looks and changes nothing, and raises
@@ -845,6 +852,11 @@ class Remedy:
     attempts: int = 3
     cooldown: timedelta = timedelta(minutes=15)
     restarts_agent: bool = False
+
+    @property
+    def longest(self) -> timedelta:
+        """From the evidence before it to the last look, if all goes slowly; what is undone then comes on top."""
+        return LONGEST_EVIDENCE + self.worst_case + self.settle + LOOKS_AFTER_FIX * LONGEST_CHECK
 
 
 def is_there(machine: Machine, path: str) -> bool:
@@ -1079,7 +1091,8 @@ class Snapshot:
 
     Times are wall clock, seconds since the epoch. `reasons` and `notices` are ranked, gravest first. `fixes` is what
     the hands have told, None where they never did or it cannot be read; `plans` what would be done for the reasons;
-    `planning` what is being done about that, None where nobody does anything.
+    `planning` what is being done about that, None where nobody does anything. `slower` has the probes that are set to
+    look less often than they declare, with their interval in seconds.
     """
 
     verdict: Verdict
@@ -1096,6 +1109,7 @@ class Snapshot:
     fixes: Fixes | None = None
     plans: tuple[Planned, ...] = ()
     planning: Planning | None = None
+    slower: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def void(self) -> bool:

@@ -1,4 +1,4 @@
-"""What does a step of a fix say to a person, and are its names plain?
+"""What does a step of a fix say to a person, are its names plain, and how long may it take?
 
 Whoever describes a step has seen that no name in it leads anywhere but where it says: names are held against patterns,
 and a path is relative and leads downwards.
@@ -7,7 +7,7 @@ and a path is relative and leads downwards.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Callable
 
 from backupready import waagent
@@ -34,6 +34,17 @@ from backupready.model import (
 UNITS = "/etc/systemd/system"
 SHELF = ".backupready"
 
+# Seconds that the hands give what a step waits for. The service manager's own time-outs (90 s to stop, 90 s to start)
+# come before ours.
+CHANGE_UNIT = 100.0
+RESTART = 200.0
+REFRESH = 120.0
+UPGRADE = 600.0
+LET_GO = 20.0  # after that, when it is another's to end it
+SIMULATE = 20.0
+POLL = 2.0  # between two looks at what is waited for, the last of which may come so late
+_FILES = 1.0  # a few system calls on a disk that is busy
+
 _COMPONENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+@-]{0,200}", re.ASCII)
 _MOST_COMPONENTS = 12
 _UNIT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@:-]{0,200}\.(?:service|socket|timer)", re.ASCII)
@@ -48,6 +59,12 @@ _UNSET = "None"  # the agent reads this word as no value at all
 def describe(step: Step) -> str:
     """What it does, in one line for a person. Raises ValueError for a step with a name that is not plain."""
     return _SENTENCES[type(step)](step)
+
+
+def longest(steps: Iterable[Step]) -> float:
+    """Seconds after which the hands have done these steps or given up, whatever they wait for. What they only ask the
+    service manager or the package manager in between is answered at once, and not counted."""
+    return sum(_LIMITS[type(step)](step) for step in steps)
 
 
 def components(path: str) -> tuple[str, ...]:
@@ -123,4 +140,21 @@ _SENTENCES: Mapping[type, Callable[[Any], str]] = {
     ),
     Wait: lambda step: f"wait until {_in_library(step.path)} holds {step.holds!r}, at most {step.seconds:.0f} s",
     WaitForReport: lambda step: f"wait until the agent reports to the platform, at most {step.seconds:.0f} s",
+}
+
+_LIMITS: Mapping[type, Callable[[Any], float]] = {
+    StartUnit: lambda step: CHANGE_UNIT,
+    StopUnit: lambda step: CHANGE_UNIT,
+    RestartUnit: lambda step: RESTART,
+    ResetFailed: lambda step: CHANGE_UNIT,
+    EnableUnit: lambda step: CHANGE_UNIT,
+    WriteDropIn: lambda step: _FILES,
+    DaemonReload: lambda step: CHANGE_UNIT,
+    SetConfigKey: lambda step: _FILES,
+    JoinConfigLines: lambda step: _FILES,
+    SetAside: lambda step: _FILES,
+    MakeDirectory: lambda step: _FILES,
+    PackageUpgrade: lambda step: REFRESH + LET_GO + SIMULATE + UPGRADE + LET_GO,
+    Wait: lambda step: step.seconds + POLL,
+    WaitForReport: lambda step: step.seconds + POLL,
 }

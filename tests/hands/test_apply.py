@@ -30,6 +30,7 @@ from backupready.model import (
     Machine,
     Outlook,
     PackageUpgrade,
+    Pause,
     Phase,
     Refusal,
     Remedy,
@@ -177,6 +178,7 @@ class Guest:
             ledger=CrashingLedger(self, place),
             doer=self,
             situation=self.situation,
+            renewed=lambda remedy, request, facts: replace(facts, snapshot=self.snapshot),
             look=self.look,
             snapshot=lambda: self.snapshot,
             collect=self.collect,
@@ -345,6 +347,25 @@ def test_after_a_crash_what_cannot_be_undone_is_whole_and_told(no_sync: None) ->
         assert crashed_everywhere(lambda heals=heals: Guest(steps, heals=heals), check) > 30  # type: ignore[misc]
 
 
+def test_after_a_crash_behind_what_cannot_be_undone_it_is_finished(tmp_path: Path, no_sync: None) -> None:
+    """The agent of the new package is started, and a look says whether that has helped."""
+    guest = Guest((PackageUpgrade("walinuxagent"), RestartUnit("a.service"), FILES[0]))
+    do = guest.do
+
+    def killed(step: Step, record: Mapping[str, Any]) -> None:
+        do(step, record)
+        raise Crash
+
+    guest.do = killed  # type: ignore[method-assign]
+    with pytest.raises(Crash):
+        applied(guest, tmp_path)
+    guest.do = do  # type: ignore[method-assign]
+    attempt = _recovered(guest, tmp_path)
+    assert attempt is not None
+    assert (attempt.result, guest.done) == (Result.HEALED, [guest.steps[0], FILES[0]])
+    assert guest.known == (guest.steps[0],)
+
+
 def test_after_a_crash_the_unit_knows_what_is_true(no_sync: None) -> None:
     """Where a restart made a change known, another makes known that it is undone."""
     steps = (SetConfigKey("Extensions.Enabled", "y"), RestartUnit("a.service"), FILES[0])
@@ -489,6 +510,7 @@ def test_what_somebody_has_edited_meanwhile_is_left_and_told(tmp_path: Path) -> 
     later = hands.undo(attempt.id, world, "asked by root")
     world.ledger.close()
     assert (later.left, guest.done) == ((), [])
+    assert later.reasons[1:] == (f"{PROBLEM} is still seen", "asked by root")
 
 
 # -------------------------------------------------------------------------------------------- what is not done
@@ -570,6 +592,13 @@ def test_on_a_disk_that_fills_up_meanwhile_it_is_undone_and_ended_later(tmp_path
     assert isinstance(attempt, Attempt)
     assert (attempt.result, guest.done) == (Result.UNDER_WAY, [])
     assert "No space left on device" in attempt.reasons[-1]
+    guest.calls.clear()
+    still = guest.world(tmp_path)
+    still.ledger._write = filling  # type: ignore[method-assign]
+    with pytest.raises(LedgerError, match="No space left"):
+        hands.recover(still)
+    still.ledger.close()
+    assert guest.calls == []  # or every start would do it anew
     ended = _recovered(guest, tmp_path)
     assert ended is not None
     assert ended.result in (Result.INTERRUPTED, Result.NOT_HEALED)
@@ -577,7 +606,8 @@ def test_on_a_disk_that_fills_up_meanwhile_it_is_undone_and_ended_later(tmp_path
 
 
 def test_a_snapshot_that_begins_meanwhile_ends_the_fix(tmp_path: Path) -> None:
-    """Before the first step after the evidence it is a refusal, between steps a failure that is undone."""
+    """Before the first step after the evidence it is a refusal, between steps a failure; nothing is touched any more
+    until it has ended, and then the next start undoes it."""
     guest = Guest(FILES[:2])
 
     def collect(request: Request) -> str:
@@ -588,11 +618,94 @@ def test_a_snapshot_that_begins_meanwhile_ends_the_fix(tmp_path: Path) -> None:
     refusal = hands.apply(REMEDY, REQUEST, world)
     assert isinstance(refusal, Refusal)
     assert (refusal.name, ledger.attempts(world.ledger.lines)) == ("snapshot_running", ())
-    seen = iter(["", "", "the lock is held", "the lock is held", "the lock is held"])
-    attempt = hands.apply(REMEDY, REQUEST, replace(world, collect=guest.collect, snapshot=lambda: next(seen)))
-    world.ledger.close()
+    guest.snapshot = ""
+    do = guest.do
+
+    def doing(step: Step, record: Mapping[str, Any]) -> None:
+        do(step, record)
+        guest.snapshot = "the lock is held"
+
+    guest.do = doing  # type: ignore[method-assign]
+    attempt = hands.apply(REMEDY, REQUEST, replace(world, collect=guest.collect))
     assert isinstance(attempt, Attempt)
-    assert (attempt.result, attempt.reasons[1], guest.done) == (Result.FAILED, "step 2: a snapshot runs", [])
+    assert (attempt.result, attempt.reasons[1:]) == (Result.UNDER_WAY, ("step 2: a snapshot runs", _AFTERWARDS))
+    assert (guest.done, guest.calls[-1]) == ([FILES[0]], "do SetAside")
+    assert hands.recover(world) == ()
+    guest.snapshot = ""
+    (ended,) = hands.recover(world)
+    world.ledger.close()
+    assert (ended.result, ended.reasons[1:], guest.done) == (Result.FAILED, ("step 2: a snapshot runs",), [])
+
+
+_AFTERWARDS = "a snapshot runs; it is ended after that"
+
+
+@pytest.mark.parametrize("heals", [True, False])
+def test_what_is_seen_while_a_snapshot_runs_does_not_count_against_a_fix(tmp_path: Path, heals: bool) -> None:
+    """It may be the snapshot's doing: the next start looks again. What is healed meanwhile is healed."""
+    guest = Guest(FILES[:2], worse=True, heals=heals)
+    look = guest.look
+
+    def looking() -> Sight:
+        guest.snapshot = "the lock is held"
+        return look()
+
+    world = replace(guest.world(tmp_path), look=looking)
+    attempt = hands.apply(REMEDY, REQUEST, world)
+    assert isinstance(attempt, Attempt)
+    assert (attempt.result, attempt.reasons[1:], guest.done) == (Result.UNDER_WAY, (_AFTERWARDS,), list(FILES[:2]))
+    guest.snapshot, guest.worse = "", False
+    (ended,) = hands.recover(replace(world, look=look))
+    world.ledger.close()
+    assert ended.result is (Result.HEALED if heals else Result.NOT_HEALED)
+
+
+def test_what_was_explained_before_does_not_make_it_worse(tmp_path: Path) -> None:
+    """A consequence of what is healed stands for itself afterwards: it was there before. Of very many only the codes
+    are noted."""
+    for many in (0, 300):
+        guest = Guest(FILES[:1], worse=True, time=START + 100_000.0 * many)
+        known = guest.situation(REMEDY, REQUEST)
+        there = {(NEW, "")} | {("MOUNT_HANGS", f"/{number}") for number in range(many)}
+        sight = replace(known.sight, there=frozenset(there))
+        guest.situation = lambda remedy, request, known=known, sight=sight: replace(known, sight=sight)  # type: ignore[misc, method-assign]
+        assert applied(guest, tmp_path, replace(REQUEST, by="root")).result is Result.HEALED
+
+
+def test_a_defect_does_not_leave_the_machine_in_the_middle(tmp_path: Path) -> None:
+    """Whatever a step raises, what is done is undone, also where undoing raises the same."""
+    guest = Guest(FILES[:3])
+    do, undo = guest.do, guest.undo
+
+    def broken(step: Step, record: Mapping[str, Any]) -> None:
+        if step == FILES[2]:
+            raise ValueError("a name that is not plain")
+        do(step, record)
+
+    def undoing(step: Step, record: Mapping[str, Any]) -> None:
+        if step == FILES[1]:
+            raise KeyError("before")
+        undo(step, record)
+
+    guest.do, guest.undo = broken, undoing  # type: ignore[method-assign]
+    attempt = applied(guest, tmp_path)
+    assert (attempt.result, attempt.left, guest.done) == (Result.FAILED, (1,), [FILES[1]])
+    assert attempt.reasons[1:] == (
+        "step 3: a defect: ValueError('a name that is not plain')",
+        "step 2 is left as it is: a defect: KeyError('before')",
+    )
+
+
+def test_what_has_changed_since_the_look_is_asked_about_again(tmp_path: Path) -> None:
+    """A pause that begins while evidence is taken holds the fix back; it is counted."""
+    guest = Guest(FILES[:1])
+    pause = Pause(None, "a migration")
+    world = replace(guest.world(tmp_path), renewed=lambda remedy, request, facts: replace(facts, paused=pause))
+    refusal = hands.apply(REMEDY, REQUEST, world)
+    world.ledger.close()
+    assert isinstance(refusal, Refusal)
+    assert (refusal.name, guest.calls, events(tmp_path)) == ("paused", ["collect"], [])
+    assert fixes.decode((tmp_path / "fixes.json").read_bytes()).refused == {("reload-extension", "paused"): 1}
 
 
 def test_nothing_is_recovered_while_a_snapshot_runs(tmp_path: Path, no_sync: None) -> None:
@@ -622,9 +735,12 @@ def test_a_limit_that_is_reached_is_told_until_the_problem_is_clear(tmp_path: Pa
     guest = Guest(FILES[:1], heals=False)
     applied(guest, tmp_path)
     guest.time += 5000.0
+    applied(guest, tmp_path, remedy=replace(REMEDY, name="next-rung"))
+    guest.time += 5000.0
     for _ in range(3):
         world = guest.world(tmp_path)
-        refusal = hands.apply(REMEDY, replace(REQUEST, seen=guest.time), world)
+        for remedy in (replace(REMEDY, name="next-rung"), REMEDY):  # in turn
+            refusal = hands.apply(remedy, replace(REQUEST, seen=guest.time), world)
         world.ledger.close()
         assert isinstance(refusal, Refusal)
         assert refusal.name == "attempt_limit"
@@ -632,7 +748,7 @@ def test_a_limit_that_is_reached_is_told_until_the_problem_is_clear(tmp_path: Pa
     assert [(limit.problem, limit.key, limit.remedy, limit.until) for limit in told.limits] == [
         (PROBLEM, "k", "reload-extension", None)
     ]
-    assert events(tmp_path).count("limit") == 1
+    assert events(tmp_path).count("limit") == 2  # one for each remedy
     guest.time += 2 * 86400.0
     known = guest.situation(REMEDY, REQUEST)
     guest.situation = lambda remedy, request: replace(known, sight=Sight())  # type: ignore[method-assign]
@@ -732,16 +848,44 @@ def test_after_a_crash_in_the_undoing_of_a_temporary_change_it_is_undone(no_sync
     assert crashes > 8
 
 
-def test_a_temporary_change_that_somebody_has_edited_is_given_up(tmp_path: Path) -> None:
-    """It is told, and not tried again and again."""
+def test_a_temporary_change_that_somebody_has_edited_is_told_until_it_is_gone(tmp_path: Path) -> None:
+    """It is not tried again and again: once a day, and when it has become possible."""
     guest = Guest(VERBOSE, edited=[VERBOSE[0]])
     applied(guest, tmp_path, PERSON)
     guest.time += 7200.0
     world = guest.world(tmp_path)
     (ended,) = hands.expire(world)
     assert (ended.left, ended.result) == ((0,), Result.UNDONE)
+    guest.half = [VERBOSE[0]]  # what Steps.state() says of a file that somebody else has changed
     assert hands.expire(world) == ()
+    assert [change.change for change in ledger.temporary(world.ledger.lines)] == ["Logs.Verbose=y"]
+    assert marked(tmp_path)
+    guest.time += 86400.0
+    assert len(hands.expire(world)) == 1
+    guest.half, guest.edited = [], []
+    (ended,) = hands.expire(world)
+    assert (ended.left, ended.reasons) == ((), ("its time was over",) * 3)
+    world.ledger.publish(guest.clock())
+    assert (ledger.temporary(world.ledger.lines), marked(tmp_path)) == ((), False)
     world.ledger.close()
+
+
+def test_where_nothing_can_be_noted_no_temporary_change_is_ended(tmp_path: Path) -> None:
+    """Or the agent would be restarted by every start of the hands."""
+    guest = Guest(VERBOSE)
+    applied(guest, tmp_path, PERSON)
+    guest.time += 7200.0
+    guest.calls.clear()
+    world = guest.world(tmp_path)
+
+    def full(data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    world.ledger._write = full  # type: ignore[method-assign]
+    with pytest.raises(LedgerError, match="No space left"):
+        hands.expire(world)
+    world.ledger.close()
+    assert (guest.calls, guest.done) == ([], [VERBOSE[0]])
 
 
 def test_undo_of_an_attempt_that_has_ended(tmp_path: Path) -> None:

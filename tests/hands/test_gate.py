@@ -22,8 +22,10 @@ from backupready.model import (
     Refusal,
     Remedy,
     RestartUnit,
+    SetConfigKey,
     Step,
     Unsuitable,
+    Wait,
     Window,
 )
 
@@ -156,15 +158,25 @@ def test_phase(phase: Phase, until: float) -> None:
 
 
 def test_deadline() -> None:
-    """Worst case and settling fit before the window to the second, also for a person."""
-    fits = replace(LEAD, window=replace(WINDOW, start=NOW.wall + 600.0))
-    late = replace(LEAD, window=replace(WINDOW, start=NOW.wall + 599.0))
+    """All steps, settling, the looks and the evidence fit before the window to the second, also for a person; and time
+    enough to start the agent again, if it does not come back."""
+    needed = 600.0 + 4 * 60.0 + 30.0 + 100.0
+    fits = replace(LEAD, window=replace(WINDOW, start=NOW.wall + needed))
+    late = replace(LEAD, window=replace(WINDOW, start=NOW.wall + needed - 1.0))
     assert asked(outlook=fits) is None
     for request in (REQUEST, PERSON):
         refusal = refused(request, outlook=late)
         assert (refusal.name, refusal.until) == ("deadline", WINDOW.end)
-    assert "0:10:00" in refusal.why
-    assert "0:09:59" in refusal.why
+    assert "0:16:10" in refusal.why
+    assert "0:16:09" in refusal.why
+
+
+def test_the_deadline_counts_the_undoing_of_what_was_changed() -> None:
+    """After an edit the agent would be restarted once more; what only waits costs no time then."""
+    edit: tuple[Step, ...] = (SetConfigKey("Logs.Verbose", "y"), *STEPS, Wait("config/HandlerState", "Enabled", 400.0))
+    start = NOW.wall + 600.0 + 4 * 60.0 + 30.0 + 200.0
+    assert asked(plan=edit, outlook=replace(LEAD, window=replace(WINDOW, start=start))) is None
+    assert refused(plan=edit, outlook=replace(LEAD, window=replace(WINDOW, start=start - 1.0))).name == "deadline"
 
 
 def test_deadline_of_an_unknown_window() -> None:

@@ -343,6 +343,46 @@ def test_a_full_ledger_is_rotated_without_losing_what_is_needed(tmp_path: Path, 
         assert [attempt.id for attempt in book.publish(now).attempts] == list(range(3 + 1200 - 50, 3 + 1200))
 
 
+@pytest.mark.parametrize("written", [0, 1], ids=["no room for the archive", "no room for the new file"])
+def test_where_there_is_no_room_to_rotate_it_goes_on_with_the_full_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int
+) -> None:
+    """What is to be ended can be ended; the next start rotates."""
+    with opened(tmp_path) as book:
+        for _ in range(30):
+            end(book, begin(book, NOW), NOW)
+    before, replace_file, left = content(tmp_path), ledger._replace, [written]
+
+    def full(path: Path, data: bytes, mode: int) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(28, "No space left on device")
+        replace_file(path, data, mode)
+
+    much_later = later(5 * ledger.DAY)
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger, "_replace", full)
+        with opened(tmp_path, much_later, rotate=len(before) - 1) as book:
+            assert begin(book, much_later) == 31
+            end(book, 31, much_later)
+    assert content(tmp_path).startswith(before)
+    with opened(tmp_path, much_later, rotate=len(before) - 1) as book:
+        assert (book.lines[0].event, begin(book, much_later)) == ("rotated", 32)
+
+
+def test_what_is_refused_while_another_has_the_ledger_is_counted(tmp_path: Path) -> None:
+    """By whoever publishes next, once; a flood of it takes little room."""
+    with opened(tmp_path) as book:
+        for _ in range(3):
+            ledger.note_refusal(tmp_path / "hands", "restart-agent", "locked")
+        assert book.publish(NOW).refused == {("restart-agent", "locked"): 3}
+        assert book.publish(NOW).refused == {("restart-agent", "locked"): 3}
+    for _ in range(5000):
+        ledger.note_refusal(tmp_path / "hands", "restart-agent", "locked")
+    assert (tmp_path / "hands/refused").stat().st_size < 70_000
+    ledger.note_refusal(tmp_path / "nowhere", "restart-agent", "ledger")
+
+
 def test_a_crash_while_it_is_rotated_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_sync: None
 ) -> None:
@@ -401,7 +441,9 @@ def test_the_summary_is_open_to_all_and_holds_no_secret(tmp_path: Path) -> None:
     """What is told of an attempt is cleaned; the counters go on after a restart."""
     with opened(tmp_path) as book:
         number = begin(book, NOW, key="https://x.blob/y?sig=abcdef0123456789")
-        book.add("ended", NOW, attempt=number, result="failed", reasons=["token=hunter2hunter2"], undone=[], left=[0])
+        book.add(
+            "ended", NOW, attempt=number, result="failed", reasons=["token=hunter2hunter2"], undone=[], left=[[0, "x"]]
+        )
         book.count_refusal("restart-agent", "phase")
         book.count_would_run("restart-agent")
         book.publish(NOW)

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from backupready import fixes, journal, wire
+from backupready import activation, fixes, journal, wire
 from backupready.config import ConfigError, Mistake
 from backupready.hands import ledger, serve
 from backupready.hands import world as worlds
@@ -231,6 +231,8 @@ def test_one_at_a_time(scene: Scene) -> None:
         assert refusal.name == "locked"
         assert serve.look_after(scene.around, Stop()) == 0
     assert scene.starts == 0
+    assert serve.look_after(scene.around, Stop()) == 0
+    assert fixes.decode(scene.around.summary.read_bytes()).refused == {(request().remedy, "locked"): 1}
 
 
 def test_without_a_ledger_nothing_is_done(scene: Scene) -> None:
@@ -371,6 +373,20 @@ def test_told_to_stop_before_it_began_nothing_is_begun(scene: Scene) -> None:
     assert refusal.name == "locked"
     assert lines(scene) == ()
     assert scene.starts == 0
+    assert fixes.decode(scene.around.summary.read_bytes()).refused == {(MEND.name, "locked"): 1}
+
+
+def test_told_to_stop_while_evidence_is_kept_nothing_is_begun(scene: Scene) -> None:
+    """Nor after it."""
+    stop = Stop()
+
+    def told_meanwhile(asked: Any) -> str:
+        stop.told = True
+        return "kept"
+
+    refusal = serve.fix(MEND, asked(), replace(scene.around, collect=told_meanwhile), stop)
+    assert isinstance(refusal, Refusal)
+    assert (refusal.name, lines(scene), scene.starts) == ("locked", (), 0)
 
 
 def test_sleep_ends_when_told_to_stop() -> None:
@@ -402,19 +418,25 @@ def test_signals_are_words_to_stop_and_only_meanwhile() -> None:
 # -------------------------------------------------------------------------------------------------- the service manager
 
 
-def test_without_the_service_manager_nothing_is_handed_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor what was meant for another process."""
+def test_one_connection_is_handed_in_or_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Several of them, or what is none, are a mistake of the unit's."""
     monkeypatch.delenv("LISTEN_FDS", raising=False)
-    monkeypatch.delenv("LISTEN_PID", raising=False)
     assert serve.handed_in() is None
-    monkeypatch.setenv("LISTEN_FDS", "1")
-    assert serve.handed_in() is None
-    monkeypatch.setenv("LISTEN_PID", str(os.getpid() + 1))
-    assert serve.handed_in() is None
-    monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
-    monkeypatch.setenv("LISTEN_FDS", "2")
-    with pytest.raises(ValueError, match="Accept=yes"):
-        serve.handed_in()
+    ours, theirs = socket.socketpair()
+    with ours, theirs, (tmp_path / "x").open("w") as file:
+        for handed in ([ours.fileno(), theirs.fileno()], [file.fileno()]):
+            monkeypatch.setattr(activation, "handed_over", lambda handed=handed: handed)
+            with pytest.raises(ValueError, match="Accept=yes"):
+                serve.handed_in()
+        number = os.dup(ours.fileno())
+        os.set_inheritable(number, True)
+        monkeypatch.setattr(activation, "handed_over", lambda: [number])
+        connection = serve.handed_in()
+        assert connection is not None
+        with connection:
+            assert not connection.get_inheritable()
+            theirs.sendall(b"x")
+            assert connection.recv(1) == b"x"
 
 
 @pytest.mark.integration

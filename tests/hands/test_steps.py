@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import json
@@ -42,6 +43,7 @@ from backupready.model import (
     WaitForReport,
     WriteDropIn,
 )
+from backupready.plan import longest
 
 LIBRARY = "var/lib/waagent"
 HANDLER = f"{waagent.VMSNAPSHOT}-1.0.9220.0"
@@ -846,6 +848,39 @@ def test_units(step: Step, before: Any, done: Any, undone: Any, machine: Bench) 
     for _ in range(2):
         machine.steps.undo(step, record)
         assert now() == undone
+
+
+@pytest.mark.parametrize("manager", ["apt-get", "dnf", "yum", "zypper", "tdnf"])
+@pytest.mark.parametrize(
+    "step",
+    [
+        *(StartUnit(UNIT), StopUnit(UNIT), RestartUnit(UNIT), ResetFailed(UNIT), EnableUnit(UNIT), DaemonReload()),
+        *(DROP_IN, VERBOSE, ASIDE, Wait(f"{HANDLER}/gone", "x", 61.0), WaitForReport(61.0)),
+        PackageUpgrade("walinuxagent"),
+    ],
+    ids=lambda step: type(step).__name__,
+)
+def test_no_step_takes_longer_than_is_said_of_it(
+    step: Step, manager: str, machine: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where every program but those that are only asked takes all the time that it is given, and nothing comes."""
+    given: list[float] = []
+
+    def run(command: Sequence[str], timeout: float) -> Ran:
+        if not {"show", "dpkg-query", "rpm"} & {*command}:
+            given.append(timeout)
+        return machine.programs(command, timeout)
+
+    (machine.root / "usr/bin" / manager).touch()
+    monkeypatch.setattr(machine.disk, "statvfs", lambda path: SimpleNamespace(f_flag=os.ST_RDONLY), raising=False)
+    if isinstance(step, StartUnit):
+        machine.programs.active = "inactive"
+    steps = Steps(Place(machine.root, run, lambda: 0.0, lambda: sum(given), given.append))
+    with contextlib.suppress(StepFailed):
+        steps.do(step, steps.prepare(step))
+    changes_files = isinstance(step, (WriteDropIn, SetConfigKey, SetAside))
+    assert changes_files != bool(given)
+    assert sum(given) <= longest([step])
 
 
 def test_a_unit_that_a_restart_left_stopped_is_half_done(machine: Bench) -> None:

@@ -123,7 +123,8 @@ def test_nothing_is_against_a_fix_that_is_called_for(scene: Scene) -> None:
     """The facts are those of this machine."""
     facts = scene.situation()
     assert scene.refused() == ""
-    assert facts.sight == Sight(frozenset({(STOPPED, "")}), facts.sight.unknown)
+    stopped = frozenset({(STOPPED, "")})
+    assert facts.sight == Sight(stopped, facts.sight.unknown, there=stopped)
     assert facts.plan == (RestartUnit(UNIT),)
     up = time.clock_gettime(time.CLOCK_BOOTTIME)
     assert facts.evidence_since == pytest.approx(time.time() - up, abs=5.0)

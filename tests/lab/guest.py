@@ -565,9 +565,10 @@ class Guest:
 
     def _claim(self) -> None:
         """A directory whose lock says that its owner lives."""
-        self.directory.mkdir(parents=True, mode=0o700)
-        self._lock = (self.directory / "lock").open("w")
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        with _one_at_a_time():
+            self.directory.mkdir(parents=True, mode=0o700)
+            self._lock = (self.directory / "lock").open("w")
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
 
     def _mount(self, lower: Path) -> None:
         """The image below, a tmpfs above: what the guest writes costs no disk and is gone with the mount."""
@@ -727,16 +728,25 @@ def entry(leader: int, user: str | None = None) -> list[str]:
 
 def sweep() -> None:
     """Remove what killed runs left behind; guests whose owner lives are not touched."""
-    for place in RUNS.glob("*"):
-        try:
-            with (place / "lock").open("r+") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                _clear(place)
-        except BlockingIOError:
-            continue
-        except FileNotFoundError:  # killed before it was locked, or just gone
-            with contextlib.suppress(OSError):
-                place.rmdir()
+    with _one_at_a_time():
+        for place in RUNS.glob("*"):
+            try:
+                with (place / "lock").open("r+") as lock:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    _clear(place)
+            except BlockingIOError:
+                continue
+            except FileNotFoundError:  # killed before it was locked, or just gone
+                with contextlib.suppress(OSError):
+                    place.rmdir()
+
+
+@contextlib.contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Nobody sweeps away a directory that another has made and not locked yet."""
+    with RUNS.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _clear(place: Path) -> None:

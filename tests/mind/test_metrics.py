@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from backupready import probes
 from backupready.eyes import look
 from backupready.mind import metrics
+from backupready.mind.judge import Judge
 from backupready.mind.metrics import Exposition
 from backupready.model import (
     CannotTell,
@@ -76,7 +77,7 @@ def fixed() -> Snapshot:
 
 
 def guarded() -> Snapshot:
-    """The same with a configuration of the web server's own, so that nothing that is declared is missing."""
+    """The same with a configuration of the web server's own, so that no more than an interval is missing."""
     whole = fixed()
     return replace(whole, counters={**whole.counters, "web_config_last_reload_successful": 1.0})
 
@@ -129,7 +130,7 @@ def test_the_format_is_what_the_client_takes() -> None:
 @pytest.mark.parametrize(("accept", "parse"), [("", parse_text), (OPENMETRICS, parse_openmetrics)])
 def test_a_parser_can_read_it(accept: str, parse: Callable[[str], Iterable[Family]]) -> None:
     """The library's own parsers find every family once, with the kind that the metric list says."""
-    families = list(parse(render(guarded(), accept)))
+    families = list(parse(render(replace(guarded(), slower={"agent": 7200.0}), accept)))
     names = [family.name for family in families]
     assert len(names) == len(set(names))
     kinds = {family.name: family.type for family in families}
@@ -295,6 +296,17 @@ def test_a_probe_that_could_not_tell_has_no_success() -> None:
     assert samples(text, "backupready_probe_duration_seconds") == {("thing",): 2.0}
     assert samples(text, "backupready_probe_attempts") == {("thing",): 3.0}
     assert samples(text, "backupready_probe_last_run_timestamp_seconds") == {("thing",): NOW}
+
+
+def test_only_an_interval_that_is_set_longer_is_told() -> None:
+    """The alert on a probe that does not look any more knows the usual ones, and each series makes scrapes longer."""
+    usual = probes.PROBES[0].interval.total_seconds()
+    intervals = {one.name: one.interval.total_seconds() for one in probes.PROBES}
+    for changed, told in ((usual, {}), (usual - 1, {}), (usual + 1, {(probes.PROBES[0].name,): usual + 1})):
+        judge = Judge(probes.PROBES, {**intervals, probes.PROBES[0].name: changed}, 60.0)
+        text = render(judge.snapshot(0.0, NOW, {}, {}))
+        assert samples(text, "backupready_probe_interval_seconds") == told
+        assert ("# HELP backupready_probe_interval_seconds" in text) == bool(told)
 
 
 def test_hostile_labels_stay_labels() -> None:

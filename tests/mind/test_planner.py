@@ -32,6 +32,7 @@ from backupready.wire import FixRequest, Which
 from fake import NOW, looked, probe, problem, remedy, snapshot
 
 HOUR = 3600.0
+NEEDED = remedy("reload").longest.total_seconds()
 STEPS: tuple[Step, ...] = (RestartUnit("a.service"),)
 STOPPED, STUCK, ODD, CUT = (
     problem("STOPPED", explains=("HUNG",)),
@@ -509,7 +510,7 @@ def test_what_was_counted_before_a_restart_is_counted_no_more() -> None:
 
 
 @pytest.mark.parametrize(
-    ("left", "paused", "counts"), [(11 * 60, False, True), (11 * 60 - 1, False, False), (HOUR, True, False)]
+    ("left", "paused", "counts"), [(NEEDED, False, True), (NEEDED - 1, False, False), (HOUR, True, False)]
 )
 def test_what_would_be_refused_is_not_counted(left: float, paused: bool, counts: bool) -> None:
     """Where it does not fit before the window any more, or fixes are paused."""

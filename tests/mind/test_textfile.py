@@ -16,6 +16,13 @@ from backupready.mind.textfile import TextFile
 from backupready.model import Verdict
 
 
+def until(true: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 class Written:
     """A text file and how often it was rendered."""
 
@@ -30,12 +37,6 @@ class Written:
         self.times += 1
         assert self.go_on.wait(20)
         return b"backupready_thing %d\n" % self.times
-
-    def until(self, true: Callable[[], object]) -> None:
-        deadline = time.monotonic() + 20
-        while not true():
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
 
     def has(self, text: bytes) -> bool:
         return self.path.exists() and self.path.read_bytes() == text
@@ -53,14 +54,14 @@ def test_it_is_written_now_and_then_and_when_the_verdict_changes(written: Writte
     """Not more often, however often it is offered."""
     for now in (0.0, 1.0, 59.0):
         written.file.offer(Verdict.READY, now)
-        written.until(lambda: written.has(b"backupready_thing 1\n"))
+        until(lambda: written.has(b"backupready_thing 1\n"))
     written.file.offer(Verdict.READY, 60.0)
-    written.until(lambda: written.has(b"backupready_thing 2\n"))
+    until(lambda: written.has(b"backupready_thing 2\n"))
     written.file.offer(Verdict.BLOCKED, 61.0)
-    written.until(lambda: written.has(b"backupready_thing 3\n"))
+    until(lambda: written.has(b"backupready_thing 3\n"))
     written.file.offer(Verdict.BLOCKED, 100.0)
     written.file.offer(Verdict.READY, 101.0)
-    written.until(lambda: written.has(b"backupready_thing 4\n"))
+    until(lambda: written.has(b"backupready_thing 4\n"))
     assert written.times == 4
 
 
@@ -69,7 +70,7 @@ def test_others_can_read_it(written: Written) -> None:
     before = os.umask(0o077)
     try:
         written.file.offer(Verdict.READY, 0.0)
-        written.until(lambda: written.has(b"backupready_thing 1\n"))
+        until(lambda: written.has(b"backupready_thing 1\n"))
     finally:
         os.umask(before)
     assert stat.S_IMODE(written.path.stat().st_mode) == 0o644
@@ -79,10 +80,10 @@ def test_others_can_read_it(written: Written) -> None:
 def test_a_reader_has_the_old_file_or_the_new_one(written: Written) -> None:
     """It is replaced, not written into."""
     written.file.offer(Verdict.READY, 0.0)
-    written.until(lambda: written.has(b"backupready_thing 1\n"))
+    until(lambda: written.has(b"backupready_thing 1\n"))
     with written.path.open("rb") as reader:
         written.file.offer(Verdict.BLOCKED, 1.0)
-        written.until(lambda: written.has(b"backupready_thing 2\n"))
+        until(lambda: written.has(b"backupready_thing 2\n"))
         assert reader.read() == b"backupready_thing 1\n"
 
 
@@ -90,12 +91,12 @@ def test_nobody_waits_for_a_frozen_disk(written: Written) -> None:
     """What is offered meanwhile is written as one after the thaw, as it is then."""
     written.go_on.clear()
     written.file.offer(Verdict.READY, 0.0)
-    written.until(lambda: written.times)
+    until(lambda: written.times)
     for now in range(1, 50):
         written.file.offer(Verdict.BLOCKED if now % 2 else Verdict.READY, float(now))
     assert not written.path.exists()
     written.go_on.set()
-    written.until(lambda: written.has(b"backupready_thing 2\n"))
+    until(lambda: written.has(b"backupready_thing 2\n"))
 
 
 def test_a_directory_that_is_missing_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -103,13 +104,41 @@ def test_a_directory_that_is_missing_is_told_once(tmp_path: Path, caplog: pytest
     it = Written(tmp_path / "later/backupready.prom", interval=1.0)
     for now in range(3):
         it.file.offer(Verdict.READY, float(now))
-        it.until(lambda: it.file.failures == now + 1)  # noqa: B023 - it is called at once
+        until(lambda: it.file.failures == now + 1)  # noqa: B023 - it is called at once
     (message,) = (record.getMessage() for record in caplog.records)
     assert message.startswith(f"cannot write {it.path}: No such file or directory")
     it.path.parent.mkdir()
     it.file.offer(Verdict.READY, 9.0)
-    it.until(it.path.exists)
+    until(it.path.exists)
     it.file.close()
+
+
+def test_a_defect_of_ours_does_not_end_the_writer(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Each kind is told once with its traceback, every failure counts, and the next one is written."""
+    path, kinds = tmp_path / "backupready.prom", [KeyError, ValueError, KeyError, ValueError]
+    attempts = 0
+
+    def render() -> bytes:
+        nonlocal attempts
+        attempts += 1
+        if attempts <= len(kinds):
+            raise kinds[attempts - 1](f"number {attempts}")
+        return b"backupready_thing 1\n"
+
+    file = TextFile(str(path), 1.0, render)
+    for now in range(1, len(kinds) + 1):
+        file.offer(Verdict.READY, float(now))
+        until(lambda: file.failures == now)  # noqa: B023 - it is called at once
+    assert not path.exists()
+    file.offer(Verdict.READY, 9.0)
+    until(path.exists)
+    file.close()
+    told = [record.getMessage() for record in caplog.records]
+    assert told == [
+        f"cannot write {path}: {kind}; node_exporter has an old verdict or none" for kind in ("KeyError", "ValueError")
+    ]
+    assert "number 1" in caplog.text
+    assert "number 3" not in caplog.text
 
 
 def test_a_link_that_lies_in_wait_is_not_followed(tmp_path: Path) -> None:
@@ -119,7 +148,7 @@ def test_a_link_that_lies_in_wait_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / ".backupready.prom.new").symlink_to(victim)
     it = Written(tmp_path / "backupready.prom")
     it.file.offer(Verdict.READY, 0.0)
-    it.until(lambda: it.file.failures)
+    until(lambda: it.file.failures)
     it.file.close()
     assert victim.read_text() == "mine"
 
@@ -127,6 +156,6 @@ def test_a_link_that_lies_in_wait_is_not_followed(tmp_path: Path) -> None:
 def test_what_it_said_ends_with_the_daemon(written: Written) -> None:
     """A verdict that nobody looks after is none."""
     written.file.offer(Verdict.READY, 0.0)
-    written.until(lambda: written.has(b"backupready_thing 1\n"))
+    until(lambda: written.has(b"backupready_thing 1\n"))
     written.file.close()
     assert list(written.path.parent.iterdir()) == []

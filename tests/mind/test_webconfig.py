@@ -233,6 +233,13 @@ REFUSED: dict[str, tuple[str, list[tuple[int, str, str]]]] = {
         "\ntls_server_config:\n",
         [(2, "tls_server_config needs a cert_file", ""), (2, "tls_server_config needs a key_file", "")],
     ),
+    "no path": (
+        'tls_server_config:\n  cert_file: "a\\0b"\n  key_file: "\\uD800"\n',
+        [
+            (2, "cert_file has a character that no path has: 'a\\x00b'", ""),
+            (3, "key_file has a character that no path has: '\\ud800'", ""),
+        ],
+    ),
     "no mapping": ("basic_auth_users\n", [(1, "the file has no keys", "write key: value, indented")]),
     "no YAML": ("a: b: c\n", [(1, "this is not YAML: mapping values are not allowed here", "")]),
     "a tab": (
@@ -412,6 +419,62 @@ def test_a_change_is_taken_over_and_a_bad_one_is_not(tmp_path: Path, caplog: pyt
     assert len(told(caplog)) == 2
     file(tmp_path, f"basic_auth_users:\n  b: {HASH}\n")
     assert (set(watched.newest().users), watched.successful) == ({"b"}, True)
+
+
+def test_a_path_that_cannot_be_is_a_mistake_as_others_are(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The file names it while the daemon runs; who connects is served as before."""
+    path = file(tmp_path, f"basic_auth_users:\n  a: {HASH}\n")
+    watched = WatchedFile(path)
+    file(tmp_path, 'tls_server_config:\n  cert_file: "a\\0b"\n  key_file: web.key\n')
+    for _ in range(2):
+        assert (set(watched.newest().users), watched.successful) == ({"a"}, False)
+    (message,) = told(caplog)
+    assert f"{path}:2: cert_file has a character that no path has" in message
+
+
+@pytest.mark.parametrize("where", ["_mark", "_Reading"])
+def test_a_defect_of_ours_stops_nobody(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The old one stays, the journal has it once with its traceback, and it is tried again until it is read."""
+    watched = WatchedFile(file(tmp_path, f"basic_auth_users:\n  a: {HASH}\n"))
+    file(tmp_path, f"basic_auth_users:\n  bee: {HASH}\n")
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("not thought of")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(webconfig, where, broken)
+        for _ in range(3):
+            assert (set(watched.newest().users), watched.successful) == ({"a"}, False)
+    (message,) = told(caplog)
+    assert "the old one stays in force:\nRuntimeError('not thought of')" in message
+    assert "in broken" in caplog.text
+    assert (set(watched.newest().users), watched.successful) == ({"bee"}, True)
+
+
+def test_a_defect_that_has_passed_is_over_though_nothing_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was read before is read anew, so that the metric does not say for good that it could not be."""
+    watched = WatchedFile(file(tmp_path, f"basic_auth_users:\n  a: {HASH}\n"))
+    with monkeypatch.context() as patch:
+        patch.setattr(webconfig, "_mark", lambda path: 1 // 0)
+        watched.newest()
+        assert watched.successful is False
+    watched.newest()
+    assert watched.successful is True
+
+
+def test_a_library_that_is_gone_for_a_moment_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While its package is replaced, it cannot be imported; the next change of the file is seen all the same."""
+    watched = WatchedFile(file(tmp_path, f"basic_auth_users:\n  a: {HASH}\n"))
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "yaml", None)
+        file(tmp_path, f"basic_auth_users:\n  bee: {HASH}\n")
+        assert (set(watched.newest().users), watched.successful) == ({"a"}, False)
+    file(tmp_path, f"basic_auth_users:\n  three: {HASH}\n")
+    assert (set(watched.newest().users), watched.successful) == ({"three"}, True)
 
 
 @pytest.mark.integration

@@ -6,6 +6,7 @@ import pytest
 
 from backupready import waagent
 from backupready.model import CannotTell, Process, SetAside, StartUnit, StopUnit, Unreachable, Unsuitable, WaitForReport
+from backupready.plan import longest
 from backupready.remedies.clear_stale_snapshot_config import REMEDY
 from fake import NOW, PLUGIN, FakeMachine, healthy, steps
 
@@ -131,7 +132,9 @@ def test_too_many_files_are_something_else() -> None:
     with pytest.raises(Unsuitable, match="201 files are stale, more than 200"):
         steps(REMEDY, machine, "GOAL_STATE_CACHE_STALE")
     del machine.files[f"{waagent.LIB_DIR}/ExtensionsConfig.0.xml"]
-    assert len(steps(REMEDY, machine, "GOAL_STATE_CACHE_STALE")) == 203
+    planned = steps(REMEDY, machine, "GOAL_STATE_CACHE_STALE")
+    assert len(planned) == 203
+    assert longest(planned) <= REMEDY.worst_case.total_seconds()
 
 
 def test_the_package_must_be_to_be_had_and_no_snapshot_under_way() -> None:

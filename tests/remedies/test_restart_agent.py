@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from backupready.model import CannotTell, Process, ResetFailed, RestartUnit, Unreachable, Unsuitable, WaitForReport
+from backupready.plan import longest
 from backupready.remedies.restart_agent import REMEDY
 from backupready.waagent import LOG
 from fake import NOW, WIRE, healthy, steps
@@ -28,7 +29,9 @@ def test_a_unit_forgets_its_failures_only_where_it_has_some(changes: dict[str, s
     assert not isinstance(machine.units, CannotTell)
     machine.units[UNIT] = {**machine.units[UNIT], **changes}
     reset = [ResetFailed(UNIT)] if resets else []
-    assert steps(REMEDY, machine) == [*reset, RestartUnit(UNIT), WaitForReport(240.0)]
+    planned = steps(REMEDY, machine)
+    assert planned == [*reset, RestartUnit(UNIT), WaitForReport(240.0)]
+    assert longest(planned) <= REMEDY.worst_case.total_seconds()
 
 
 def test_an_agent_that_runs_is_not_restarted_behind_a_dead_wire_server() -> None:

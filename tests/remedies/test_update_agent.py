@@ -13,6 +13,7 @@ from backupready.model import (
     Unsuitable,
     WaitForReport,
 )
+from backupready.plan import longest
 from backupready.remedies.update_agent import REMEDY
 from fake import NOW, FakeMachine, healthy, steps
 
@@ -29,11 +30,9 @@ def offered(installed: str = "2.7.3.0-1", candidate: str = "2.9.1.1-1", newer: i
 @pytest.mark.parametrize("code", REMEDY.problems)
 def test_the_package_that_is_installed_is_upgraded(code: str) -> None:
     """By its own name, then the agent is restarted and its report awaited."""
-    assert steps(REMEDY, offered(), code) == [
-        PackageUpgrade("waagent"),
-        RestartUnit("walinuxagent.service"),
-        WaitForReport(240.0),
-    ]
+    planned = steps(REMEDY, offered(), code)
+    assert planned == [PackageUpgrade("waagent"), RestartUnit("walinuxagent.service"), WaitForReport(240.0)]
+    assert longest(planned) <= REMEDY.worst_case.total_seconds()
 
 
 def test_an_agent_that_updates_itself_is_left_to_it() -> None:

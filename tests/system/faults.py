@@ -12,6 +12,9 @@ from lab.guest import AGENT_UNIT, GUEST_ADDRESS, HANDLER, LIBRARY
 from lab.hang import Hang, HangingMount
 from system.inside import Inside
 
+_AGENT = "/usr/lib/python3/dist-packages/azurelinuxagent/common"
+_VERSION, _TRACEBACKS = f"{_AGENT}/version.py", f"{_AGENT}/utils/textutil.py"
+
 WIRE = "168.63.129.16"
 
 
@@ -155,6 +158,23 @@ def reconfigured(inside: Inside, before: str, after: str) -> Iterator[None]:
     assert text.count(f"\n{before}\n") == 1
     with written(inside, "/etc/waagent.conf", text.replace(f"\n{before}\n", f"\n{after}\n")):
         yield
+
+
+@contextlib.contextmanager
+def able_to_log_verbosely(inside: Inside) -> Iterator[None]:
+    """The agent of Debian 12 crashes when it logs verbosely; here is one that calls its Python as later versions do,
+    and says that it is one of those."""
+    guest = inside.guest
+    texts = {path: guest.read(path) for path in (_VERSION, _TRACEBACKS)}
+    guest.run("sed", "-i", "s/^AGENT_VERSION = .*/AGENT_VERSION = '2.9.1.1'/", _VERSION)
+    guest.run("sed", "-i", "s/etype=//", _TRACEBACKS)
+    guest.restart_agent()
+    guest.wait_agent_ready()
+    try:
+        yield
+    finally:
+        for path, text in texts.items():
+            guest.write(path, text)
 
 
 @contextlib.contextmanager

@@ -5,6 +5,8 @@ They are killed behind the step and before it is noted, in the guest, with the i
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -13,8 +15,10 @@ import pytest
 
 from backupready import fixes
 from backupready.hands import ledger
-from backupready.model import Result
-from lab.guest import AGENT_UNIT, HANDLER_DIRECTORY, LIBRARY
+from backupready.model import Attempt, Result
+from backupready.remedies import REMEDIES
+from lab import archive
+from lab.guest import AGENT_UNIT, HANDLER_DIRECTORY, LIBRARY, Guest
 from measured import measured
 from system import faults
 from system.inside import Inside
@@ -30,7 +34,7 @@ import os, signal, sys
 from datetime import timedelta
 from backupready import cli, remedies
 from backupready.hands.steps import Steps
-name, last = sys.argv[1], int(sys.argv[2])
+name, problem, last = sys.argv[1], sys.argv[2], int(sys.argv[3])
 for remedy in remedies.REMEDIES:
     object.__setattr__(remedy, "settle", timedelta(0))
 do, count = Steps.do, 0
@@ -41,7 +45,7 @@ def killed(self, step, record):
     if count == last:
         os.kill(os.getpid(), signal.SIGKILL)
 Steps.do = killed
-sys.exit(cli.main(["fix", name]))
+sys.exit(cli.main(["fix", name, *(["--problem", problem] if problem else [])]))
 """
 TREE = f"""
 find /etc/systemd/system /etc/waagent.conf -printf '%p %y %m %U %G %l\\n' | sort
@@ -51,7 +55,7 @@ find {HANDLER_DIRECTORY} {STALE} -maxdepth 1 -printf '%p %y %m %U %G\\n' 2>/dev/
 
 
 class Fault(NamedTuple):
-    """What is wrong, and the problem that the remedy is for."""
+    """What is wrong, and the problem that the remedy is for; empty where a person wants it without one."""
 
     problem: str
     made: Callable[[Inside], object]
@@ -71,8 +75,19 @@ FAULTS = {
         "EXTENSION_STATE_WRONG",
         lambda inside: inside.guest.write(f"{HANDLER_DIRECTORY}/config/HandlerState", "garbage"),
     ),
+    "enable-verbose-logging": Fault("", lambda inside: None),
+    "update-agent": Fault("AGENT_OUTDATED", lambda inside: _outdate(inside)),
     "restart-agent": Fault("AGENT_STOPPED", lambda inside: inside.guest.stop_agent()),
 }
+
+
+_BUILDS = itertools.count(1)
+
+
+def _outdate(inside: Inside) -> None:
+    """What was upgraded once stays: each time there is a newer one."""
+    archive.offer(inside.guest, "waagent", f"2.7.3.0-4.1+later{next(_BUILDS)}")
+    inside.guest.wait_for("the offer to be seen", lambda: "AGENT_OUTDATED" in inside.check().active)
 
 
 def _mend(inside: Inside) -> None:
@@ -82,6 +97,7 @@ def _mend(inside: Inside) -> None:
     guest.path(drop_in).unlink(missing_ok=True)
     guest.path(STALE).unlink(missing_ok=True)
     guest.run("systemctl", "enable", AGENT_UNIT)
+    archive.withdraw(guest)
     inside.heal()
 
 
@@ -96,26 +112,40 @@ def alone(booted: Inside) -> Iterator[Inside]:
     booted.start_daemon()
 
 
+def _attempt(guest: Guest) -> Attempt:
+    (attempt,) = fixes.decode(guest.path(fixes.SUMMARY).read_bytes()).attempts
+    return attempt
+
+
+def test_every_remedy_is_killed() -> None:
+    """None was forgotten."""
+    assert set(FAULTS) == {remedy.name for remedy in REMEDIES}
+
+
 @pytest.mark.parametrize("remedy", FAULTS)
 def test_killed_behind_each_step(alone: Inside, remedy: str) -> None:
     fault, guest = FAULTS[remedy], alone.guest
     ends: Counter[str] = Counter()
-    with faults.written(alone, SETTINGS, f"[fix]\nmode = on\nallow = {remedy}\n"):
+    with contextlib.ExitStack() as made:
+        made.enter_context(faults.written(alone, SETTINGS, f"[fix]\nmode = on\nallow = {remedy}\n"))
+        if remedy == "enable-verbose-logging":
+            made.enter_context(faults.able_to_log_verbosely(alone))
         for last in range(1, MOST_STEPS + 2):
             _mend(alone)
             fault.made(alone)
             before = guest.run("sh", "-c", TREE).stdout
-            done = guest.run("python3", "-c", KILLED, remedy, str(last), check=False, timeout=120)
+            done = guest.run("python3", "-c", KILLED, remedy, fault.problem, str(last), check=False, timeout=180)
             if done.returncode == 0:
                 break
             assert guest.exists(MARKER), done.stdout + done.stderr
-            guest.run("systemctl", "start", END)
-            guest.wait_for("the end of the fix", lambda: not guest.exists(MARKER), timeout=120)
-            (attempt,) = fixes.decode(guest.path(fixes.SUMMARY).read_bytes()).attempts
+            guest.run("systemctl", "start", END, timeout=180)
+            guest.wait_for("the end of the fix", lambda: _attempt(guest).result is not Result.UNDER_WAY, timeout=120)
+            attempt = _attempt(guest)
             ends[f"{attempt.result.value} after {last}"] += 1
-            assert attempt.result in (Result.HEALED, Result.INTERRUPTED), attempt
+            assert attempt.result in (Result.HEALED if fault.problem else Result.DONE, Result.INTERRUPTED), attempt
             assert not attempt.left, attempt.reasons
-            if attempt.result is Result.HEALED:
+            assert guest.exists(MARKER) is (attempt.result is Result.DONE)  # what was changed for a time only
+            if attempt.result.stands:
                 assert fault.problem not in alone.check().active
             else:
                 assert guest.run("sh", "-c", TREE).stdout == before

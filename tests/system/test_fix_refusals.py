@@ -283,7 +283,7 @@ GATES = {
     "five minutes before": Gate(
         set_to("mode = on\nallow = restart-agent", minutes=5),
         "deadline",
-        "it may take 0:07:00, and the next backup starts in 0:0",
+        "it may take 0:15:30, and the next backup starts in 0:0",
         "wait until the backup has ended",
         until=True,
         remedy="restart-agent",

@@ -27,8 +27,6 @@ _OWN = "/var/lib/backupready-hands"
 _SUMMARY = "/var/lib/backupready-fixes"
 _DROP_IN = f"/etc/systemd/system/{AGENT_UNIT}.d/60-backupready-restart.conf"
 _DOOR = "backupready-fix.socket"
-_VERSION = "/usr/lib/python3/dist-packages/azurelinuxagent/common/version.py"
-_TRACEBACKS = "/usr/lib/python3/dist-packages/azurelinuxagent/common/utils/textutil.py"
 _END = "backupready-fix-end.timer"
 # What the agent, or the stand-in for the extension, writes by itself at each start or all the time.
 _AGENTS_OWN = (
@@ -373,19 +371,9 @@ def test_what_is_shown_is_what_is_done(hands: Hands) -> None:
 
 @pytest.fixture
 def loquacious(hands: Hands) -> Iterator[Hands]:
-    """The agent of Debian 12 crashes when it logs verbosely; here is one that calls its Python as later versions do,
-    and says that it is one of those."""
-    guest = hands.guest
-    texts = {path: guest.read(path) for path in (_VERSION, _TRACEBACKS)}
-    guest.run("sed", "-i", "s/^AGENT_VERSION = .*/AGENT_VERSION = '2.9.1.1'/", _VERSION)
-    guest.run("sed", "-i", "s/etype=//", _TRACEBACKS)
-    guest.restart_agent()
-    guest.wait_agent_ready()
-    try:
+    """The agent can be made to log verbosely."""
+    with faults.able_to_log_verbosely(hands.inside):
         yield hands
-    finally:
-        for path, text in texts.items():
-            guest.write(path, text)
 
 
 def _verbose_lines(guest: Guest) -> int:

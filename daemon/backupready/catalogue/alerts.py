@@ -128,6 +128,10 @@ _LAST_GOOD = (
     "The last good backup ended {{ . | first | value | humanizeDuration }} ago."
     "{{ else }}No good backup is on record.{{ end }}"
 )
+_OVER = (
+    "{{ range printf `time() - backupready_temporary_change_end_timestamp_seconds" + _THIS + "} > 0` " + _ON + " |"
+    ' sortByLabel "change" }} {{ .Labels.change }} ({{ .Value | humanizeDuration }} after its end){{ end }}'
+)
 _NEAR = State('backupready_phase{phase=~"lead|hold|open"}', "phase")
 _ACTIVE, _UNKNOWN = "backupready_problem_active", "backupready_problem_unknown"
 _THIS_MACHINE = "on (job, instance)"
@@ -311,7 +315,12 @@ EACH = tuple(
 # --------------------------------------------------------------------------------------------------- we ourselves
 
 _UP = f'up{{job="{JOB}"}}'
+# Where node_exporter reads a text file of ours, the machine is a target of that one's job. The default of
+# textfile.interval is a minute.
+_TEXT_FILE_DAY = f'max_over_time(backupready_build_info{{job!="{JOB}"}}[1d])'
+_TEXT_FILE_SECONDS = 600
 _NEWEST_LOOK = "backupready_probe_last_run_timestamp_seconds"
+_INTERVAL = "backupready_probe_interval_seconds"  # of what is set longer than usual alone
 _BAD_ENDS = "|".join(result.value for result in (Result.FAILED, Result.INTERRUPTED, Result.WORSE))
 _JOURNAL = "`journalctl -u backupready -u 'backupready-look@*'` on the machine."
 
@@ -322,8 +331,14 @@ def _stale() -> str:
     parts = []
     for limit, names in groupby(sorted(longest, key=lambda name: (longest[name], name)), key=longest.__getitem__):
         series = f'{_NEWEST_LOOK}{{probe=~"{"|".join(names)}"}}'
-        parts.append(f"(-({series} - ignoring (probe) group_left () max without (probe) ({_NEWEST_LOOK})) > {limit})")
-    return "(\n" + "\nor ".join(parts) + f"\n)\n{_VOID}"
+        parts.append(f"({_behind(series)} > {limit})")
+    slower = f"({_behind(_NEWEST_LOOK)} > {_STALE_INTERVALS} * {_INTERVAL} > {_STALE_AT_LEAST})"
+    usual = "(\n" + "\nor ".join(parts) + f"\n) unless {_INTERVAL}"
+    return f"(\n{usual}\nor {slower}\n)\n{_VOID}"
+
+
+def _behind(series: str) -> str:
+    return f"-({series} - ignoring (probe) group_left () max without (probe) ({_NEWEST_LOOK}))"
 
 
 SELF = (
@@ -331,9 +346,17 @@ SELF = (
         "BackupreadyDown",
         "backupready",
         "backupready on {{ $labels.instance }} cannot be scraped",
-        (Rule("warning", "10m", "up is {{ $value }} for 10 minutes.", expression=f"{_UP} == 0"),),
+        (
+            Rule(
+                "warning",
+                "10m",
+                "up is {{ $value }} for 10 minutes.",
+                expression=f'{_UP} == 0\nor up{{job!="{JOB}"}} == 0 and {_THIS_MACHINE} {_TEXT_FILE_DAY}',
+            ),
+        ),
         meaning="Prometheus does not get the metrics of this machine: the machine or the daemon does not run, or the"
-        " way to it is closed.",
+        " way to it is closed. Where node_exporter reads them from a text file, it is node_exporter that cannot be"
+        " scraped; the alert ends after a day by itself there.",
         impact="Nobody says whether the next backup of this machine will succeed. Azure backs up a machine that is"
         " off.",
         diagnosis="Is the machine on? `systemctl status backupready`; web.listen_address, and the firewall between.",
@@ -348,10 +371,12 @@ SELF = (
                 "critical",
                 "15m",
                 f"There is no target of the job {JOB}: absent() is {{{{ $value }}}}.",
-                expression=f"absent({_UP})",
+                expression=f"absent({_UP})\n"
+                f"unless on () (backupready_build_info unless on () max_over_time({_UP}[6h]))",
             ),
         ),
-        meaning=f"The scrape configuration has no target of the job `{JOB}`, so that no other alert can fire.",
+        meaning=f"The scrape configuration has no target of the job `{JOB}`, so that no other alert can fire. Where"
+        " node_exporter reads text files of ours and there has been no such target for six hours, none is missed.",
         impact="No machine is watched.",
         diagnosis="The page of targets of Prometheus, and its service discovery.",
         mitigation=f"Mend the discovery, or name the job `{JOB}`.",
@@ -391,6 +416,52 @@ SELF = (
         impact="Nobody says whether the next backup of this machine will succeed.",
         diagnosis="Fetch /metrics of the target; `metric_relabel_configs` of the job.",
         mitigation="Mend the target's address or the relabelling.",
+    ),
+    Alert(
+        "BackupreadyTextFileStale",
+        "backupready",
+        "The text file of backupready on {{ $labels.instance }} is old",
+        (
+            Rule(
+                "warning",
+                "5m",
+                "{{ $labels.file }} was written {{ $value | humanizeDuration }} ago; node_exporter goes on telling what"
+                " it says.",
+                expression='time() - node_textfile_mtime_seconds{file=~".*backupready.*"} > ' + str(_TEXT_FILE_SECONDS),
+            ),
+        ),
+        meaning="The daemon writes a file for node_exporter (`textfile.path`) once a minute, unless textfile.interval"
+        " is set otherwise, and has not written it for ten minutes. Only a file with backupready in its path is"
+        " looked for.",
+        impact="The verdict that Prometheus has of this machine is old, and looks as if it were not.",
+        diagnosis="`systemctl status backupready`; `journalctl -u backupready` tells why it cannot be written."
+        " `ls -l --time-style=full-iso` of the file and `date`, where the clock of the machine may be wrong.",
+        mitigation="Start the daemon, or mend what keeps it from writing. Where textfile.interval is longer than two"
+        " minutes, lengthen the limit in this rule to some of its intervals.",
+    ),
+    Alert(
+        "BackupreadyTextFileGone",
+        "backupready",
+        "Nothing of backupready on {{ $labels.instance }} comes through node_exporter any more",
+        (
+            Rule(
+                "warning",
+                "10m",
+                "The metrics of backupready came through node_exporter within the last day, and do not now.",
+                expression=(
+                    f"max without (version, python) ({_TEXT_FILE_DAY})\n"
+                    f"unless {_THIS_MACHINE} backupready_build_info\n"
+                    f"and {_THIS_MACHINE} up == 1"
+                ),
+            ),
+        ),
+        meaning="The daemon removes its text file when it stops, or node_exporter cannot read the file. The alert ends"
+        " after a day by itself; a file that never was is not missed.",
+        impact="Nobody says whether the next backup of this machine will succeed.",
+        diagnosis="`systemctl status backupready`; the file that textfile.path names, and the directory that"
+        " node_exporter reads; `node_textfile_scrape_error` of the machine.",
+        mitigation="Start the daemon, or mend what keeps node_exporter from the file. Where the machine is scraped by"
+        " itself now, or has no backupready any more: nothing.",
     ),
     Alert(
         "BackupreadyNotLooking",
@@ -443,11 +514,10 @@ SELF = (
                 expression=_stale(),
             ),
         ),
-        meaning="One probe has not looked for six times its usual interval, while others do.",
+        meaning="One probe has not looked for six times its interval, while others do.",
         impact="What it should see is unknown.",
         diagnosis=f"{_JOURNAL} `backupready status` tells how its newest look ended.",
-        mitigation="What keeps it from looking is told there. Where its interval is set longer, lengthen the limit in"
-        " this rule.",
+        mitigation="What keeps it from looking is told there.",
     ),
     Alert(
         "BackupreadyProbeCannotTell",
@@ -499,6 +569,25 @@ SELF = (
         impact="A change has no effect, and the daemon would not start with it.",
         diagnosis="`backupready config check` names each mistake with its line.",
         mitigation="Mend it, then `systemctl reload backupready`.",
+    ),
+    Alert(
+        "BackupreadyWebConfigReloadFailed",
+        "backupready",
+        "backupready on {{ $labels.instance }} has not taken over its web configuration",
+        (
+            Rule(
+                "warning",
+                "5m",
+                "backupready_web_config_last_reload_successful is {{ $value }}.",
+                expression="backupready_web_config_last_reload_successful == 0",
+            ),
+        ),
+        meaning="The file that web.config_file names, or a certificate that it names, has changed and cannot be used."
+        " The daemon goes on with what it has.",
+        impact="A change of users has no effect, nor has a renewed certificate: once the old one has expired, the"
+        " machine cannot be scraped. The daemon would not start with the file.",
+        diagnosis=f"`backupready config check` names each mistake with its line. {_JOURNAL}",
+        mitigation="Mend it; the next connection takes it over.",
     ),
     Alert(
         "BackupreadyCannotKeep",
@@ -620,11 +709,8 @@ SELF = (
             Rule(
                 "warning",
                 "5m",
-                "The end of {{ $labels.change }} has passed since {{ $value | humanizeDuration }}.",
-                expression=(
-                    "time() - backupready_temporary_change_end_timestamp_seconds > 900\n"
-                    "and backupready_temporary_change_active == 1"
-                ),
+                "Still in force:" + _OVER + ".",
+                (_problem("TEMPORARY_CHANGE_OVERDUE"),),
             ),
         ),
         problem="TEMPORARY_CHANGE_OVERDUE",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Callable, Protocol
 
 from backupready.hands import gate, ledger
@@ -16,6 +17,7 @@ from backupready.hands.files import StepFailed
 from backupready.hands.gate import Request, Sight, Situation, Trouble
 from backupready.hands.ledger import CHANGES, Ledger, LedgerError, Moment
 from backupready.model import (
+    LOOKS_AFTER_FIX,
     Attempt,
     CannotTell,
     DaemonReload,
@@ -31,8 +33,8 @@ from backupready.model import (
     WouldRun,
 )
 
-_LOOKS = 4  # within the time in which it settles
-_MOST_SEEN = 200  # of what was seen before, which is noted
+_MOST_SEEN = 200  # of what was there before, which is noted with its keys
+_RETRY = ledger.DAY  # s after which the undoing of what somebody else has changed is tried again
 
 _ONE_WAY = (PackageUpgrade,)  # what cannot be undone, and must not be left in the middle
 
@@ -61,7 +63,8 @@ class Doer(Protocol):
 class World:
     """What the hands reach the machine by; all of it comes from outside.
 
-    `situation` finds out what the gate goes by, at that moment. `look` looks afresh, as for Situation.sight. `snapshot`
+    `situation` finds out what the gate goes by, at that moment, and `renewed` once more what of it may have changed
+    since, but for what a look has seen. `look` looks afresh, as for Situation.sight. `snapshot`
     says what shows that a snapshot runs, as Situation.snapshot does. `collect` keeps what support would ask for, and
     says where, or why it could not. `clock` and `sleep` (seconds) are the machine's. `announce` tells whoever listens
     of each attempt that has begun or ended.
@@ -70,6 +73,7 @@ class World:
     ledger: Ledger
     doer: Doer
     situation: Callable[[Remedy, Request], Situation]
+    renewed: Callable[[Remedy, Request, Situation], Situation]
     look: Callable[[], Sight]
     snapshot: Callable[[], Trouble]
     collect: Callable[[Request], str]
@@ -88,8 +92,10 @@ def apply(remedy: Remedy, request: Request, world: World) -> Attempt | Refusal |
 
 
 def recover(world: World) -> tuple[Attempt, ...]:
-    """End what an earlier start has not ended: what has healed the machine stays, everything else is undone. While a
-    snapshot runs nothing is touched, and the attempt stays under way."""
+    """End what an earlier start has not ended: what has healed the machine stays, everything else is undone; what has
+    done a step that cannot be undone goes on to its end before. While a
+    snapshot runs nothing is touched, and the attempt stays under way; nor where that could not be noted. Raises
+    LedgerError."""
     ended: list[Attempt] = []
     for attempt in ledger.unfinished(world.ledger.lines):
         if _snapshot_runs(world):
@@ -100,8 +106,9 @@ def recover(world: World) -> tuple[Attempt, ...]:
 
 
 def undo(number: int, world: World, reason: str) -> Attempt:
-    """Undo an attempt that has ended. Raises LedgerError where there is no such attempt, or nothing can be noted, and
-    StepFailed while a snapshot runs, or where nothing of it is in force."""
+    """Undo an attempt that has ended; one that a snapshot interrupts is under way in the answer. Raises LedgerError
+    where there is no such attempt, or nothing can be noted, and StepFailed while a snapshot runs, or where nothing of
+    it is in force."""
     _let_no_snapshot_run(world)
     if not _changes(ledger.plan_of(world.ledger.lines, number), ledger.in_force(world.ledger.lines, number)):
         raise StepFailed(f"nothing of attempt {number} can be undone: it changed nothing that has stayed")
@@ -113,18 +120,40 @@ def undo(number: int, world: World, reason: str) -> Attempt:
 
 def expire(world: World, everything: bool = False) -> tuple[Attempt, ...]:
     """Undo the temporary changes whose time is over, or all of them, as before the package is removed. While a snapshot
-    runs nothing is touched; in an open window it is better not asked for, since it may restart the agent. Raises
-    LedgerError."""
+    runs nothing is touched; in an open window it is better not asked for, since it may restart the agent. One that
+    could not be undone is tried again when that has become possible. Raises LedgerError, also where nothing can be
+    noted: then nothing is touched."""
     lines = world.ledger.lines
-    over = [change for change in ledger.temporary(lines) if everything or ledger.is_over(lines, change, world.clock())]
+    over = [
+        change
+        for change in ledger.temporary(lines)
+        if everything or (ledger.is_over(lines, change, world.clock()) and _can_end(change.attempt, world))
+    ]
     reason = "its time was over" if not everything else "all temporary changes were to end"
     ended: list[Attempt] = []
-    for number in dict.fromkeys(change.attempt for change in over):
-        if _snapshot_runs(world):
-            break
-        ended.append(_take_back(number, world, Result.UNDONE, (reason,)))
-    world.ledger.publish(world.clock())
+    try:
+        for number in dict.fromkeys(change.attempt for change in over):
+            if _snapshot_runs(world):
+                break
+            ended.append(_take_back(number, world, Result.UNDONE, (reason,)))
+    finally:
+        world.ledger.publish(world.clock())
     return tuple(ended)
+
+
+def _can_end(number: int, world: World) -> bool:
+    """Of a temporary change that may have been left as it is, since somebody else has been there: whether it is worth
+    another try. Each leaves lines in the ledger and the journal."""
+    lines = world.ledger.lines
+    endings = list(ledger.of_attempt(lines, number, "ended"))
+    records, plan = ledger.in_force(lines, number), ledger.plan_of(lines, number)
+    left = [index for index, _ in endings[-1]["left"] if index in records] if endings else []
+    if not left or ledger.elapsed(lines, endings[-1], world.clock()) >= _RETRY:
+        return True
+    try:
+        return all(world.doer.state(plan[index], records[index]) != "half" for index in left)
+    except (StepFailed, OSError, CannotTell):
+        return False
 
 
 # ---------------------------------------------------------------------------------------------------- doing
@@ -144,11 +173,12 @@ def _apply(remedy: Remedy, request: Request, world: World) -> Attempt | Refusal 
     reasons: tuple[str, ...] = ()
     if request.problem and not ledger.tried(world.ledger.lines, request.problem, request.key):
         reasons = (f"evidence: {world.collect(request)}",)
-        running = world.snapshot()  # that took a while
-        if running:
-            why = f"it cannot be told whether one runs: {running.why}" if isinstance(running, CannotTell) else running
-            late = Refusal("snapshot_running", why, None, "wait until the snapshot has ended")
-            return _refused(late, remedy, request, facts, world)
+    facts = world.renewed(remedy, request, facts)  # the looks and the evidence took a while
+    refusal = gate.check(remedy, request, facts, world.ledger.lines, world.clock())
+    if refusal is not None:
+        return _refused(refusal, remedy, request, facts, world)
+    there = sorted(facts.sight.there | facts.sight.seen)
+    cut = len(there) > _MOST_SEEN
     try:
         number = world.ledger.begin(
             world.clock(),
@@ -158,21 +188,33 @@ def _apply(remedy: Remedy, request: Request, world: World) -> Attempt | Refusal 
             key=request.key,
             by=request.by,
             settle=remedy.settle.total_seconds(),
-            before=sorted(facts.sight.seen)[:_MOST_SEEN],
-            unknown=sorted(facts.sight.unknown)[:_MOST_SEEN],
+            before=[] if cut else there,
+            codes=sorted({code for code, _ in there}) if cut else [],
+            unknown=sorted(facts.sight.unknown),
         )
     except LedgerError as error:
         late = Refusal("ledger", str(error), None, "mend that: what is not noted is not done")
         return _refused(late, remedy, request, facts, world)
     world.ledger.publish(world.clock())
     world.announce(world.ledger.attempt(number))
+    for index, step in enumerate(plan):
+        why = _trouble(partial(_do, number, index, step, world))
+        if why:
+            return _take_back(number, world, Result.FAILED, (*reasons, f"step {index + 1}: {why}"), ours=True)
+    return _conclude(number, world, reasons, ours=True)
+
+
+def _trouble(act: Callable[[], object]) -> str:
+    """Do it; empty, or why it could not be done. Not even a defect may leave the machine in the middle."""
     try:
-        for index, step in enumerate(plan):
-            _do(number, index, step, world)
-    except (StepFailed, OSError, CannotTell, LedgerError) as error:
-        why = error.strerror or str(error) if isinstance(error, OSError) else str(error)
-        return _take_back(number, world, Result.FAILED, (*reasons, f"step {index + 1}: {why}"))
-    return _conclude(number, world, reasons)
+        act()
+    except OSError as error:
+        return error.strerror or str(error)
+    except (StepFailed, CannotTell, LedgerError) as error:
+        return str(error)
+    except Exception as error:  # noqa: BLE001 - see above
+        return f"a defect: {error!r}"
+    return ""
 
 
 def _refused(refusal: Refusal, remedy: Remedy, request: Request, facts: Situation, world: World) -> Refusal:
@@ -185,18 +227,20 @@ def _refused(refusal: Refusal, remedy: Remedy, request: Request, facts: Situatio
         # The mind asks for what was tried last when it does not see the problem any more: the limit is asked first.
         if refusal.name in ("not_confirmed", "attempt_limit") and gone:
             note_clear(which, world)
-        elif refusal.name in ("attempt_limit", "storm") and which in facts.sight.seen:
-            known = [(limit.remedy, limit.why) for limit in ledger.limits(lines, now) if _which(limit) == which]
-            if known != [(remedy.name, refusal.why)]:
-                world.ledger.add(
-                    "limit",
-                    now,
-                    remedy=remedy.name,
-                    problem=request.problem,
-                    key=request.key,
-                    why=refusal.why,
-                    until=refusal.until,
-                )
+        elif (
+            refusal.name in ("attempt_limit", "storm")
+            and which in facts.sight.seen
+            and (remedy.name, refusal.why) not in ledger.limits_told(lines, which, now)
+        ):
+            world.ledger.add(
+                "limit",
+                now,
+                remedy=remedy.name,
+                problem=request.problem,
+                key=request.key,
+                why=refusal.why,
+                until=refusal.until,
+            )
     except LedgerError as error:
         return Refusal("ledger", str(error), None, "mend that: what is not noted is not done")
     return refusal
@@ -213,14 +257,15 @@ def note_clear(which: tuple[str, str], world: World) -> None:
         world.ledger.add("clear", now, problem=which[0], key=which[1])
 
 
-def _do(number: int, index: int, step: Step, world: World) -> None:
+def _do(number: int, index: int, step: Step, world: World, prepared: Record | None = None) -> None:
     _let_no_snapshot_run(world)
-    record = world.doer.prepare(step)
-    now = world.clock()
-    lasting: dict[str, Any] = {}
-    if isinstance(step, SetConfigKey) and step.lasts is not None:
-        lasting = {"until": now.wall + step.lasts, "change": f"{step.key}={step.value}"}
-    world.ledger.add("prepared", now, attempt=number, index=index, record=dict(record), **lasting)
+    record = world.doer.prepare(step) if prepared is None else prepared
+    if prepared is None:
+        now = world.clock()
+        lasting: dict[str, Any] = {}
+        if isinstance(step, SetConfigKey) and step.lasts is not None:
+            lasting = {"until": now.wall + step.lasts, "change": f"{step.key}={step.value}"}
+        world.ledger.add("prepared", now, attempt=number, index=index, record=dict(record), **lasting)
     world.doer.do(step, record)
     world.ledger.add("done", world.clock(), attempt=number, index=index)
 
@@ -236,32 +281,43 @@ def _snapshot_runs(world: World) -> bool:
     return isinstance(running, str) and running != ""
 
 
-def _conclude(number: int, world: World, reasons: tuple[str, ...]) -> Attempt:
+def _conclude(number: int, world: World, reasons: tuple[str, ...], ours: bool = False) -> Attempt:
     """All steps are done; what has come of it?"""
-    result, why = _look_again(number, world)
+    judged = _look_again(number, world)
+    if judged is None:
+        return _not_now(number, world, reasons)
+    result, why = judged
     if result.stands:
         return _end(number, world, result, reasons, (), {})
-    return _take_back(number, world, result, (*reasons, why))
+    return _take_back(number, world, result, (*reasons, why), ours)
 
 
-def _look_again(number: int, world: World) -> tuple[Result, str]:
-    """How it has ended, and why that is no good end; looks until that is certain, and no longer than it may take."""
+def _not_now(number: int, world: World, reasons: Sequence[str]) -> Attempt:
+    """A snapshot has begun: the next start ends the attempt."""
+    attempt = replace(world.ledger.attempt(number), reasons=(*reasons, "a snapshot runs; it is ended after that"))
+    world.announce(attempt)
+    return attempt
+
+
+def _look_again(number: int, world: World) -> tuple[Result, str] | None:
+    """How it has ended, and why that is no good end; looks until that is certain, and no longer than it may take. None
+    where a snapshot runs: what is seen then may be its doing."""
     started = next(ledger.of_attempt(world.ledger.lines, number, "started"))
     problem, which = started["problem"], (started["problem"], started["key"])
     before = {(code, key) for code, key in started["before"]}
-    could_not_be_told = set(started["unknown"])
-    pause = started["settle"] / _LOOKS
-    for last in [False] * (_LOOKS - 1) + [True] if pause else [True]:
+    not_judged = {*started["unknown"], *started["codes"]}
+    pause = started["settle"] / LOOKS_AFTER_FIX
+    for last in [False] * (LOOKS_AFTER_FIX - 1) + [True] if pause else [True]:
         world.sleep(pause)
         sight = world.look()
-        new = sorted(
-            f"{code} {key}".strip() for code, key in sight.seen - before - {which} if code not in could_not_be_told
-        )
+        new = sorted(f"{code} {key}".strip() for code, key in sight.seen - before - {which} if code not in not_judged)
         seen, unknown = which in sight.seen, problem in sight.unknown
         if not (seen or unknown or new):
             return (Result.HEALED if problem else Result.DONE), ""
         if last:
             break
+    if _snapshot_runs(world):
+        return None
     if new:
         return Result.WORSE, f"seen afterwards and not before: {', '.join(new)}"
     if seen:
@@ -278,11 +334,16 @@ def _end(
     left: Mapping[int, str],
 ) -> Attempt:
     """Note the end. Where that fails, the answer says so, and the attempt is under way as far as anybody knows."""
-    why = [*reasons, *(f"step {index + 1} is left as it is: {reason}" for index, reason in left.items())]
     now = world.clock()
     try:
         world.ledger.add(
-            "ended", now, attempt=number, result=result.value, reasons=why, undone=list(undone), left=list(left)
+            "ended",
+            now,
+            attempt=number,
+            result=result.value,
+            reasons=list(reasons),
+            undone=list(undone),
+            left=list(left.items()),
         )
         attempt = world.ledger.attempt(number)
         if result is Result.HEALED:
@@ -290,7 +351,7 @@ def _end(
     except LedgerError as error:
         attempt = world.ledger.attempt(number)
         if attempt.result is Result.UNDER_WAY:
-            return replace(attempt, reasons=(*why, str(error)))
+            return replace(attempt, reasons=(*reasons, *ledger.left_in_words(left.items()), str(error)))
     world.announce(attempt)
     return attempt
 
@@ -298,42 +359,50 @@ def _end(
 # -------------------------------------------------------------------------------------------------- undoing
 
 
-def _take_back(number: int, world: World, result: Result, reasons: Sequence[str]) -> Attempt:
+def _take_back(number: int, world: World, result: Result, reasons: Sequence[str], ours: bool = False) -> Attempt:
     """Undo in reverse what an attempt has done, as far as that is possible, and note its end.
 
-    Nothing is noted of the single steps: after a crash all is done again, which changes nothing where it was done.
+    Nothing is noted of the single steps: after a crash all is done again, which changes nothing where it was done. What
+    cannot be noted is not begun, or each start would do it anew; only whoever has done the steps (`ours`) does not
+    leave them so. While a snapshot runs nothing is touched, and the next start goes on. Raises LedgerError, unless
+    `ours`.
     """
     lines = world.ledger.lines
     plan, records = ledger.plan_of(lines, number), ledger.in_force(lines, number)
     try:
         world.ledger.add("undoing", world.clock(), attempt=number, result=result.value, reasons=list(reasons))
     except LedgerError as error:
-        reasons = (*reasons, str(error))  # what is done is undone also then; the next start will note it
+        if not ours:
+            raise
+        reasons = (*reasons, str(error))  # the next start will note it
+    if _snapshot_runs(world):
+        return _not_now(number, world, reasons)
     undone: list[int] = []
     left: dict[int, str] = {}
     for index in sorted(records, reverse=True):
-        try:
-            world.doer.undo(plan[index], records[index])
+        why = _trouble(partial(world.doer.undo, plan[index], records[index]))
+        why = why and _leave(plan[index], records[index], why, world)
+        if why:
+            left[index] = why
+        else:
             undone.append(index)
-        except (StepFailed, OSError, CannotTell) as error:
-            why = _leave(plan[index], records[index], str(error), world)
-            if why:
-                left[index] = why
-            else:
-                undone.append(index)
     _take_effect(plan, records, undone, world, left)
     return _end(number, world, result, reasons, undone, left)
 
 
 def _leave(step: Step, record: Record, why: str, world: World) -> str:
     """Of a step that cannot be undone, why it is left; empty where it was never done."""
-    try:
-        state = world.doer.state(step, record)
-        if state == "half" and isinstance(step, _ONE_WAY):
+    state: list[str] = []
+
+    def finish() -> None:
+        state.append(world.doer.state(step, record))
+        if state == ["half"] and isinstance(step, _ONE_WAY):
             world.doer.do(step, record)
-    except (StepFailed, OSError, CannotTell) as error:
-        return f"{why}; and it cannot be finished: {error}"
-    return "" if state == "not_done" else why
+
+    worse = _trouble(finish)
+    if worse:
+        return f"{why}; and it cannot be finished: {worse}"
+    return "" if state == ["not_done"] else why
 
 
 def _take_effect(
@@ -344,11 +413,14 @@ def _take_effect(
     for index in sorted(records):
         step = plan[index]
         if isinstance(step, (DaemonReload, RestartUnit)) and any(change < index for change in changed):
-            try:
-                _let_no_snapshot_run(world)
-                world.doer.do(step, world.doer.prepare(step))
-            except (StepFailed, OSError, CannotTell) as error:
-                left[index] = f"what was undone has not taken effect: {error}"
+            why = _trouble(partial(_again, step, world))
+            if why:
+                left[index] = f"what was undone has not taken effect: {why}"
+
+
+def _again(step: Step, world: World) -> None:
+    _let_no_snapshot_run(world)
+    world.doer.do(step, world.doer.prepare(step))
 
 
 def _changes(plan: Sequence[Step], there: Mapping[int, Any]) -> list[int]:
@@ -364,13 +436,21 @@ def _recover(number: int, world: World) -> Attempt:
         line = begun_to_undo[-1]
         return _take_back(number, world, Result(line["result"]), line["reasons"])
     done = {line["index"] for line in ledger.of_attempt(lines, number, "done")}
-    try:
-        all_done = len(records) == len(plan) and all(
-            index in done or world.doer.state(plan[index], records[index]) == "done" for index in records
+    states: dict[int, str] = {}
+    _trouble(
+        lambda: states.update(
+            (index, "done" if index in done else world.doer.state(plan[index], records[index])) for index in records
         )
-    except (StepFailed, OSError, CannotTell):
-        all_done = False
+    )
     interrupted = "the hands ended in the middle"
-    if all_done:
+    if any(isinstance(plan[index], _ONE_WAY) and state != "not_done" for index, state in states.items()):
+        for index, step in enumerate(plan):
+            if states.get(index) != "done":
+                why = _trouble(partial(_do, number, index, step, world, records.get(index)))
+                if why:
+                    reasons = interrupted, f"step {index + 1}: {why}"
+                    return _take_back(number, world, Result.INTERRUPTED, reasons)
+        return _conclude(number, world, (interrupted,))
+    if len(states) == len(plan) and all(state == "done" for state in states.values()):
         return _conclude(number, world, (interrupted,))
     return _take_back(number, world, Result.INTERRUPTED, (interrupted,))

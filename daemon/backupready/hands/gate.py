@@ -13,7 +13,21 @@ from typing import Callable, Optional, Union
 
 from backupready.hands import ledger
 from backupready.hands.ledger import Line, Moment
-from backupready.model import CannotTell, Outlook, Pause, Phase, Refusal, Remedy, Step, Unsuitable
+from backupready.model import (
+    CannotTell,
+    DaemonReload,
+    Outlook,
+    Pause,
+    Phase,
+    Refusal,
+    Remedy,
+    RestartUnit,
+    StartUnit,
+    Step,
+    StopUnit,
+    Unsuitable,
+)
+from backupready.plan import longest
 
 _HOUR = 3600.0  # s
 _CLOCK_SLACK = 5.0  # s by which evidence may be from the future
@@ -44,10 +58,12 @@ class Request:
 @dataclass(frozen=True)
 class Sight:
     """What a look has seen: problem and key of everything that keeps a backup from succeeding as it should, mere
-    consequences excluded, and of what is asked for; and the problems that it could not tell."""
+    consequences excluded, and of what is asked for; and the problems that it could not tell. `there` is everything
+    that it has seen, the consequences among them, which stand for themselves when what explains them is gone."""
 
     seen: frozenset[tuple[str, str]] = frozenset()
     unknown: frozenset[str] = frozenset()
+    there: frozenset[tuple[str, str]] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -175,7 +191,8 @@ def _phase(case: _Case) -> _Answer:
 
 def _deadline(case: _Case) -> _Answer:
     window = case.facts.outlook.window
-    needed = (case.remedy.worst_case + case.remedy.settle).total_seconds()
+    plan = case.facts.plan if isinstance(case.facts.plan, tuple) else ()
+    needed = case.remedy.longest.total_seconds() + _longest_undo(plan)
     if window is None:
         if case.request.person or case.facts.without_window:
             return None
@@ -192,6 +209,13 @@ def _deadline(case: _Case) -> _Answer:
         window.end,
         "wait until the backup has ended",
     )
+
+
+def _longest_undo(plan: Sequence[Step]) -> float:
+    """How long it takes at most to undo them, in seconds. A unit is restarted for what was changed before it."""
+    changes = any(type(step).__name__ in ledger.CHANGES for step in plan)
+    again = [StartUnit(step.unit) if isinstance(step, RestartUnit) and not changes else step for step in plan]
+    return longest([step for step in again if isinstance(step, (StartUnit, StopUnit, RestartUnit, DaemonReload))])
 
 
 def _stands(trouble: Trouble, lift: str) -> _Answer:

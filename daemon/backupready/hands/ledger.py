@@ -16,7 +16,7 @@ import re
 import stat
 import typing
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ MIND = "mind"
 _NAME, _LOCK = "ledger", "lock"
 # There while something is left to be done: the timer that ends or undoes it goes by this file.
 UNFINISHED = "unfinished"
+_REFUSED = "refused"  # what was refused while somebody else had the ledger, or it could not be used
+_MOST_REFUSED = 1 << 16  # bytes of it
 _ROTATE = 1 << 20  # bytes; an attempt takes a few kilobytes
 _ARCHIVES = 8  # how many full files are kept
 _LONGEST_LINE = 1 << 18  # bytes
@@ -155,6 +157,7 @@ def elapsed(lines: Sequence[Line], since: Line, now: Moment, powered_off: bool =
 def attempts(lines: Sequence[Line]) -> tuple[Attempt, ...]:
     """All attempts, oldest first."""
     found: dict[int, Attempt] = {}
+    left: dict[int, tuple[str, ...]] = {}
     for line in lines:
         if line.event == "started":
             found[line["attempt"]] = Attempt(
@@ -162,18 +165,26 @@ def attempts(lines: Sequence[Line]) -> tuple[Attempt, ...]:
             )
         elif line.event == "ended":
             before = found[line["attempt"]]
+            # What was left at an earlier end may have been undone since.
+            still = before.reasons[: len(before.reasons) - len(left.get(before.id, ()))]
+            left[before.id] = left_in_words(line["left"])
             found[before.id] = replace(
                 before,
                 result=Result(line["result"]),
                 ended=line.moment.wall,
-                reasons=(*before.reasons, *line["reasons"]),
-                left=tuple(line["left"]),
+                reasons=(*still, *line["reasons"], *left[before.id]),
+                left=tuple(index for index, _ in line["left"]),
             )
         elif line.event == "undoing":
             found[line["attempt"]] = replace(found[line["attempt"]], result=Result.UNDER_WAY, ended=None)
         elif line.event == "rotated":
             found.update((attempt["id"], _carried(attempt)) for attempt in line["attempts"])
     return tuple(found.values())
+
+
+def left_in_words(left: Iterable[tuple[int, str]]) -> tuple[str, ...]:
+    """Which steps are left as they are, and why."""
+    return tuple(f"step {index + 1} is left as it is: {why}" for index, why in left)
 
 
 def _carried(document: Mapping[str, Any]) -> Attempt:
@@ -221,10 +232,11 @@ def _endings(lines: Sequence[Line]) -> Iterator[tuple[str, str]]:
 
 
 def temporary(lines: Sequence[Line]) -> tuple[Temporary, ...]:
-    """The temporary changes that are in force, by their end."""
+    """The temporary changes that are in force, by their end; also one that could not be undone. Of an attempt that has
+    not ended nobody can tell."""
     found: list[Temporary] = []
     for attempt in attempts(lines):
-        if attempt.result.stands:
+        if attempt.result is not Result.UNDER_WAY:
             there = in_force(lines, attempt.id)
             found += [
                 Temporary(attempt.id, line["change"], line["until"])
@@ -277,6 +289,19 @@ def limits(lines: Sequence[Line], now: Moment) -> tuple[Limit, ...]:
     return tuple(limit for limit in found.values() if limit.until is None or now.wall < limit.until)
 
 
+def limits_told(lines: Sequence[Line], which: tuple[str, str], now: Moment) -> tuple[tuple[str, str], ...]:
+    """Remedy and words of all limits that were noted of an incident and have not lifted."""
+    found: list[tuple[str, str]] = []
+    for line in lines:
+        if (line.fields.get("problem"), line.fields.get("key")) != which:
+            continue
+        if line.event == "clear":
+            found = []
+        elif line.event == "limit" and (line["until"] is None or now.wall < line["until"]):
+            found.append((line["remedy"], line["why"]))
+    return tuple(found)
+
+
 # ------------------------------------------------------------------------------------------------------ the files
 
 
@@ -289,6 +314,24 @@ def peek(directory: Path) -> tuple[Line, ...]:
         return ()
     except OSError as error:
         raise LedgerError(f"cannot read the ledger in {directory}: {error.strerror}") from None
+
+
+def note_refusal(directory: Path, remedy: str, reason: str) -> None:
+    """Have a refusal counted by whoever opens the ledger next; where that cannot be noted either, it is not counted."""
+    with contextlib.suppress(OSError), _refused_elsewhere(directory) as file:
+        if os.fstat(file).st_size < _MOST_REFUSED:
+            os.write(file, f"{remedy} {reason}\n".encode())
+
+
+@contextlib.contextmanager
+def _refused_elsewhere(directory: Path) -> Iterator[int]:
+    """The file, held against others."""
+    file = os.open(directory / _REFUSED, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield file
+    finally:
+        os.close(file)
 
 
 class Ledger:
@@ -394,6 +437,7 @@ class Ledger:
     def publish(self, now: Moment) -> Fixes:
         """Replace the summary by what is true now. Where that fails, `unpublished` says why: nothing depends on it."""
         self._unmark()
+        self._count_elsewhere()
         self._told = Fixes(
             now.wall,
             tuple(_cleaned(attempt) for attempt in attempts(self._lines)[-_SHOWN:]),
@@ -416,6 +460,15 @@ class Ledger:
         return self._told
 
     # ---- below
+
+    def _count_elsewhere(self) -> None:
+        """Take over what was refused elsewhere: once, and lost if we crash before the summary is written."""
+        with contextlib.suppress(OSError), _refused_elsewhere(self._directory) as file:
+            words = _read(file).decode("utf-8", "replace").splitlines()
+            os.ftruncate(file, 0)
+            for remedy, _, reason in (line.partition(" ") for line in words):
+                if reason:
+                    self.count_refusal(remedy, reason)
 
     def _alone(self) -> int:
         self._directory.mkdir(mode=0o700, exist_ok=True)
@@ -483,14 +536,20 @@ class Ledger:
         else:
             return  # it would soon be full again; a day has only so many attempts, so that this passes
         archive = f"{_NAME}.{self._next:08d}-{int(now.wall)}"
-        _replace(self._directory / archive, _read(self._file), 0o600)
-        _replace(self._directory / _NAME, data, 0o600)
+        try:
+            _replace(self._directory / archive, _read(self._file), 0o600)
+            _replace(self._directory / _NAME, data, 0o600)
+        except OSError:
+            if os.path.samestat(os.fstat(self._file), (self._directory / _NAME).stat()):
+                return  # the full one can still be added to, and the next start tries again
+            raise
         old_file = self._file
         self._file = os.open(self._directory / _NAME, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
         os.close(old_file)
         self._lines, self._size = list(decode(data)[0]), len(data)
         for old in sorted(self._directory.glob(f"{_NAME}.[0-9]*-*"))[:-_ARCHIVES]:
-            old.unlink()
+            with contextlib.suppress(OSError):
+                old.unlink()
 
     def _needed(self, now: Moment, undoable: bool) -> list[Line]:
         """The lines of a new file. `undoable` is whether old attempts that could still be undone are among them."""

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Callable
 
-from backupready import journal, wire
+from backupready import activation, journal, wire
 from backupready.config import EXIT_CONFIG, ConfigError
 from backupready.hands import apply, gate, ledger
 from backupready.hands import world as worlds
@@ -33,7 +33,6 @@ from backupready.observe import clean
 _MIND_USER = "backupready"
 _REQUEST_TIMEOUT = 5.0  # s; the mind writes its request at once
 _ANSWER_TIMEOUT = 5.0  # s
-_FIRST_SOCKET = 3  # SD_LISTEN_FDS_START
 _NAP = 0.5  # s after which a word to stop is heard at the latest
 _STOPPED = "the hands were told to stop; their next start ends it"
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -123,10 +122,16 @@ def opened(around: Surroundings, stop: Stop, begun: dict[int, Attempt] | None = 
         stop.heed()  # that took a while, and nothing is begun yet
         return facts
 
+    def find_out_again(remedy: Remedy, request: gate.Request, facts: gate.Situation) -> gate.Situation:
+        facts = world.renewed(remedy, request, facts)
+        stop.heed()
+        return facts
+
     calm = replace(around, sleep=lambda seconds: stop.sleep(seconds, around.sleep))
     with Ledger(around.directory, around.summary, worlds.clock()) as book:
         world = worlds.world(calm, book, announce)
-        yield replace(world, doer=_Stoppable(world.doer, stop, around.show), situation=find_out)
+        doer = _Stoppable(world.doer, stop, around.show)
+        yield replace(world, doer=doer, situation=find_out, renewed=find_out_again)
         if book.unpublished:
             LOG.warning("%s", book.unpublished)
 
@@ -150,20 +155,24 @@ def fix(remedy: Remedy, request: gate.Request, around: Surroundings, stop: Stop)
                 tend(world, around)
                 answer = apply.apply(remedy, request, world)
             except Stopped:
-                answer = _stopped(world, begun)
+                answer = _stopped(remedy.name, world, begun)
     except LedgerBusy as error:
         answer = Refusal("locked", str(error), None, "wait until that has ended")
+        ledger.note_refusal(around.directory, remedy.name, answer.name)
     except LedgerError as error:
         answer = Refusal("ledger", str(error), None, "mend that: what is not noted is not done")
+        ledger.note_refusal(around.directory, remedy.name, answer.name)
     if isinstance(answer, Refusal):
         _log_refusal(answer, request)
     return answer
 
 
-def _stopped(world: World, begun: Mapping[int, Attempt]) -> Attempt | Refusal:
+def _stopped(remedy: str, world: World, begun: Mapping[int, Attempt]) -> Attempt | Refusal:
     for attempt in ledger.unfinished(world.ledger.lines):
         if attempt.id in begun:
             return replace(attempt, reasons=(*attempt.reasons, _STOPPED))
+    world.ledger.count_refusal(remedy, "locked")
+    world.ledger.publish(world.clock())
     return Refusal("locked", "the hands were told to stop before it began", None, "ask once more")
 
 
@@ -188,14 +197,18 @@ def undo(number: int, by: str, around: Surroundings, stop: Stop) -> Attempt:
 
 
 def undo_temporary(around: Surroundings, stop: Stop) -> tuple[Attempt, ...]:
-    """Have all temporary changes undone, as before the package is removed. Raises as undo() does: StepFailed where some
-    are in force still."""
+    """Have all temporary changes undone, as before the package is removed. Raises as undo() does: StepFailed where that
+    was not tried with all of them."""
     with opened(around, stop) as world:
         ended = apply.recover(world) + apply.expire(world, everything=True)
-        left = ledger.temporary(world.ledger.lines)
-        if left or ledger.unfinished(world.ledger.lines):
-            changes = ", ".join(change.change for change in left) or "an attempt that has not ended"
-            raise StepFailed(f"cannot undo {changes}: a snapshot may be running")
+        tried = {attempt.id for attempt in ended}
+        left = [change.change for change in ledger.temporary(world.ledger.lines) if change.attempt not in tried]
+        left += [
+            f"attempt {attempt.id} of {attempt.remedy}, which has not ended"
+            for attempt in ledger.unfinished(world.ledger.lines)
+        ]
+        if left:
+            raise StepFailed(f"cannot undo {', '.join(left)}: a snapshot runs, and nothing is touched meanwhile")
         return ended
 
 
@@ -247,13 +260,13 @@ def _log_attempt(attempt: Attempt) -> None:
 def handed_in() -> socket.socket | None:
     """The connection that the service manager has accepted for us; None where there is none. Raises ValueError where it
     has handed in something else."""
-    number, pid = os.environ.get("LISTEN_FDS", ""), os.environ.get("LISTEN_PID", "")
-    if not number or pid != str(os.getpid()):
+    handed = activation.handed_over()
+    if not handed:
         return None
-    if number != "1" or not stat.S_ISSOCK(os.fstat(_FIRST_SOCKET).st_mode):
+    if len(handed) != 1 or not stat.S_ISSOCK(os.fstat(handed[0]).st_mode):
         raise ValueError("the service manager has not handed in one connection; the socket unit needs Accept=yes")
-    os.set_inheritable(_FIRST_SOCKET, False)
-    return socket.socket(fileno=_FIRST_SOCKET)
+    os.set_inheritable(handed[0], False)
+    return socket.socket(fileno=handed[0])
 
 
 def answer(
@@ -289,3 +302,20 @@ def _welcome() -> set[int]:
     with contextlib.suppress(KeyError):
         uids.add(pwd.getpwnam(_MIND_USER).pw_uid)
     return uids
+
+
+# ---------------------------------------------------------------------------------------- what is refused elsewhere
+
+
+def refuse(remedy: Remedy, refusal: Refusal, around: Surroundings) -> None:
+    """Count and log a refusal of somebody who has not come as far as the hands; he is root, since others cannot write
+    here."""
+    try:
+        with Ledger(around.directory, around.summary, worlds.clock()) as book:
+            book.count_refusal(remedy.name, refusal.name)
+            book.publish(worlds.clock())
+            if book.unpublished:
+                LOG.warning("%s", book.unpublished)
+    except (LedgerBusy, LedgerError):
+        ledger.note_refusal(around.directory, remedy.name, refusal.name)
+    _log_refusal(refusal, gate.Request(remedy.name))

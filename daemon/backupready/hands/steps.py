@@ -54,14 +54,7 @@ _SHELF = plan.SHELF
 # The units that the service manager runs the package manager in.
 _REFRESHES, _UPGRADES = "backupready-refresh.service", "backupready-upgrade.service"
 
-# Seconds. The service manager's own time-outs (90 s to stop, 90 s to start) come before ours.
-_ASK = 20.0
-_CHANGE_UNIT = 100.0
-_RESTART = 200.0
-_REFRESH = 120.0
-_UPGRADE = 600.0
-_LET_GO = 20.0  # after that, when it is another's to end it
-_POLL = 2.0
+_ASK = 20.0  # s, for what is only asked
 
 
 class State(str, enum.Enum):
@@ -530,7 +523,7 @@ def _await(place: Place, comes: Callable[[], bool], seconds: float, why: str) ->
     while not comes():
         if place.monotonic() >= end:
             raise StepFailed(f"{why} within {seconds:.0f} s")
-        place.sleep(_POLL)
+        place.sleep(plan.POLL)
 
 
 class _Wait(_Way[Wait]):
@@ -576,7 +569,7 @@ def _run(place: Place, command: Sequence[str], timeout: float) -> Ran:
     return ran
 
 
-def _systemctl(place: Place, *words: str, timeout: float = _CHANGE_UNIT) -> Ran:
+def _systemctl(place: Place, *words: str, timeout: float = plan.CHANGE_UNIT) -> Ran:
     return _run(place, ("systemctl", "--no-ask-password", "--no-pager", *words), timeout)
 
 
@@ -665,7 +658,7 @@ class _RestartUnit(_Unit[RestartUnit]):
     def do(self, place: Place, step: RestartUnit, record: Record) -> None:
         _loaded(place, step.unit)
         if self.state(place, step, record) is not State.DONE:
-            _systemctl(place, "restart", "--", step.unit, timeout=_RESTART)
+            _systemctl(place, "restart", "--", step.unit, timeout=plan.RESTART)
 
     def undo(self, place: Place, step: RestartUnit, record: Record) -> None:
         if record["ran"]:
@@ -806,27 +799,27 @@ class _PackageUpgrade(_Way[PackageUpgrade]):
 
     def do(self, place: Place, step: PackageUpgrade, record: Record) -> None:
         # One that an earlier start has begun goes on without whoever began it.
-        _await(place, lambda: not self._at_work(place), _UPGRADE + _LET_GO, f"{_UPGRADES} has not ended")
+        _await(place, lambda: not self._at_work(place), plan.UPGRADE + plan.LET_GO, f"{_UPGRADES} has not ended")
         state, stale = self.state(place, step, record), ""
         if state is State.DONE:
             return
         if state is State.HALF and _has(place, "apt-get"):
             configure = ("dpkg", "--force-confdef", "--force-confold", "--configure", step.package)
-            _outside(place, _UPGRADES, (*_QUIET, *configure), _UPGRADE)
+            _outside(place, _UPGRADES, (*_QUIET, *configure), plan.UPGRADE)
         elif _has(place, "apt-get"):
             # A repository that does not answer is no reason against what the others hold.
             try:
-                _outside(place, _REFRESHES, (*_QUIET, "apt-get", "-qq", *_NO_WAITING, "update"), _REFRESH)
+                _outside(place, _REFRESHES, (*_QUIET, "apt-get", "-qq", *_NO_WAITING, "update"), plan.REFRESH)
             except (TimeoutError, StepFailed) as error:
                 stale = f"; their lists were not fetched: {error}"
             upgrade = ("install", "-y", "--only-upgrade", "--no-remove", "--no-install-recommends", step.package)
-            self._alone(_run(place, (*_QUIET, "apt-get", "-qq", "--simulate", *upgrade), _ASK), step)
+            self._alone(_run(place, (*_QUIET, "apt-get", "-qq", "--simulate", *upgrade), plan.SIMULATE), step)
             keep = ("-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold")
-            _outside(place, _UPGRADES, (*_QUIET, "apt-get", "-q", *_NO_WAITING, *keep, *upgrade), _UPGRADE)
+            _outside(place, _UPGRADES, (*_QUIET, "apt-get", "-q", *_NO_WAITING, *keep, *upgrade), plan.UPGRADE)
         else:
             for manager, words in _RPM_MANAGERS.items():
                 if _has(place, manager):
-                    _outside(place, _UPGRADES, (manager, *words, step.package), _UPGRADE)
+                    _outside(place, _UPGRADES, (manager, *words, step.package), plan.UPGRADE)
                     break
             else:
                 raise Refused(f"there is no package manager that is known: apt-get, {', '.join(_RPM_MANAGERS)}")
@@ -881,9 +874,9 @@ def _outside(place: Place, unit: str, command: Sequence[str], timeout: float) ->
     it, in a unit of this name: there is one at a time, and it goes on when we are killed."""
     if not os.statvfs(place.root / "usr").f_flag & os.ST_RDONLY:
         return _run(place, command, timeout)
-    ends = (f"--property=RuntimeMaxSec={timeout:.0f}", f"--property=TimeoutStopSec={_LET_GO / 2:.0f}")
+    ends = (f"--property=RuntimeMaxSec={timeout:.0f}", f"--property=TimeoutStopSec={plan.LET_GO / 2:.0f}")
     waits = ("systemd-run", "--no-ask-password", "--quiet", "--collect", "--wait", "--pipe", f"--unit={unit}", *ends)
-    return _run(place, (*waits, "--", *command), timeout + _LET_GO)
+    return _run(place, (*waits, "--", *command), timeout + plan.LET_GO)
 
 
 # needrestart would restart services of others.

@@ -39,6 +39,8 @@ from backupready.model import (
     Unsuitable,
     in_utc,
 )
+from backupready.observe import clean
+from backupready.plan import describe
 
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _PAUSE_LIMIT = 4096  # bytes
@@ -93,6 +95,7 @@ def world(around: Surroundings, opened: Ledger, announce: Callable[[Attempt], No
         ledger=opened,
         doer=steps(around),
         situation=lambda remedy, request: situation(around, remedy, request, opened.lines, clock()),
+        renewed=lambda remedy, request, facts: _renewed(facts, around, remedy, request, opened.lines),
         look=lambda: sight(around.look(), {attempt.problem for attempt in ledger.unfinished(opened.lines)}),
         snapshot=lambda: snapshot(around.machine()),
         collect=around.collect,
@@ -134,6 +137,14 @@ def situation(
             return replace(facts, sight=Sight(unknown=frozenset({request.problem})))
         facts = find_out(facts, around, remedy, request, lines)
     return facts
+
+
+def _renewed(
+    facts: Situation, around: Surroundings, remedy: Remedy, request: Request, lines: Sequence[Line]
+) -> Situation:
+    """The same as it is now; what a look has seen, and what follows from that, stays."""
+    now = _by_machine(_by_settings(around, clock()), around, remedy, request, lines)
+    return replace(now, sight=facts.sight, plan=facts.plan, precondition=facts.precondition, lower=facts.lower)
 
 
 def _by_settings(around: Surroundings, now: Moment) -> Situation:
@@ -218,12 +229,16 @@ def sight(seen: Snapshot, asked: Collection[str]) -> Sight:
     where nobody has looked for it, since its probe is switched off, it is unknown."""
     asked = set(asked) - {""}
     believed = {belief.problem.code: belief for belief in seen.beliefs}
+    there = {
+        (code, sighting.key)
+        for code, belief in believed.items()
+        if belief.state is BeliefState.ACTIVE
+        for sighting in belief.sightings
+    }
     found = {(reason.problem.code, reason.key) for reason in seen.reasons}
-    for code in asked:
-        if code in believed and believed[code].state is BeliefState.ACTIVE:
-            found |= {(code, sighting.key) for sighting in believed[code].sightings}
+    found |= {which for which in there if which[0] in asked}
     unknown = {code for code, belief in believed.items() if belief.state is BeliefState.UNKNOWN}
-    return Sight(frozenset(found), frozenset(unknown | (asked - set(believed))))
+    return Sight(frozenset(found), frozenset(unknown | (asked - set(believed))), frozenset(there))
 
 
 def finding_of(seen: Snapshot, problem: str, key: str) -> Finding:
@@ -240,18 +255,26 @@ def planned(around: Surroundings, remedy: Remedy, finding: Finding) -> tuple[Ste
     change lasts is set here."""
     lasts = around.settings["fix.verbose_for"].total_seconds()
     try:
-        return tuple(
+        plan = tuple(
             replace(step, lasts=lasts) if isinstance(step, SetConfigKey) and step.lasts is not None else step
             for step in remedy.plan(around.machine(), finding)
         )
+        for step in plan:
+            describe(step)
     except (Unsuitable, CannotTell) as error:
         return error
+    except ValueError as error:
+        return Unsuitable(f"what it would do cannot be done: {clean(str(error))}")
+    return plan
 
 
 def _until_then(plan: Sequence[Step], lines: Sequence[Line]) -> str:
     """Of an edit of the agent's configuration, which temporary change of it could not be undone any more."""
+    given_up = {attempt.id for attempt in ledger.attempts(lines) if attempt.left}
     if any(isinstance(step, (SetConfigKey, JoinConfigLines)) for step in plan):
         for change in ledger.temporary(lines):
+            if change.attempt in given_up:
+                continue  # another edit takes nothing away from it
             until = in_utc(change.until)
             return f"{change.change} is set for a time, until {until}, and could not be undone after another edit"
     return ""

@@ -356,6 +356,11 @@ class Judge:
             probes=tuple(runs),
             readings=tuple(r for name in self._probes for r in self._fresh_readings(name, monotonic)),
             counters=dict(counters),
+            slower={
+                name: seconds
+                for name, probe in self._probes.items()
+                if (seconds := self._intervals[name]) > probe.interval.total_seconds()
+            },
         )
 
     def _verdict_since(self, verdict: Verdict, wall: float) -> float:

@@ -110,6 +110,12 @@ OWN: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
         "When the probe looked last.",
         ("probe",),
     ),
+    (
+        "backupready_probe_interval_seconds",
+        "gauge",
+        "How often the probe looks, where that is set longer than usual; else no series.",
+        ("probe",),
+    ),
     ("backupready_looks_total", "counter", "Looks that were begun.", ()),
     ("backupready_looks_failed_total", "counter", "Looks that died, hung, or cannot be used.", ()),
     ("backupready_probe_defects_total", "counter", "Looks of a probe that ended in our own defect.", ()),
@@ -202,6 +208,9 @@ class SnapshotCollector:
         yield self._labelled("backupready_probe_attempts", asking)
         last = [((run.name,), float(round(run.last_run or 0.0))) for run in runs]
         yield self._labelled("backupready_probe_last_run_timestamp_seconds", last)
+        if snapshot.slower:
+            slower = [((name,), seconds) for name, seconds in snapshot.slower.items()]
+            yield self._labelled("backupready_probe_interval_seconds", slower)
         for name, counter in _COUNTERS.items():
             family = CounterMetricFamily(name[: -len("_total")], _HELP[name])
             family.add_metric([], snapshot.counters.get(counter, 0.0))

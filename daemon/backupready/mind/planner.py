@@ -245,7 +245,7 @@ class Planner:
     def _fits(self, remedy: str, outlook: Outlook, now: float) -> bool:
         """Whether it would be done before the window, as far as that is known."""
         one = self._by_name[remedy]
-        return outlook.window is None or now + (one.worst_case + one.settle).total_seconds() <= outlook.window.start
+        return outlook.window is None or now + one.longest.total_seconds() <= outlook.window.start
 
     def answered(self, asked: FixRequest, answer: FixAnswer, now: float, monotonic: float) -> None:
         """What the hands said; `now` is seconds since the epoch."""

@@ -12,9 +12,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from backupready import activation
+
 _HIERARCHIES = ("/sys/fs/cgroup/systemd", "/sys/fs/cgroup")  # of control groups: the named one of old, the unified one
 _LOOKS = "/system.slice/system-backupready\\x2dlook.slice"  # where the instances of a template go by default
-_FIRST_SOCKET = 3  # SD_LISTEN_FDS_START
 
 
 def notify(state: str) -> None:
@@ -54,12 +55,8 @@ def reloading() -> str:
 
 def inherited_sockets() -> list[socket.socket]:
     """The listening stream sockets that the service manager has handed to this process; it does so once."""
-    count = os.environ.get("LISTEN_FDS", "")
-    ours = os.environ.pop("LISTEN_PID", "") == str(os.getpid()) and count.isdigit()
-    for name in ("LISTEN_FDS", "LISTEN_FDNAMES"):
-        os.environ.pop(name, None)
     found = []
-    for number in range(_FIRST_SOCKET, _FIRST_SOCKET + int(count)) if ours else ():
+    for number in activation.handed_over():
         os.set_inheritable(number, False)
         handed = socket.socket(fileno=number)
         if handed.type == socket.SOCK_STREAM and handed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):

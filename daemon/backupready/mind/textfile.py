@@ -7,6 +7,7 @@ by the loop only: a daemon that no longer turns lets its file grow old.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
 from pathlib import Path
@@ -29,7 +30,7 @@ class TextFile:
         self._wake = threading.Condition()
         self._wanted = self._closing = False
         self._offered: tuple[Verdict, float] | None = None
-        self._told = ""
+        self._told: set[str] = set()  # since it could be written last
         self.failures = 0  # writes that failed
         self._thread = threading.Thread(target=self._work, name="textfile", daemon=True)
         self._thread.start()
@@ -65,13 +66,19 @@ class TextFile:
             try:
                 self._replace(self._render())
             except OSError as error:
-                self.failures += 1
-                told = f"cannot write {self._path}: {error.strerror}; node_exporter has an old verdict or none"
-                if told != self._told:
-                    self._told = told
-                    LOG.warning("%s", told)
+                self._fail(error.strerror or repr(error))
+            except Exception as error:  # noqa: BLE001 - the next one may be written again
+                self._fail(type(error).__name__, error)
             else:
-                self._told = ""
+                self._told.clear()
+
+    def _fail(self, why: str, defect: Exception | None = None) -> None:
+        """Told once of a kind; the file's age tells it to Prometheus."""
+        self.failures += 1
+        if why not in self._told:
+            self._told.add(why)
+            what = "cannot write %s: %s; node_exporter has an old verdict or none"
+            LOG.log(logging.WARNING if defect is None else logging.ERROR, what, self._path, why, exc_info=defect)
 
     @property
     def _temporary(self) -> Path:

@@ -58,6 +58,7 @@ _HEADERS: dict[str, tuple[str, ...]] = {
     "X-Frame-Options": ("deny", "sameorigin"),
     "X-XSS-Protection": (),
 }
+_IN_NO_PATH = re.compile("[\0\ud800-\udfff]")
 _HASH = re.compile(r"\$2[aby]?\$(\d\d)\$[./A-Za-z0-9]{53}")
 
 _SECTIONS = ("tls_server_config", "http_server_config", "basic_auth_users")
@@ -134,6 +135,9 @@ class WatchedFile:
             try:
                 if any(_mark(file) != mark for file, mark in self._seen.items()):
                     self._read()
+            except Exception as error:  # noqa: BLE001 - who connects is served by the old one, whatever the file has
+                self._seen = dict.fromkeys(self._seen, ())  # no file is like that: the next connection tries again
+                self._refuse(repr(error), error)
             finally:
                 self._looking.release()
         return self._newest
@@ -143,14 +147,18 @@ class WatchedFile:
         try:
             self._newest = reading.whole()
         except ConfigError as error:
-            self.successful = False
-            if str(error) != self._told:
-                self._told = str(error)
-                LOG.error("cannot use the web server's configuration, the old one stays in force:\n%s", error)
+            self._refuse(str(error))
         else:
             self.successful, self._told = True, ""
             LOG.info("the web server's configuration is read anew")
         self._seen = reading.seen
+
+    def _refuse(self, why: str, defect: Exception | None = None) -> None:
+        self.successful = False
+        if why != self._told:
+            self._told = why
+            what = "cannot use the web server's configuration, the old one stays in force:\n%s"
+            LOG.error(what, why, exc_info=defect)
 
 
 class Passwords:
@@ -271,12 +279,12 @@ class _Reading:
 
     def _document(self) -> dict[str, tuple[int, Any]]:
         """The sections with their lines. Raises ConfigError where it is no YAML."""
+        self.seen[self._path] = _mark(self._path)
         try:
             import yaml
         except ImportError:
             self._wrong(0, "cannot read this file: PyYAML is not installed", "install python3-yaml or python3-pyyaml")
             self._refuse_mistakes()
-        self.seen[self._path] = _mark(self._path)
         node: Any = None
         try:
             with self._path.open("rb") as file:
@@ -474,6 +482,9 @@ class _Reading:
         text = self._text(values, key)
         if not text and needed:
             self._wrong(values[key][0] if key in values else needed, f"tls_server_config needs a {key}")
+        if _IN_NO_PATH.search(text):
+            self._wrong(values[key][0], f"{key} has a character that no path has: {text!r}")
+            return None
         return self._path.absolute().parent / text if text else None
 
     def _handed_over(self, name: str) -> Path | None:

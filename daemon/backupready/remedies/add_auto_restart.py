@@ -36,7 +36,7 @@ REMEDY = Remedy(
     title="Have the service manager start the VM agent again when it dies",
     problems=("AGENT_NO_AUTO_RESTART",),
     plan=plan,
-    worst_case=timedelta(seconds=5),
+    worst_case=timedelta(minutes=2),
     settle=timedelta(seconds=10),
     source="https://github.com/Azure/WALinuxAgent/wiki/Known-Issues#mitigate_agent_crash",
     attempts=1,

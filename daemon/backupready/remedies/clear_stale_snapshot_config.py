@@ -131,7 +131,7 @@ REMEDY = Remedy(
     title="Set stale goal states, settings and statuses aside",
     problems=("EXTENSION_STUCK", "EXTENSION_STATE_FOREIGN", "GOAL_STATE_CACHE_STALE"),
     plan=plan,
-    worst_case=timedelta(minutes=8),
+    worst_case=timedelta(minutes=11),
     settle=timedelta(minutes=2),
     source="https://learn.microsoft.com/troubleshoot/azure/virtual-machines/linux/extensions-stop-running",
     attempts=2,

@@ -88,7 +88,7 @@ REMEDY = Remedy(
     title="Have the VM agent log verbosely for a time",
     problems=(),
     plan=plan,
-    worst_case=timedelta(minutes=6),
+    worst_case=timedelta(minutes=8),
     settle=timedelta(0),
     source="https://learn.microsoft.com/azure/backup/backup-azure-troubleshoot-vm-backup-fails-snapshot-timeout",
     restarts_agent=True,

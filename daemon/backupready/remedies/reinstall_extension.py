@@ -68,7 +68,7 @@ REMEDY = Remedy(
         "EXTENSION_REQUEST_IGNORED",
     ),
     plan=plan,
-    worst_case=timedelta(minutes=10),
+    worst_case=timedelta(minutes=11),
     settle=timedelta(minutes=2),
     source="https://github.com/Azure/WALinuxAgent/issues/1059",
     rung=1,

@@ -48,7 +48,7 @@ REMEDY = Remedy(
         "EXTENSION_REQUEST_IGNORED",
     ),
     plan=plan,
-    worst_case=timedelta(minutes=10),
+    worst_case=timedelta(minutes=11),
     settle=timedelta(minutes=2),
     source="https://learn.microsoft.com/azure/backup/backup-azure-troubleshoot-vm-backup-fails-snapshot-timeout",
     attempts=2,

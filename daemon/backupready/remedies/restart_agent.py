@@ -69,7 +69,7 @@ REMEDY = Remedy(
         "AGENT_CANNOT_FETCH_GOAL_STATE",
     ),
     plan=plan,
-    worst_case=timedelta(minutes=6),
+    worst_case=timedelta(minutes=10),
     settle=timedelta(minutes=1),
     source="https://learn.microsoft.com/azure/backup/backup-azure-troubleshoot-vm-backup-fails-snapshot-timeout",
     restarts_agent=True,

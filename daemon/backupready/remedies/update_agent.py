@@ -45,7 +45,7 @@ REMEDY = Remedy(
     title="Update the VM agent from the distribution's repository",
     problems=("AGENT_OUTDATED", "AGENT_DEFECT_ON_PYTHON", "AGENT_UNSUPPORTED"),
     plan=plan,
-    worst_case=timedelta(minutes=21),  # 140 s for the lists, 640 to upgrade, 200 to restart, 240 to report
+    worst_case=timedelta(minutes=21),
     settle=timedelta(minutes=2),
     source="https://learn.microsoft.com/azure/virtual-machines/extensions/update-linux-agent",
     attempts=1,
