@@ -153,7 +153,7 @@ def test_the_document_has_the_fixes_and_the_plans() -> None:
         "mode", "paused", "door_open", "under_way", "unread", "attempts", "limits", "temporary"
     ]  # fmt: skip
     assert (fixes["mode"], fixes["door_open"], fixes["under_way"], fixes["unread"]) == ("observe", False, "x", None)
-    assert fixes["paused"] == {"until": "2026-11-23T00:24:02Z"}
+    assert fixes["paused"] == {"until": "2026-11-23T00:24:02Z", "unread": None}
     assert [one["id"] for one in fixes["attempts"]] == [7, 6, 5, 4, 3]
     assert fixes["attempts"][0] == {
         "id": 7, "remedy": "restart-agent", "problem": "AGENT_STOPPED", "key": "unit", "by": "mind",
@@ -167,10 +167,11 @@ def test_the_document_has_the_fixes_and_the_plans() -> None:
     assert fixes["temporary"] == [{"attempt": 8, "change": "Logs.Verbose=y", "until": "2026-11-23T02:23:02Z"}]
     assert document["plans"] == [
         {"remedy": "restart-agent", "problem": "AGENT_STOPPED", "key": "unit", "why": "",
-         "steps": ["reset the count of failures of a.service", "restart a.service"]},
-        {"remedy": "update-agent", "problem": "AGENT_OLD", "key": "", "why": "it updates itself", "steps": []},
+         "steps": ["reset the count of failures of a.service", "restart a.service"], "as_of": None},
+        {"remedy": "update-agent", "problem": "AGENT_OLD", "key": "", "why": "it updates itself", "steps": [],
+         "as_of": None},
     ]  # fmt: skip
-    assert report.document(fixed(paused=Pause()))["fixes"]["paused"] == {"until": None}
+    assert report.document(fixed(paused=Pause()))["fixes"]["paused"] == {"until": None, "unread": None}
     json.dumps(document)
 
 
@@ -197,6 +198,14 @@ def test_fixes_are_told() -> None:
     assert sum(line.startswith("  attempt ") for line in lines) == 5
 
 
+def test_an_old_plan_is_told_with_its_moment() -> None:
+    """The machine may be another since; also of one that does nothing."""
+    whole = fixed()
+    lines = report.text(replace(whole, plans=tuple(replace(one, as_of=NOW) for one in whole.plans))).splitlines()
+    assert "  restart-agent would as of 2026-11-23T00:23:02Z:" in lines
+    assert "  update-agent would do nothing as of 2026-11-23T00:23:02Z: it updates itself" in lines
+
+
 @pytest.mark.parametrize(
     ("planning", "said"),
     [
@@ -205,6 +214,10 @@ def test_fixes_are_told() -> None:
         ({"mode": "on", "door_open": False}, "Nobody can be asked for one: `backupready fix --enable`."),
         ({"paused": Pause(NOW)}, "They are paused until 2026-11-23T00:23:02Z."),
         ({"paused": Pause()}, "They are paused until `backupready resume`."),
+        (
+            {"paused": Pause(unread="x has not answered for 10 s")},
+            "They count as paused, since it cannot be told whether they are: x has not answered for 10 s.",
+        ),
         ({"under_way": "restart-agent"}, "restart-agent is under way."),
         ({"unread": "it is torn"}, "What was done cannot be read: it is torn."),
     ],

@@ -294,8 +294,9 @@ def with_plans(snapshot: Snapshot, settings: Config, machine_for: MachineFor) ->
     known = _remedies()
     planner = Planner(tuple(known.values()), probes.PROBES, Policy(settings["fix.mode"]))
     if wanted := planner.to_plan(snapshot, 0.0, always=True):
-        planner.planned(look.plan(known, wanted, machine_for, settings["look.deadline"].total_seconds()))
-    return replace(snapshot, plans=planner.plans(snapshot))
+        plans = look.plan(known, wanted, machine_for, settings["look.deadline"].total_seconds())
+        planner.planned(plans, time.time(), 0.0)
+    return replace(snapshot, plans=planner.plans(snapshot, 0.0))
 
 
 @contextlib.contextmanager

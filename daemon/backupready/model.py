@@ -986,28 +986,34 @@ class WouldRun:
 
 @dataclass(frozen=True)
 class Planned:
-    """What would be done for a problem at present: the steps of a remedy, or why there are none."""
+    """What would be done for a problem: the steps of a remedy, or why there are none. `as_of` is when that was so,
+    seconds since the epoch, where it is long ago; None for the present."""
 
     remedy: str
     problem: str
     key: str
     steps: tuple[Step, ...] = ()
     why: str = ""
+    as_of: float | None = None
 
 
 @dataclass(frozen=True)
 class Pause:
-    """Fixes are paused: until then (seconds since the epoch), or until the file is removed; `why`, if that is told."""
+    """Fixes are paused: until then (seconds since the epoch), or until the file is removed; `why`, if that is told.
+    `unread` says why it cannot be told whether they are, so that they count as paused; empty where it can."""
 
     until: float | None = None
     why: str = ""
+    unread: str = ""
 
 
 @dataclass(frozen=True)
 class Planning:
     """What the mind does about fixes. `mode` is that of the settings, `door_open` whether the hands could be asked,
     None where nobody has tried. `under_way` is the remedy that was asked for and has not been answered. `unread` says
-    why what the hands have told cannot be read. `would_run` counts, by remedy, since this process began."""
+    why what the hands have told cannot be read; of that `held` has the counters as they were read last, None where they
+    can be read or never could. `would_run` counts, by remedy, what would have been asked for, were fixes not only
+    observed."""
 
     mode: str
     paused: Pause | None = None
@@ -1015,6 +1021,7 @@ class Planning:
     under_way: str = ""
     unread: str = ""
     would_run: Mapping[str, int] = field(default_factory=dict)
+    held: Fixes | None = None
 
 
 # --------------------------------------------------------------------------------------------------- judgement

@@ -19,6 +19,7 @@ from backupready.model import (
     Fixes,
     Happened,
     Outlook,
+    Pause,
     Phase,
     Planned,
     Planning,
@@ -97,6 +98,7 @@ def _plan(one: Planned) -> dict[str, Any]:
         "key": one.key,
         "steps": [describe(step) for step in one.steps],
         "why": one.why,
+        "as_of": _moment(one.as_of),
     }
 
 
@@ -107,7 +109,7 @@ def _fixes(planning: Planning | None, told_of: Fixes | None) -> dict[str, Any] |
     fixes = told_of or Fixes(0.0)
     return {
         "mode": planning.mode,
-        "paused": None if planning.paused is None else {"until": _moment(planning.paused.until)},
+        "paused": None if planning.paused is None else _pause(planning.paused),
         "door_open": planning.door_open,
         "under_way": planning.under_way or None,
         "unread": planning.unread or None,
@@ -115,6 +117,10 @@ def _fixes(planning: Planning | None, told_of: Fixes | None) -> dict[str, Any] |
         "limits": [{**vars(one), "until": _moment(one.until)} for one in fixes.limits],
         "temporary": [{**vars(one), "until": _moment(one.until)} for one in fixes.temporary],
     }
+
+
+def _pause(pause: Pause) -> dict[str, Any]:
+    return {"until": _moment(pause.until), "unread": pause.unread or None}
 
 
 def _attempt(one: Attempt) -> dict[str, Any]:
@@ -432,11 +438,12 @@ def _plan_lines(reason: Document, plans: Iterable[Document]) -> list[str]:
     lines = []
     for plan in plans:
         if (plan["problem"], plan["key"]) == (reason["problem"], reason["key"]):
+            as_of = f" as of {plan['as_of']}" if plan.get("as_of") else ""
             if plan["steps"]:
-                lines.append(f"  {plan['remedy']} would:")
+                lines.append(f"  {plan['remedy']} would{as_of}:")
                 lines += [f"    {number}. {step}" for number, step in enumerate(plan["steps"], 1)]
             else:
-                lines += _wrapped(f"{plan['remedy']} would do nothing: {plan['why']}")
+                lines += _wrapped(f"{plan['remedy']} would do nothing{as_of}: {plan['why']}")
     return lines
 
 
@@ -449,7 +456,9 @@ _MODES = {
 
 def _fixes_lines(fixes: Document) -> list[str]:
     words = [f"Fixes are {_MODES.get(fixes['mode'], fixes['mode'])}."]
-    if fixes["paused"]:
+    if fixes["paused"] and fixes["paused"].get("unread"):
+        words.append(f"They count as paused, since it cannot be told whether they are: {fixes['paused']['unread']}.")
+    elif fixes["paused"]:
         until = fixes["paused"]["until"] or "`backupready resume`"
         words.append(f"They are paused until {until}.")
     if fixes["mode"] == "on" and fixes["door_open"] is False:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 import pytest
 from hypothesis import given, settings
@@ -453,6 +453,31 @@ def test_what_is_recalled_late_is_counted_once() -> None:
     assert dict.fromkeys(outlook.scores) == dict.fromkeys(
         [(Verdict.BLOCKED, FAILED, 1), (Verdict.BLOCKED, SUCCEEDED, 1)]
     )
+
+
+@pytest.mark.parametrize("recalled_first", [True, False])
+def test_the_score_does_not_go_back(recalled_first: bool) -> None:
+    """What was counted in earlier runs counts, although the history has forgotten a part, or is read late; and no
+    window counts twice."""
+    calendar = Calendar(configured())
+    told: list[tuple[tuple[Verdict, Happened, int], ...]] = []
+    old = [Prediction(START - n * DAY, START - n * DAY, Verdict.READY, (), SUCCEEDED) for n in range(1, 4)]
+    new = replace(old[0], verdict=Verdict.BLOCKED)
+    sources: list[Callable[[], None]] = [
+        lambda: calendar.recall(Recalled(predictions=(*old[1:], new))),
+        lambda: calendar.count_before([(Verdict.READY, SUCCEEDED, 7), (Verdict.READY, FAILED, 1)]),
+    ]
+    for source in sources if recalled_first else sources[::-1]:
+        source()
+        told.append(calendar.outlook(START).scores)
+    ready, first = (Verdict.READY, SUCCEEDED, 7), told[0]
+    assert set(told[1]) == {ready, (Verdict.READY, FAILED, 1), (Verdict.BLOCKED, SUCCEEDED, 1)}
+    assert ((Verdict.READY, SUCCEEDED, 2) if recalled_first else ready) in first
+    life = Life(at=START - HOUR, runs=[run(START + HOUR)])
+    life.calendar.count_before([ready])
+    life.until(END + HOUR)
+    assert life.outlook.scores == ((Verdict.READY, SUCCEEDED, 8),)
+    assert life.takes_over(configured()).goes_on(MINUTE).outlook.scores == ((Verdict.READY, SUCCEEDED, 8),)
 
 
 # ------------------------------------------------------------------------------------------- clocks that are set

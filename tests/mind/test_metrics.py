@@ -204,6 +204,21 @@ def test_fixes_are_counted_by_what_came_of_them() -> None:
     assert samples(told, "backupready_fix_requests_failed_total") == {(): 0.0}
 
 
+def test_while_it_cannot_be_read_what_was_done_nothing_is_counted_anew() -> None:
+    """The counters stay as they were; where that is not known there are none, since no number would be right. Changes
+    that were in force may have ended."""
+    counted = {"fix_attempts_total": 2, "fix_refused_total": 1, "fix_would_run_total": 2}
+    planning = Planning("observe", unread="it is torn", would_run={"restart-agent": 2}, held=FIXED)
+    told = render(replace(stopped(), planning=planning))
+    for name, series in counted.items():
+        values = samples(told, f"backupready_{name}")
+        assert values == samples(render(fixed()), f"backupready_{name}")
+        assert len(values) == series
+    assert "temporary_change" not in told
+    told = render(replace(stopped(), planning=replace(planning, held=None)))
+    assert not any(name in told for name in counted)
+
+
 def test_of_fixes_that_never_were_there_is_no_series() -> None:
     """Nor a line of help."""
     told = render(stopped())

@@ -24,16 +24,18 @@ from typing import Any
 
 import psutil
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 import fake
 from backupready import catalogue, config, fixes, journal, probes, remedies, report, wire
 from backupready.demo import EmulatedGuest
-from backupready.mind import sampler, service
+from backupready.mind import sampler, service, summary
 from backupready.mind.history import History, Recalled
 from backupready.mind.judge import Kept, KeptClocks
 from backupready.mind.loads import SLOT
 from backupready.mind.metrics import Exposition
 from backupready.mind.monitor import Monitor, boot, jitter, look_command
+from backupready.mind.state import decode, encode
 from backupready.mind.summary import Summary
 from backupready.model import (
     Access,
@@ -482,19 +484,31 @@ def test_while_it_cannot_tell_it_looks_with_each_sample_and_not_in_a_circle() ->
 def test_a_defect_in_what_is_judged_in_process_is_counted_and_the_loop_goes_on(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """One traceback, unknown as belief, and other probes are looked at all the same."""
+    """One traceback, unknown as belief, and other probes are looked at all the same. Words that differ each time make
+    no other defect of it, another class or place does."""
+    times = 0
 
     def look(machine: Machine, settings: Settings) -> Iterator[Observation]:
-        raise ZeroDivisionError("no samples in an hour")
+        nonlocal times
+        times += 1
+        if times == 5:
+            raise ZeroDivisionError("no samples in an hour")
+        raise {4: OverflowError}.get(times, ZeroDivisionError)(f"no samples in {times} hours")
         yield
 
     other = probe("other", [fake.problem("OTHER_BROKEN")])
     it = Mind(here(look, other))
     try:
         with caplog.at_level("ERROR", "backupready"):
-            it.until(lambda: it.monitor.snapshot.counters.get("probe_defects", 0) >= 3)
+            it.until(lambda: it.monitor.snapshot.counters.get("probe_defects", 0) >= 7)
         assert it.state("HERE_BUSY") is BeliefState.UNKNOWN
-        assert sum("defect in probe here" in record.getMessage() for record in caplog.records) == 1
+        told = [record.getMessage() for record in caplog.records if "defect in probe here" in record.getMessage()]
+        assert [one.splitlines()[0].split(": ", 1)[1] for one in told] == [
+            "ZeroDivisionError: no samples in 1 hours",
+            "OverflowError: no samples in 4 hours",
+            "ZeroDivisionError: no samples in an hour",
+        ]
+        assert len(it.monitor._known_defects) == 3
         it.until(lambda: it.monitor.snapshot.counters.get("looks", 0) >= 1)
     finally:
         it.monitor.close()
@@ -1009,6 +1023,7 @@ class Fixing:
     folder: Path
     mode: str = "on"
     allow: str = "mend-thing"
+    state: Any = None
 
     def __post_init__(self) -> None:
         self.seen, self.socket = self.folder / "seen", self.folder / "fix.sock"
@@ -1029,7 +1044,8 @@ class Fixing:
         def load() -> config.Config:
             return config.load(catalogue.SETTINGS, self.file)
 
-        return Mind(Monitor(load(), load, chosen, probes.METRICS, command, remedies=(MEND,), summary=summary))
+        metrics = probes.METRICS
+        return Mind(Monitor(load(), load, chosen, metrics, command, self.state, remedies=(MEND,), summary=summary))
 
 
 @pytest.fixture
@@ -1038,7 +1054,7 @@ def fixing(tmp_path: Path) -> Iterator[Callable[..., tuple[Mind, Fixing]]]:
         pytest.skip("behind the hands' socket must be root")
     minds: list[Mind] = []
 
-    def make(**changes: str) -> tuple[Mind, Fixing]:
+    def make(**changes: Any) -> tuple[Mind, Fixing]:
         it = Fixing(tmp_path, **changes)
         minds.append(it.mind())
         return minds[-1], it
@@ -1122,16 +1138,49 @@ def test_while_fixes_are_paused_nobody_is_asked(
     fixing: Callable[..., tuple[Mind, Fixing]], hands: Hands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Until the file is gone; the plans are made all the same."""
-    monkeypatch.setattr("backupready.mind.monitor.EVERY", 0.1)
+    monkeypatch.setattr("backupready.mind.summary.EVERY", 0.1)
     (tmp_path / "pause").touch()
     it, _ = fixing()
     it.until(lambda: it.monitor.snapshot.plans)
     looks_again(it)
-    planning = it.monitor.snapshot.planning
-    assert planning is not None
-    assert (planning.paused, hands.asked) == (Pause(), [])
+    it.until(lambda: (planning := it.monitor.snapshot.planning) and planning.paused == Pause())
+    assert hands.asked == []
     (tmp_path / "pause").unlink()
     it.until(lambda: hands.asked)
+
+
+def test_where_the_pause_file_does_not_answer_everything_else_goes_on(
+    fixing: Callable[..., tuple[Mind, Fixing]], hands: Hands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a mount that hangs, say: nobody is asked for a fix, and that is shown; another file is read at once."""
+    monkeypatch.setattr("backupready.mind.summary._PAUSE_PATIENCE", 0.1)
+    real, hanging = summary.pause, threading.Event()
+
+    def hangs(path: str, now: float) -> Pause | None:
+        return real(path, now) if "other" in path or hanging.wait(60) else None
+
+    monkeypatch.setattr("backupready.mind.summary.pause", hangs)
+    it, its = fixing()
+    try:
+        it.until(lambda: it.monitor.snapshot.plans)
+        for _ in range(3):
+            looks_again(it)
+        planning = it.monitor.snapshot.planning
+        assert planning is not None
+        assert planning.paused is not None
+        assert "has not answered for" in planning.paused.unread
+        assert hands.asked == []
+        its.file.write_text(its.file.read_text().replace(f"{tmp_path}/pause", f"{tmp_path}/other"))
+        it.monitor.request_reload()
+        it.until(lambda: hands.asked)
+        its.file.write_text(its.file.read_text().replace("mode = on", "mode = off").replace("/other", "/pause"))
+        it.monitor.request_reload()
+        it.until(lambda: (planning := it.monitor.snapshot.planning) and planning.mode == "off")
+        planning = it.monitor.snapshot.planning
+        assert planning is not None
+        assert planning.paused is None
+    finally:
+        hanging.set()
 
 
 def test_where_nobody_can_be_asked_that_is_told_once_and_looked_for_again(
@@ -1192,6 +1241,46 @@ def test_what_the_hands_have_told_is_judged_at_once(
     planning = it.monitor.snapshot.planning
     assert planning is not None
     assert planning.unread == ""
+
+
+def test_no_counter_goes_back_at_a_restart(fixing: Callable[..., tuple[Mind, Fixing]], tmp_path: Path) -> None:
+    """Although what the hands have told cannot be read from the start, and there is no history."""
+    state: Any = KeepsCount(Kept(scores=((Verdict.READY, Happened.SUCCEEDED, 7),)))
+    told = Fixes(5.0, would_run={"mend-thing": 2}, ended={("mend-thing", "failed"): 3}, attempts=(HEALED,))
+    (tmp_path / "fixes.json").write_bytes(fixes.encode(told))
+    expected: dict[tuple[Any, ...], float] = {
+        ("backupready_predictions_total", ("happened", "succeeded"), ("predicted", "ready")): 7.0,
+        ("backupready_fix_attempts_total", ("remedy", "mend-thing"), ("result", "failed")): 3.0,
+        ("backupready_fix_would_run_total", ("remedy", "mend-thing")): 3.0,
+    }
+    names = {which[0] for which in expected}
+    for readable in (True, False):
+        if not readable:
+            (tmp_path / "fixes.json").write_bytes(b"{")
+        it, _ = fixing(mode="observe", allow="", state=state)
+        seen: list[dict[tuple[Any, ...], float]] = []
+        while len(seen) < 8 or not it.monitor.snapshot.plans or not it.last_run("agent"):
+            seen.append(counted(it.monitor, names))
+            it.monitor.turn()
+        it.until(lambda: counted(it.monitor, names) == expected)  # noqa: B023
+        assert bool(it.monitor._summary.unread) is not readable
+        assert it.monitor.snapshot.fixes == (told if readable else None)
+        if not readable:
+            assert all(one == expected for one in seen)
+        it.monitor.close()
+        state.kept = decode(encode(state.saved[-1]))
+    assert state.kept.fixes.counted == (("mend-thing", "AGENT_UNSUPPORTED", ""),)
+
+
+def counted(monitor: Monitor, names: set[str]) -> dict[tuple[Any, ...], float]:
+    """The samples of these counters in a scrape, by name and labels."""
+    text = Exposition(lambda: monitor.snapshot, probes.METRICS).render("")[1].decode()
+    return {
+        (sample.name, *sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name in names
+    }
 
 
 def test_plans_of_an_emulated_guest() -> None:

@@ -78,7 +78,7 @@ def plan(
 ) -> tuple[Which, ...]:
     wanted = it.to_plan(of, at, always)
     if wanted:
-        it.planned([Planned(*w, (), "not here") if w[0] in unfit else Planned(*w, STEPS) for w in wanted])
+        it.planned([Planned(*w, (), "not here") if w[0] in unfit else Planned(*w, STEPS) for w in wanted], NOW + at, at)
     return wanted
 
 
@@ -136,9 +136,9 @@ def test_without_its_plan_nothing_is_asked_for() -> None:
     it = planner()
     assert asked(it, here) is None
     wanted = plan(it, here)
-    it.planned([Planned("clean", "STUCK", "", STEPS)])
+    it.planned([Planned("clean", "STUCK", "", STEPS)], NOW, 0.0)
     assert asked(it, here) is None
-    it.planned([Planned(*which, STEPS) for which in wanted])
+    it.planned([Planned(*which, STEPS) for which in wanted], NOW, 0.0)
     assert asked(it, here, 14 * 60.0) == ("reload", "STUCK", "")
     assert asked(it, here, 16 * 60.0) is None
 
@@ -152,7 +152,7 @@ def test_fixes_have_their_time(phase: Phase, window: Window | None, without_wind
     expected = phase is Phase.LEAD if window is not None else without_window and phase is Phase.IDLE
     assert (asked(planner(Policy("on", ALL, without_window), of=here), here) is not None) is expected
     observing = planner(Policy("observe", (), without_window), of=here)
-    assert bool(observing.observed(here, NOW, paused=False)) is expected
+    assert bool(observing.observed(here, NOW, 1.0, paused=False)) is expected
 
 
 def test_while_it_is_paused_or_another_is_under_way_nothing_is_asked_for() -> None:
@@ -173,14 +173,27 @@ def test_where_the_question_does_not_arise_nothing_is_fixed() -> None:
 
 
 def test_a_limit_that_was_reached_ends_it_until_it_lifts() -> None:
-    """Of that problem; the next reason has its turn."""
-    limit = Limit("STOPPED", "", "start", "enough", NOW + 5)
+    """Of that problem and remedy; the next reason has its turn."""
+    limit = Limit("STOPPED", "", "clean", "enough", NOW + 5)
     here = seen(Finding("STOPPED"), Finding("STUCK"), fixes=tried("STOPPED", "start", limits=(limit,)))
     it = planner(of=here)
     assert asked(it, here) == ("reload", "STUCK", "")
     assert asked(it, replace(here, checked_at=NOW + 6)) == ("clean", "STOPPED", "")
-    for_good = replace(here, fixes=tried("STOPPED", "start", limits=(replace(limit, until=None),)))
+    for_good = replace(here, fixes=tried("STOPPED", "start", "clean", limits=(replace(limit, until=None),)))
     assert asked(it, replace(for_good, checked_at=NOW + 1e9)) == ("reload", "STUCK", "")
+
+
+@pytest.mark.parametrize("until", [None, NOW + HOUR])
+def test_a_limit_of_one_remedy_keeps_no_other_from_being_tried(until: float | None) -> None:
+    """Such as one that was noted while no other was allowed; a limit of what comes next ends it."""
+    limits = (Limit("STUCK", "", "reload", "it was done already", until),)
+    here = seen(Finding("STUCK"), fixes=tried("STUCK", "reload", limits=limits))
+    assert asked(planner(Policy("on", ("reload",)), of=here), here) is None
+    assert asked(planner(of=here), here) == ("clean", "STUCK", "")
+    again = replace(here, fixes=tried("STUCK", "reload", "clean", "raze", limits=limits))
+    assert asked(planner(of=again), again) == ("raze", "STUCK", "")
+    gentlest = replace(here, fixes=Fixes(NOW, limits=limits))
+    assert asked(planner(of=gentlest), gentlest) is None
 
 
 def test_a_problem_that_has_gone_is_closed_by_the_hands() -> None:
@@ -246,7 +259,7 @@ def test_what_never_happens(
     allowed, for what is no reason, or before a gentler one that is allowed, fits and was not tried."""
     here = seen(*(Finding(*which) for which in found), outlook=outlook, fixes=fixes)
     it = planner(policy, tuple(unfit), here)
-    would_run = it.observed(here, NOW, paused)
+    would_run = it.observed(here, NOW, 1.0, paused)
     request = it.to_ask(here, 1.0, under_way, paused)
     moment = outlook.phase is Phase.LEAD if outlook.window else policy.without_window and outlook.phase is Phase.IDLE
     if would_run:
@@ -262,7 +275,9 @@ def test_what_never_happens(
         gentler = [one for one in REMEDIES if request.problem in one.problems and one.rung < _rung(request.remedy)]
         for one in gentler:
             assert one.name in (*done, *unfit) or one.name not in policy.allow
-        assert not any((limit.problem, limit.key) == incident for limit in (fixes or Fixes(NOW)).limits)
+        assert not any(
+            (one.problem, one.key, one.remedy) == (*incident, request.remedy) for one in (fixes or Fixes(NOW)).limits
+        )
     else:
         assert fixes is not None and (
             incident in fixes.tried or any(one.problem == incident[0] for one in fixes.limits)
@@ -385,6 +400,51 @@ def test_a_look_that_came_to_nothing_is_tried_again_in_a_while() -> None:
     assert it.to_plan(here, 310.0) != ()
 
 
+def test_while_no_plans_come_those_before_grow_old() -> None:
+    """However often new ones are wanted: nothing is asked for by them or counted, and they are shown with their time.
+    An attempt makes them old at once."""
+    here = seen(Finding("STOPPED"))
+    for policy in (ON, Policy()):
+        it = planner(policy, of=here)
+        (young,) = it.plans(here, 899.0)
+        assert young.as_of is None
+        for at in range(300, 901, 300):
+            assert it.to_plan(here, float(at)) != ()
+            it.not_planned(float(at))
+        assert asked(it, here, 900.0) is None
+        assert it.observed(here, NOW + 900, 900.0, paused=False) == ()
+        assert it.plans(here, 900.0) == (replace(young, as_of=NOW),)
+        plan(it, here, at=1200.0)
+        assert it.plans(here, 1200.0) == (young,)
+        done = Attempt(1, "start", "STOPPED", "", "mind", NOW, Result.NOT_HEALED, NOW + 9)
+        it.answered(REQUEST, done, NOW, 1201.0)
+        assert it.plans(here, 1201.0) == (replace(young, as_of=NOW + 1200),)
+
+
+def test_the_plans_are_as_old_as_the_answer() -> None:
+    """Not as the request, which may have taken its time."""
+    here = seen(Finding("STOPPED"))
+    it = Planner(REMEDIES, KNOWN, ON)
+    wanted = it.to_plan(here, 0.0)
+    it.planned([Planned(*which, STEPS) for which in wanted], NOW, 50.0)
+    assert asked(it, here, 949.0) == ("start", "STOPPED", "")
+    assert asked(it, here, 950.0) is None
+
+
+@pytest.mark.parametrize("modes", [("on", "observe"), ("observe", "observe"), ("observe", "off", "observe")])
+def test_after_a_reload_plans_are_made_at_once(modes: tuple[str, ...]) -> None:
+    """Also where no backup is near; what was planned before stands meanwhile, but for what was switched off."""
+    here = seen(Finding("STUCK"), outlook=Outlook(NOW, Phase.IDLE, WINDOW))
+    first, *others = modes
+    it = planner(Policy(first), of=here)
+    before = it.plans(here, 1.0)
+    for mode in others:
+        it = Planner(REMEDIES, KNOWN, Policy(mode), it)
+    assert it.plans(here, 1.0) == (() if "off" in modes else before)
+    assert plan(it, here, at=1.0) != ()
+    assert it.to_plan(here, 2.0) == ()
+
+
 def test_a_plan_that_is_wanted_in_any_case_is_made_in_every_phase() -> None:
     """A person looks."""
     here = seen(Finding("STUCK"), outlook=Outlook(NOW, Phase.OPEN, WINDOW))
@@ -395,21 +455,24 @@ def test_switched_off_is_off() -> None:
     """No plans, no requests, nothing counted."""
     here = seen(Finding("STUCK"))
     it = planner(Policy("off", ALL, without_window=True))
-    assert (it.to_plan(here, 0.0, always=True), it.plans(here), asked(it, here)) == ((), (), None)
-    assert it.observed(here, NOW, paused=False) == ()
+    assert (it.to_plan(here, 0.0, always=True), it.plans(here, 1.0), asked(it, here)) == ((), (), None)
+    assert it.observed(here, NOW, 1.0, paused=False) == ()
 
 
 def test_the_plans_are_of_what_fits_and_of_what_does_not_before_it() -> None:
     """For the reasons that there still are, without what was tried."""
     here = seen(Finding("STUCK"), Finding("STOPPED"))
     it = planner(of=here, unfit=("reload",))
-    assert [(one.remedy, bool(one.steps)) for one in it.plans(here)] == [
+    assert [(one.remedy, bool(one.steps)) for one in it.plans(here, 1.0)] == [
         ("start", True),
         ("reload", False),
         ("clean", True),
     ]
-    assert [one.remedy for one in it.plans(replace(here, fixes=tried("STUCK", "reload", "clean")))] == ["start", "raze"]
-    assert it.plans(seen()) == ()
+    assert [one.remedy for one in it.plans(replace(here, fixes=tried("STUCK", "reload", "clean")), 1.0)] == [
+        "start",
+        "raze",
+    ]
+    assert it.plans(seen(), 1.0) == ()
 
 
 # -------------------------------------------------------------------------------------------------- observing
@@ -419,15 +482,31 @@ def test_what_would_be_asked_for_counts_once_in_its_incident() -> None:
     """Whether it is allowed or not; again when the problem has been gone in between, not when it was unknown."""
     here, gone = seen(Finding("STUCK")), seen()
     it = planner(Policy(), of=here)
-    assert [one.remedy for one in it.observed(here, NOW, paused=False)] == ["reload"]
-    assert it.observed(here, NOW, paused=False) == ()
+    assert [one.remedy for one in it.observed(here, NOW, 1.0, paused=False)] == ["reload"]
+    assert it.observed(here, NOW, 1.0, paused=False) == ()
     unknown = replace(gone, beliefs=(), reasons=())
-    it.observed(unknown, NOW, paused=False)
-    assert it.observed(here, NOW, paused=False) == ()
-    it.observed(gone, NOW, paused=False)
-    assert [one.remedy for one in it.observed(here, NOW, paused=False)] == ["reload"]
+    it.observed(unknown, NOW, 1.0, paused=False)
+    assert it.observed(here, NOW, 1.0, paused=False) == ()
+    it.observed(gone, NOW, 1.0, paused=False)
+    assert [one.remedy for one in it.observed(here, NOW, 1.0, paused=False)] == ["reload"]
     assert it.would_run == {"reload": 2}
     assert asked(it, here) is None
+
+
+def test_what_was_counted_before_a_restart_is_counted_no_more() -> None:
+    """As long as its problem is there, which is unknown at first; the numbers go on."""
+    here, gone = seen(Finding("STUCK")), seen()
+    before = planner(Policy(), of=here)
+    before.observed(here, NOW, 1.0, paused=False)
+    assert before.counted == (("reload", "STUCK", ""),)
+    it = planner(Policy(), of=here)
+    it.recall(before.would_run, before.counted)
+    it.observed(replace(gone, beliefs=(), reasons=()), NOW, 1.0, paused=False)
+    assert it.observed(here, NOW, 1.0, paused=False) == ()
+    assert it.would_run == {"reload": 1}
+    it.observed(gone, NOW, 1.0, paused=False)
+    assert len(it.observed(here, NOW, 1.0, paused=False)) == 1
+    assert it.would_run == {"reload": 2}
 
 
 @pytest.mark.parametrize(
@@ -437,21 +516,21 @@ def test_what_would_be_refused_is_not_counted(left: float, paused: bool, counts:
     """Where it does not fit before the window any more, or fixes are paused."""
     here = seen(Finding("STUCK"), outlook=Outlook(NOW, Phase.LEAD, replace(WINDOW, start=NOW + left)))
     it = planner(Policy(), of=here)
-    assert bool(it.observed(here, NOW, paused)) is counts
+    assert bool(it.observed(here, NOW, 1.0, paused)) is counts
 
 
 def test_a_reload_of_the_settings_keeps_what_was_planned_and_counted() -> None:
     """And asks anew at once, since another answer may be given."""
     here = seen(Finding("STOPPED"))
     it = planner(Policy(), of=here)
-    it.observed(here, NOW, paused=False)
+    it.observed(here, NOW, 1.0, paused=False)
     on = Planner(REMEDIES, KNOWN, ON, it)
-    assert on.plans(here) == it.plans(here)
+    assert on.plans(here, 1.0) == it.plans(here, 1.0)
     assert asked(on, here) is not None
     on.answered(REQUEST, Refusal("not_opted_in", "x", None, "y"), NOW, 1.0)
     assert asked(on, here, 2.0) is None
     assert asked(Planner(REMEDIES, KNOWN, ON, on), here, 2.0) is not None
     again = Planner(REMEDIES, KNOWN, Policy(), on)
-    assert again.observed(here, NOW, paused=False) == ()
+    assert again.observed(here, NOW, 1.0, paused=False) == ()
     assert again.would_run == {"start": 1}
-    assert Planner(REMEDIES, KNOWN, Policy("off"), on).plans(here) == ()
+    assert Planner(REMEDIES, KNOWN, Policy("off"), on).plans(here, 1.0) == ()

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from backupready import journal
 from backupready.mind import state
-from backupready.mind.judge import Kept, KeptClocks, KeptProblem
+from backupready.mind.judge import Kept, KeptClocks, KeptFixes, KeptProblem
 from backupready.mind.state import StateFile, Unusable, decode, encode
-from backupready.model import Verdict
+from backupready.model import Fixes, Happened, Verdict
 
 KEPT = Kept(
     Verdict.BLOCKED,
@@ -29,6 +29,12 @@ KEPT = Kept(
     {"AGENT_STOPPED": KeptProblem(900.0, 2000.0, {"": 900.0, "b": 950.25})},
     KeptClocks("a boot", 500.0, 1990.0, 77.5),
     {"window": {"set_to": "daily at 22:00", "seen": 1980.25, "changed": False}},
+    ((Verdict.READY, Happened.SUCCEEDED, 33),),
+    KeptFixes(
+        Fixes(1995.0, refused={("a", "phase"): 2}, would_run={"a": 3}, ended={("a", "failed"): 44}),
+        {"a": 5},
+        (("a", "AGENT_STOPPED", "b"),),
+    ),
 )
 
 
@@ -72,6 +78,9 @@ def test_what_is_kept_is_there_after_a_restart(file: Callable[[], StateFile], tm
         (encode(KEPT).decode().replace("900.0", "-1e18"), "state.json.broken."),
         (encode(KEPT).decode().replace("950.25", "2000.5"), "state.json.broken."),
         (encode(KEPT).decode().replace("2000.0", "1e300"), "state.json.broken."),
+        (encode(KEPT).decode().replace("33", "-33"), "state.json.broken."),
+        (encode(KEPT).decode().replace("44", "4.5"), "state.json.broken."),
+        (encode(KEPT).decode().replace("44", "1" + "0" * 400), "state.json.broken."),
         (json.dumps({"schema": 10**300}), "state.json.schema-1000"),
     ],
     ids=[
@@ -86,7 +95,7 @@ def test_what_is_kept_is_there_after_a_restart(file: Callable[[], StateFile], tm
             "unknown word",
             "before all time",
         ),
-        *("since after it was known", "after all time", "much newer"),
+        *("since after it was known", "after all time", "less than none", "a part", "uncountable", "much newer"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_set_aside(
@@ -110,9 +119,9 @@ def test_a_file_that_cannot_be_used_is_set_aside(
 
 
 def test_what_an_earlier_version_kept_is_read() -> None:
-    """It knew nothing of the clocks, and had no memory."""
+    """It knew nothing of the clocks, had no memory, and counted anew each time."""
     document = json.loads(encode(KEPT))
-    for newer in ("clocks", "memory"):
+    for newer in ("clocks", "memory", "scores", "fixes"):
         del document[newer]
     assert decode(json.dumps(document).encode()) == Kept(KEPT.verdict, KEPT.since, KEPT.at, KEPT.problems)
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from backupready import fixes
 from backupready.mind import summary
-from backupready.mind.summary import EVERY, Summary, of, pause
+from backupready.mind.summary import EVERY, PauseFile, Summary, of, pause
 from backupready.model import CannotTell, Fixes, Pause
 
 TOLD = Fixes(5.0, would_run={"restart-agent": 1})
@@ -21,6 +23,23 @@ def write(path: Path, data: bytes) -> None:
     new = path.with_suffix(".new")
     new.write_bytes(data)
     new.replace(path)
+
+
+def test_its_counters_stay_while_it_cannot_be_read(tmp_path: Path) -> None:
+    """And nothing else of it. Where it has gone, what it had counted is gone with it."""
+    path = tmp_path / "fixes.json"
+    counters = Fixes(5.0, refused={("a", "phase"): 2}, would_run={"a": 1}, ended={("a", "failed"): 3})
+    write(path, fixes.encode(replace(counters, incidents=(("X", ""),), tried={("X", ""): ("a",)})))
+    it = Summary(str(path))
+    assert it.counters is None
+    it.refresh(0.0)
+    assert it.counters == counters
+    write(path, b"{")
+    it.refresh(EVERY)
+    assert (it.told, it.counters) == (None, counters)
+    path.unlink()
+    it.refresh(2 * EVERY)
+    assert it.counters == Fixes(0.0)
 
 
 def test_before_it_was_read_nothing_is_known(tmp_path: Path) -> None:
@@ -112,10 +131,60 @@ def test_a_pause_file_pauses(tmp_path: Path) -> None:
     assert pause(str(path), 1001.0) == Pause(8200.0)
     assert pause(str(path), 8200.0) is None
     path.write_text("x" * 2000)
-    assert pause(str(path), 1e9) == Pause()
+    assert pause(str(path), 1e9) == Pause(unread=f"cannot read {path}: it has more than 1000 bytes")
     path.unlink()
     path.mkdir()
-    assert pause(str(path), 1e9) == Pause()
+    assert pause(str(path), 1e9) == Pause(unread=f"cannot read {path}: Is a directory")
+
+
+def answer(it: PauseFile, at: float) -> Pause | None:
+    """What it says once it has answered."""
+    it.refresh(at)
+    with it._wake:
+        assert it._wake.wait_for(lambda: it._asked is None, 10)
+    return it.told(at)
+
+
+def test_the_pause_file_is_read_by_another(tmp_path: Path) -> None:
+    """Before it was read nobody knows, and that pauses; then every few seconds."""
+    path = tmp_path / "pause"
+    it = PauseFile(str(path))
+    assert it.told(0.0) == Pause(unread=f"{path} has not been read yet")
+    assert answer(it, 0.0) is None
+    path.touch()
+    it.refresh(EVERY - 0.1)
+    assert it._asked is None
+    assert answer(it, EVERY) == Pause()
+    path.unlink()
+    assert answer(it, 2 * EVERY) is None
+    it.close()
+
+
+def test_nobody_waits_for_a_pause_file_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it said last holds for some seconds; then fixes are paused, and that is told. It is asked once."""
+    path, real = tmp_path / "pause", summary._contents
+    it = PauseFile(str(path))
+    assert answer(it, 0.0) is None
+    asked, back = threading.Semaphore(0), threading.Event()
+
+    def hangs(path: str, limit: int) -> tuple[bytes, float]:
+        asked.release()
+        back.wait(10)
+        return real(path, limit)
+
+    monkeypatch.setattr(summary, "_contents", hangs)
+    it.refresh(5.0)
+    assert asked.acquire(timeout=10)
+    assert it.told(14.9) is None
+    it.refresh(15.0)
+    assert it.told(15.0) == Pause(unread=f"{path} has not answered for 10 s")
+    assert not asked.acquire(blocking=False)
+    back.set()
+    assert answer(it, 20.0) is None
+    it.close()
+    assert it._thread is not None
+    it._thread.join(10)
+    assert not it._thread.is_alive()
 
 
 def test_what_could_not_be_read_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -154,11 +154,10 @@ def _reasons(effect: Effect, series: str = _ACTIVE) -> str:
 
 def _grown(selector: str, span: str) -> str:
     """By how much counters have grown, also those that are new: they have no series before the first time, and that is
-    no growth to increase(). A machine that was not scraped then says nothing."""
-    return (
-        f"({selector} - ({selector} offset {span} or {selector} * 0) > 0)\n"
-        f"and {_THIS_MACHINE} backupready_build_info offset {span}"
-    )
+    no growth to increase(). One that was only not told then had what it had before. A machine that was not scraped then
+    says nothing."""
+    before = f"{selector} offset {span} or max_over_time({selector}[1d] offset {span}) or {selector} * 0"
+    return f"({selector} - ({before}) > 0)\nand {_THIS_MACHINE} backupready_build_info offset {span}"
 
 
 # ------------------------------------------------------------------------------------------------------- the symptom

@@ -92,13 +92,15 @@ class Calendar:
         # Agentless backups leave no record: that there is none says nothing.
         self._expects_runs = config["window.consistency"] == "application"
         self._predictions: dict[float, Prediction] = {}
-        self._settled: Counter[tuple[Verdict, Happened]] = Counter()
+        self._settled: Counter[tuple[Verdict, Happened]] = Counter()  # by this run of the program
+        self._settled_before: Counter[tuple[Verdict, Happened]] = Counter()
         self._clocks: tuple[float, float] | None = None
         self._since: float | None = None
         if before is not None:
             self._runs, self._unread, self._on_record = before._runs, before._unread, before._on_record
             self._by_start = before._by_start
-            self._predictions, self._settled = before._predictions, before._settled
+            self._predictions = before._predictions
+            self._settled, self._settled_before = before._settled, before._settled_before
             self._clocks, self._since = before._clocks, before._since
         if not config["past.enabled"]:
             self._unread = "the record of past backups is not read, since the probe past is switched off"
@@ -113,12 +115,26 @@ class Calendar:
         prediction that was made before it."""
         self._take({_identity(run): run for run in recalled.runs}, self._runs)
         known = self._predictions.copy()
+        settled: Counter[tuple[Verdict, Happened]] = Counter()
         self._predictions.clear()
         for prediction in recalled.predictions:
             if prediction.start not in known or known[prediction.start].happened is None:
                 known.pop(prediction.start, None)
                 self._keep(prediction)
+                if prediction.happened is not None:
+                    settled[prediction.verdict, prediction.happened] += 1
         self._predictions.update(known)
+        self.count_before((*which, times) for which, times in settled.items())
+
+    def count_before(self, scores: Iterable[tuple[Verdict, Happened, int]]) -> None:
+        """How often earlier runs of this program saw which verdict meet with what, as far as this source knows: of
+        several the highest count is right, since each forgets."""
+        self._settled_before |= Counter({(said, came): times for said, came, times in scores})
+
+    @property
+    def scores(self) -> tuple[tuple[Verdict, Happened, int], ...]:
+        """How often which verdict met with what."""
+        return tuple((*which, times) for which, times in (self._settled_before + self._settled).items())
 
     def read(self, runs: Iterable[Run]) -> tuple[Run, ...]:
         """The record as it is now. Gives what is new in it."""
@@ -213,7 +229,7 @@ class Calendar:
             predictions=tuple(told for _, told in sorted(self._predictions.items()) if told.start <= wall)[
                 -_SHOWN_PREDICTIONS:
             ],
-            scores=tuple((*told, times) for told, times in self._settled.items()),
+            scores=self.scores,
         )
         if loads is not None:
             begun = plan.between(wall - _LOOK_BACK, wall) if plan is not None else ()
@@ -298,6 +314,8 @@ class Calendar:
                     changed.append(replace(prediction, happened=happened, told=wall))
         for prediction in changed:
             self._keep(prediction)
+            if prediction.happened is not None:
+                self._settled[prediction.verdict, prediction.happened] += 1
         return tuple(changed)
 
     def _said(self, before: Snapshot, now: Snapshot, window: Window, wall: float, running: bool) -> Prediction | None:
@@ -348,8 +366,6 @@ class Calendar:
         self._predictions[prediction.start] = prediction
         if len(self._predictions) > _MOST_PREDICTIONS:
             del self._predictions[next(iter(self._predictions))]
-        if prediction.happened is not None:
-            self._settled[prediction.verdict, prediction.happened] += 1
 
 
 def _looked(snapshot: Snapshot) -> bool:

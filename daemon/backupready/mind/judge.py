@@ -14,6 +14,8 @@ from backupready.model import (
     Belief,
     BeliefState,
     Effect,
+    Fixes,
+    Happened,
     Looked,
     Probe,
     ProbeRun,
@@ -58,10 +60,22 @@ class KeptClocks:
 
 
 @dataclass(frozen=True)
+class KeptFixes:
+    """What was counted of fixes. `told` has the counters of the hands as they could be read last, None where they never
+    could; `would_run` is the mind's own, and `counted` what does not count again as long as its problem is there:
+    remedy, problem and key."""
+
+    told: Fixes | None = None
+    would_run: Mapping[str, int] = field(default_factory=dict)
+    counted: tuple[tuple[str, str, str], ...] = ()
+
+
+@dataclass(frozen=True)
 class Kept:
     """What outlives a restart: since when things are as they are, and when that was known last. All times are wall
     clock, seconds since the epoch; the verdict is UNKNOWN where none was known. `clocks` are None where nothing was
-    known of them; `memory` is that of probes, by name, where it is worth more than their next look."""
+    known of them; `memory` is that of probes, by name, where it is worth more than their next look. `scores` are how
+    often which verdict met with what, and `fixes` what was counted of them: counters do not go back."""
 
     verdict: Verdict = Verdict.UNKNOWN
     since: float = 0.0
@@ -69,6 +83,8 @@ class Kept:
     problems: Mapping[str, KeptProblem] = field(default_factory=dict)
     clocks: KeptClocks | None = None
     memory: Mapping[str, Mapping[str, Scalar]] = field(default_factory=dict)
+    scores: tuple[tuple[Verdict, Happened, int], ...] = ()
+    fixes: KeptFixes = field(default_factory=KeptFixes)
 
 
 @dataclass

@@ -261,6 +261,8 @@ class SnapshotCollector:
 
     def _fixes(self, snapshot: Snapshot) -> Iterator[Family]:
         planning, fixes = snapshot.planning, snapshot.fixes or Fixes(0.0)
+        # Of what cannot be read the counters stay as they were: a gap would look as if all had happened anew after it.
+        counters = planning.held if planning is not None and planning.unread else fixes
         if planning is not None:
             modes = [((mode,), float(planning.mode == mode)) for mode in MODES]
             yield self._labelled("backupready_fix_mode", modes)
@@ -269,12 +271,15 @@ class SnapshotCollector:
                 yield self._counted("backupready_fix_requests_failed_total", [((), failed)])
                 if planning.door_open is not None:
                     yield self._plain("backupready_fix_door_open", float(planning.door_open))
-        would_run = Counter(fixes.would_run)
-        would_run.update(planning.would_run if planning is not None else {})
+        would_run: Counter[str] = Counter()
+        if counters is not None:
+            would_run.update(counters.would_run)
+            would_run.update(planning.would_run if planning is not None else {})
+        ended, refused = (counters.ended, counters.refused) if counters is not None else ({}, {})
         # Of two that change the same the later end counts.
         ends = {(one.change,): one.until for one in sorted(fixes.temporary, key=lambda one: one.until)}
-        yield self._counted("backupready_fix_attempts_total", [(w, float(n)) for w, n in fixes.ended.items()])
-        yield self._counted("backupready_fix_refused_total", [(w, float(n)) for w, n in fixes.refused.items()])
+        yield self._counted("backupready_fix_attempts_total", [(w, float(n)) for w, n in ended.items()])
+        yield self._counted("backupready_fix_refused_total", [(w, float(n)) for w, n in refused.items()])
         yield self._counted("backupready_fix_would_run_total", [((w,), float(n)) for w, n in would_run.items()])
         yield self._labelled("backupready_temporary_change_active", [(change, 1.0) for change in ends])
         yield self._labelled("backupready_temporary_change_end_timestamp_seconds", list(ends.items()))

@@ -31,14 +31,14 @@ from backupready.journal import LOG
 from backupready.mind import service
 from backupready.mind.calendar import Calendar, is_running, local_zone
 from backupready.mind.history import History, Judged, Transition
-from backupready.mind.judge import KEPT_EVERY, Judge, Kept
+from backupready.mind.judge import KEPT_EVERY, Judge, Kept, KeptFixes
 from backupready.mind.loads import FiveMinutes, Loads
 from backupready.mind.metrics import Exposition
 from backupready.mind.page import DAY, SHOWN_RUNS, Past
 from backupready.mind.planner import Planner, Policy
 from backupready.mind.sampler import Sampled, Sampler
 from backupready.mind.state import StateFile
-from backupready.mind.summary import EVERY, Summary, pause
+from backupready.mind.summary import PauseFile, Summary
 from backupready.mind.summary import of as summary_of
 from backupready.mind.textfile import TextFile
 from backupready.mind.web import Site, listening
@@ -50,7 +50,6 @@ from backupready.model import (
     Looked,
     Metric,
     Outlook,
-    Pause,
     Phase,
     Planning,
     Probe,
@@ -153,8 +152,8 @@ class Monitor:
         self._told_unread = ""  # why the summary cannot be read, as the journal has it
         self._planning: _Planning | None = None
         self._fixing: tuple[wire.Exchange, wire.FixRequest] | None = None
-        self._paused: Pause | None = None
-        self._looked_for_pause = self._looked_for_door = float("-inf")  # monotonic
+        self._pause_file = PauseFile(config["fix.pause_file"])
+        self._looked_for_door = float("-inf")  # monotonic
         self._door_open: bool | None = None
         self._load = load
         self._all_probes = tuple(probes)
@@ -169,7 +168,7 @@ class Monitor:
         self._given_up: dict[str, int] = {}  # how often in a row a probe was not back in time
         self._active: set[str] = set()  # the problems that were told as active and not as over since
         self._missed: dict[str, str] = {}  # the probes whose newest look came to nothing, and why
-        self._known_defects: set[str] = set()
+        self._known_defects: set[tuple[str, str, str]] = set()  # probe, class, place
         self._signals: socket.socket | None = None
         self._stopping = self._reload_wanted = False
         self._jitter = jitter()
@@ -200,10 +199,14 @@ class Monitor:
             if kept.clocks is not None and kept.clocks.boot == self._boot:
                 self._calendar.resume(kept.clocks)
             self._memory.update({name: dict(kept.memory[name]) for name in _OUTLIVES if name in kept.memory})
+            self._calendar.count_before(kept.scores)
+            self._planner.recall(kept.fixes.would_run, kept.fixes.counted)
+            self._summary.counters = kept.fixes.told
         self._recall(_RECALL_TIMEOUT)
         self._calendar.tick(time.time(), time.monotonic(), suspended())
         if config["web.config_file"]:
             self._counters["web_config_last_reload_successful"] = 1.0  # with a bad one it does not start
+        self._read_summary(time.monotonic())
         self.snapshot: Snapshot = self._judged()
         exposition = Exposition(lambda: self.snapshot, metrics)
         site = Site(
@@ -242,7 +245,10 @@ class Monitor:
         self._missed = {name: why for name, why in self._missed.items() if name in self._due}
         policy = Policy(config["fix.mode"], config["fix.allow"], config["fix.without_window"])
         self._planner = Planner(self._remedies, self._probes, policy, self._planner)
-        self._looked_for_pause = self._looked_for_door = float("-inf")
+        if config["fix.pause_file"] != self._pause_file.path:
+            self._pause_file.close()
+            self._pause_file = PauseFile(config["fix.pause_file"])
+        self._looked_for_door = float("-inf")
         self._door_open = None
 
     # ---- the loop
@@ -277,6 +283,7 @@ class Monitor:
             self._history.close()
         if self._textfile is not None:
             self._textfile.close()
+        self._pause_file.close()
         self.web.close()
         self._selector.close()
 
@@ -522,12 +529,14 @@ class Monitor:
             self._calendar.unread(why)
 
     def _note_defect(self, look: Looked) -> None:
-        """One traceback for each distinct defect."""
+        """One traceback for each distinct defect: what else its words say may differ each time."""
         if look.state is not ProbeState.FAILED:
             return
         self._count("probe_defects")
-        if look.why not in self._known_defects:
-            self._known_defects.add(look.why)
+        places = [line for line in look.traceback.splitlines() if line.startswith('  File "')]
+        defect = look.probe, look.why.partition(":")[0], "".join(places[-1:])
+        if defect not in self._known_defects:
+            self._known_defects.add(defect)
             LOG.error("defect in probe %s: %s\n%s", look.probe, look.why, look.traceback)
 
     def _after_look(self) -> None:
@@ -565,12 +574,11 @@ class Monitor:
         """Have plans made, and one of them done, where it is time."""
         if self._planner.policy.mode == "off":
             return
-        if now - self._looked_for_pause >= EVERY:
-            self._looked_for_pause, self._paused = now, pause(self._config["fix.pause_file"], time.time())
+        self._pause_file.refresh(now)
         if self._planning is None and (wanted := self._planner.to_plan(self.snapshot, now)):
             self._ask_for_units(wanted, now)
-        paused = self._paused is not None
-        for plan in self._planner.observed(self.snapshot, time.time(), paused):
+        paused = self._pause_file.told(now) is not None
+        for plan in self._planner.observed(self.snapshot, time.time(), now, paused):
             LOG.warning(
                 "%s",
                 report.would_run(plan),
@@ -615,7 +623,8 @@ class Monitor:
             try:
                 if exchange.failure:
                     raise wire.Malformed(exchange.failure)
-                self._planner.planned(wire.decode_plans(exchange.answer, planning.wanted))
+                plans = wire.decode_plans(exchange.answer, planning.wanted)
+                self._planner.planned(plans, time.time(), time.monotonic())
             except wire.Malformed as error:
                 self._no_plans(f"the look's answer cannot be used: {error}", now)
             return
@@ -728,19 +737,21 @@ class Monitor:
 
     def _judged(self) -> Snapshot:
         """All that is believed now, of the windows too."""
-        wall = time.time()
-        believed = self._judge.snapshot(time.monotonic(), wall, self._machine, self._counters)
+        wall, now = time.time(), time.monotonic()
+        believed = self._judge.snapshot(now, wall, self._machine, self._counters)
         outlook = self._calendar.outlook(wall, is_running(believed))
+        mode = self._planner.policy.mode
         planning = Planning(
-            self._planner.policy.mode,
-            self._paused,
+            mode,
+            self._pause_file.told(now) if mode != "off" else None,
             self._door_open,
             self._fixing[1].remedy if self._fixing is not None else "",
             self._summary.unread,
             dict(self._planner.would_run),
+            self._summary.counters if self._summary.unread else None,
         )
         whole = replace(believed, outlook=outlook, fixes=self._summary.told, planning=planning)
-        return replace(whole, plans=self._planner.plans(whole))
+        return replace(whole, plans=self._planner.plans(whole, now))
 
     def _whole_outlook(self) -> Outlook:
         """The same, with all that windows are judged by."""
@@ -874,7 +885,9 @@ class Monitor:
     def _to_keep(self) -> Kept:
         memory = {name: dict(self._memory[name]) for name in _OUTLIVES if name in self._memory}
         clocks = self._calendar.clocks(self._boot)
-        return replace(self._judge.keep(self.snapshot, time.time()), clocks=clocks, memory=memory)
+        fixes = KeptFixes(self._summary.counters, dict(self._planner.would_run), self._planner.counted)
+        kept = self._judge.keep(self.snapshot, time.time())
+        return replace(kept, clocks=clocks, memory=memory, scores=self._calendar.scores, fixes=fixes)
 
     def _keep(self) -> None:
         """Hand over what outlives a restart: when it changes, and now and then."""
@@ -886,6 +899,8 @@ class Monitor:
             (kept.verdict, kept.since, {c: (p.since, dict(p.keys)) for c, p in kept.problems.items()}),
             kept.clocks.since if kept.clocks is not None else None,
             kept.memory,
+            kept.scores,
+            kept.fixes,
         )
         if content != self._kept or now - self._kept_at >= KEPT_EVERY:
             self._kept, self._kept_at = content, now

@@ -8,8 +8,8 @@ does the asking. Whatever is asked for, the hands check everything again.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from backupready.model import (
@@ -72,13 +72,24 @@ class Planner:
         self._by_name = {one.name: one for one in remedies}
         self._probe_of = {problem.code: probe.name for probe in probes for problem in probe.problems}
         self._plans: dict[Which, Planned] = {} if before is None or policy.mode == "off" else before._plans
-        self._planned_at: float | None = None if before is None else before._planned_at
-        self._planned_for: frozenset[Which] = frozenset() if before is None else before._planned_for
+        self._made: tuple[float, float] | None = None if before is None else before._made  # epoch, monotonic
+        self._wanted_at: float | None = None  # monotonic; with other settings they are made anew at once
+        self._wanted_for: frozenset[Which] = frozenset()
         self._in_lead: bool = False if before is None else before._in_lead
         self._waits: dict[Which, _Wait] = {}  # other settings, another answer
         self._quiet_until = 0.0  # monotonic: until then nothing is asked for
         self._counted: set[Which] = set() if before is None else before._counted
         self.would_run: Counter[str] = Counter() if before is None else before.would_run
+
+    def recall(self, would_run: Mapping[str, int], counted: Iterable[Which]) -> None:
+        """What an earlier run of this program has counted."""
+        self.would_run.update(would_run)
+        self._counted.update(counted)
+
+    @property
+    def counted(self) -> tuple[Which, ...]:
+        """What does not count again as long as its problem is there."""
+        return tuple(sorted(self._counted))
 
     # ---- plans
 
@@ -92,26 +103,34 @@ class Planner:
         begins, self._in_lead = in_lead and not self._in_lead, in_lead
         if not wanted or (outlook.phase in (Phase.HOLD, Phase.OPEN) and not always):
             return ()
-        if self._planned_at is not None:
-            age = monotonic - self._planned_at
-            changed = frozenset(wanted) != self._planned_for
+        if self._wanted_at is not None:
+            age = monotonic - self._wanted_at
+            changed = frozenset(wanted) != self._wanted_for
             if age < (_PLAN_APART if changed or begins else _PLAN_EVERY if in_lead else float("inf")):
                 return ()
-        self._planned_at, self._planned_for = monotonic, frozenset(wanted)
+        self._wanted_at, self._wanted_for = monotonic, frozenset(wanted)
         return wanted
 
-    def planned(self, plans: Sequence[Planned]) -> None:
-        """What came of it."""
+    def planned(self, plans: Sequence[Planned], now: float, monotonic: float) -> None:
+        """What came of it; `now` is seconds since the epoch."""
         self._plans = {(one.remedy, one.problem, one.key): one for one in plans}
+        self._made = now, monotonic
 
     def not_planned(self, monotonic: float) -> None:
         """Nothing came of it: it is tried again in a while."""
-        self._planned_at, self._planned_for = monotonic + _PLAN_EVERY - _PLAN_APART, frozenset()
+        self._wanted_at, self._wanted_for = monotonic + _PLAN_EVERY - _PLAN_APART, frozenset()
 
-    def plans(self, snapshot: Snapshot) -> tuple[Planned, ...]:
+    def plans(self, snapshot: Snapshot, monotonic: float) -> tuple[Planned, ...]:
         """What would be done for the reasons that there are: of the remedies for each those that do not fit this
-        machine, and then the one that does."""
-        return tuple(one for reason in _reasons(snapshot) for one in self._next(reason, snapshot.fixes))
+        machine, and then the one that does. With its moment where it was planned long ago."""
+        found = tuple(one for reason in _reasons(snapshot) for one in self._next(reason, snapshot.fixes))
+        if self._made is None or self._is_fresh(monotonic):
+            return found
+        return tuple(replace(one, as_of=self._made[0]) for one in found)
+
+    def _is_fresh(self, monotonic: float) -> bool:
+        """Whether something may be done by the plans that there are."""
+        return self._made is not None and monotonic - self._made[1] < _PLAN_LASTS
 
     def _next(self, reason: Reason, told: Fixes | None) -> Iterator[Planned]:
         for remedy in self._untried(reason, told):
@@ -141,17 +160,18 @@ class Planner:
 
     # ---- asking
 
-    def observed(self, snapshot: Snapshot, now: float, paused: bool) -> tuple[Planned, ...]:
+    def observed(self, snapshot: Snapshot, now: float, monotonic: float, paused: bool) -> tuple[Planned, ...]:
         """What would be asked for at this moment and was not counted yet in its incident; `now` is seconds since the
         epoch. Only where fixes are observed."""
         present = {(reason.problem.code, reason.key) for reason in _reasons(snapshot)}
         clear = {belief.problem.code for belief in snapshot.beliefs if belief.state is BeliefState.CLEAR}
         self._counted = {which for which in self._counted if which[1:] in present or which[1] not in clear}
         outlook = snapshot.outlook or Outlook(now)
-        if self.policy.mode != "observe" or paused or not _is_moment(outlook, self.policy):
+        is_time = _is_moment(outlook, self.policy) and self._is_fresh(monotonic)
+        if self.policy.mode != "observe" or paused or not is_time:
             return ()
         found = []
-        for plan in self.plans(snapshot):
+        for plan in self.plans(snapshot, monotonic):
             which = plan.remedy, plan.problem, plan.key
             if plan.steps and which not in self._counted and self._fits(plan.remedy, outlook, now):
                 self._counted.add(which)
@@ -192,22 +212,18 @@ class Planner:
         """In the order in which they are to be asked for."""
         told = snapshot.fixes or Fixes(0.0)
         now = snapshot.checked_at
-        given_up = {(one.problem, one.key) for one in told.limits if one.until is None or now < one.until}
-        fresh = self._planned_at is not None and monotonic - self._planned_at < _PLAN_LASTS
+        given_up = {(one.remedy, one.problem, one.key) for one in told.limits if one.until is None or now < one.until}
         for reason in _reasons(snapshot):
             incident = reason.problem.code, reason.key
-            if incident in given_up:
-                continue
             untried = [one.name for one in self._untried(reason, told) if one.name in self.policy.allow]
             plans = [self._plans.get((name, *incident)) for name in untried]
-            if None in plans or not fresh:
+            if None in plans or not self._is_fresh(monotonic):
                 continue  # a gentler one may fit, as far as is known
+            # Where all was tried, the hands find that out for themselves, and tell that a limit is reached.
             fitting = [plan.remedy for plan in plans if plan is not None and plan.steps]
-            if fitting:
-                yield (fitting[0], *incident)
-            else:
-                # All was tried: the hands find that out for themselves, and tell that a limit is reached.
-                yield from ((name, *incident) for name in self._again(incident, told))
+            which = [(name, *incident) for name in fitting[:1] or self._again(incident, told)]
+            # A limit may be one of a single remedy: whether it keeps another from being done the hands say.
+            yield from (one for one in which if one not in given_up)
         yield from self._to_close(snapshot, told)
 
     def _again(self, incident: tuple[str, str], told: Fixes) -> tuple[str, ...]:
@@ -237,7 +253,8 @@ class Planner:
         before = self._waits.pop(which, _Wait(0.0))
         if isinstance(answer, Attempt):
             self._quiet_until = monotonic + _SETTLES
-            self._planned_at = None
+            self._wanted_at = None  # the machine has changed
+            self._made = None if self._made is None else (self._made[0], float("-inf"))
         elif isinstance(answer, Refusal) and answer.until is not None:
             self._waits[which] = _Wait(monotonic + max(_SETTLES, answer.until - now))
         else:

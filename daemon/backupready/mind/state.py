@@ -19,12 +19,13 @@ from typing import Any
 
 from backupready import journal
 from backupready.journal import LOG
-from backupready.mind.judge import Kept, KeptClocks, KeptProblem
-from backupready.model import Scalar, Verdict
+from backupready.mind.judge import Kept, KeptClocks, KeptFixes, KeptProblem
+from backupready.model import Fixes, Happened, Scalar, Verdict
 
 SCHEMA = 1
 _NAME = "state.json"
 _LATEST = 253402300799.0  # the last second that a date has: 9999-12-31T23:59:59Z
+_MOST_TIMES = 1 << 53  # what a float counts to
 _LIMIT = 1 << 20  # bytes; the file has a few hundred
 _LOAD_TIMEOUT = 2.0  # s; a frozen disk does not keep the daemon from starting
 _CLOSE_TIMEOUT = 5.0  # s; nor from stopping
@@ -43,7 +44,23 @@ def encode(kept: Kept) -> bytes:
         document["clocks"] = asdict(kept.clocks)
     if kept.memory:
         document["memory"] = {name: dict(memory) for name, memory in kept.memory.items()}
+    if kept.scores:
+        document["scores"] = [[said.value, came.value, times] for said, came, times in kept.scores]
+    if kept.fixes != KeptFixes():
+        document["fixes"] = _encode_fixes(kept.fixes)
     return json.dumps(document, indent=1).encode() + b"\n"
+
+
+def _encode_fixes(kept: KeptFixes) -> dict[str, Any]:
+    document: dict[str, Any] = {"would_run": dict(kept.would_run), "counted": kept.counted}
+    if kept.told is not None:
+        document["told"] = {
+            "at": kept.told.at,
+            "refused": [[*which, times] for which, times in kept.told.refused.items()],
+            "would_run": dict(kept.told.would_run),
+            "ended": [[*which, times] for which, times in kept.told.ended.items()],
+        }
+    return document
 
 
 class Unusable(Exception):
@@ -75,6 +92,8 @@ def decode(data: bytes) -> Kept:
             {str(code): _problem(kept) for code, kept in document["problems"].items()},
             _clocks(document.get("clocks")),
             {str(name): _memory(memory) for name, memory in document.get("memory", {}).items()},
+            tuple((Verdict(said), Happened(came), _times(times)) for said, came, times in document.get("scores", ())),
+            _fixes(document.get("fixes", {})),
         )
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         raise Unusable(f"it has a wrong form: {error!r}"[:200], "broken") from None
@@ -99,6 +118,30 @@ def _memory(document: Any) -> dict[str, Scalar]:
         if not isinstance(value, (str, int, float, type(None))) or value in (math.inf, -math.inf) or value != value:
             raise ValueError(f"{key!r} has a value that no probe remembers")
     return dict(document)
+
+
+def _fixes(document: Any) -> KeptFixes:
+    told = document.get("told")
+    return KeptFixes(
+        None if told is None else _counters(told),
+        {str(remedy): _times(times) for remedy, times in document.get("would_run", {}).items()},
+        tuple((str(remedy), str(problem), str(key)) for remedy, problem, key in document.get("counted", ())),
+    )
+
+
+def _counters(document: Any) -> Fixes:
+    return Fixes(
+        _moment(document["at"]),
+        refused={(str(remedy), str(reason)): _times(times) for remedy, reason, times in document["refused"]},
+        would_run={str(remedy): _times(times) for remedy, times in document["would_run"].items()},
+        ended={(str(remedy), str(result)): _times(times) for remedy, result, times in document["ended"]},
+    )
+
+
+def _times(value: Any) -> int:
+    if type(value) is not int or not 0 <= value <= _MOST_TIMES:
+        raise ValueError(f"{value!r} is no count")
+    return value
 
 
 def _moment(value: Any, latest: float = _LATEST) -> float:

@@ -1,6 +1,7 @@
 """What have the hands told, and has somebody paused them? Read anew when the files change.
 
-The hands replace their document as a whole; of a file that changes under the reader's hands the next time tells.
+The hands replace their document as a whole; of a file that changes under the reader's hands the next time tells. The
+pause file is wherever the settings say, also where nobody answers any more: a thread reads it, and nobody waits for it.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import threading
+import time
 from pathlib import Path
 
 from backupready import fixes
@@ -16,6 +19,7 @@ from backupready.model import CannotTell, Fixes, Pause
 EVERY = 5.0  # s
 _LIMIT = 1 << 20  # bytes; fifty attempts take some ten thousand
 _LONGEST_PAUSE = 1000  # bytes of a pause file
+_PAUSE_PATIENCE = 10.0  # s; a file that answers does so within moments
 
 
 class Summary:
@@ -26,6 +30,7 @@ class Summary:
         self._known: object = None
         self._due = 0.0
         self._fixes: Fixes | None = None
+        self.counters: Fixes | None = None  # as they were read last, and nothing else of it; None before
         self.unread = "it has not been read yet"  # why it cannot be read; empty where it can, or is not there
 
     @property
@@ -53,7 +58,10 @@ class Summary:
         self._known = known
         before = self._fixes, self.unread
         self._fixes, self.unread = self._read()
-        if self.unread:
+        if not self.unread:
+            told = self._fixes or Fixes(0.0)
+            self.counters = Fixes(told.at, refused=told.refused, would_run=told.would_run, ended=told.ended)
+        else:
             self._known = None  # what keeps it from being read may pass without a change of the file
         return (self._fixes, self.unread) != before
 
@@ -79,9 +87,61 @@ def pause(path: str, now: float) -> Pause | None:
         text, written = _contents(path, _LONGEST_PAUSE)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError):
-        return Pause()
+    except OSError as error:
+        return Pause(unread=f"cannot read {path}: {error.strerror or error}")
+    except ValueError as error:
+        return Pause(unread=f"cannot read {path}: {error}")
     return fixes.pause_of(text, written, now)
+
+
+class PauseFile:
+    """The pause file at a path, with the thread that alone touches it. No call waits for it."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._wake = threading.Condition()
+        self._newest: Pause | None = Pause(unread=f"{path} has not been read yet")
+        self._due = float("-inf")
+        self._asked: float | None = None  # monotonic; None where nothing is awaited
+        self._closing = False
+        self._thread: threading.Thread | None = None
+
+    def refresh(self, monotonic: float) -> None:
+        """Have it read again; every few seconds, and not before it has answered."""
+        with self._wake:
+            if monotonic < self._due or self._asked is not None:
+                return
+            self._due, self._asked = monotonic + EVERY, monotonic
+            self._wake.notify_all()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="pause", daemon=True)
+            self._thread.start()
+
+    def told(self, monotonic: float) -> Pause | None:
+        """What it says; None where fixes are not paused."""
+        with self._wake:
+            if self._asked is not None and monotonic - self._asked >= _PAUSE_PATIENCE:
+                return Pause(unread=f"{self.path} has not answered for {monotonic - self._asked:.0f} s")
+            return self._newest
+
+    def close(self) -> None:
+        """The thread ends, as soon as the file answers."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify_all()
+
+    # ---- on the thread
+
+    def _work(self) -> None:
+        while True:
+            with self._wake:
+                self._wake.wait_for(lambda: self._asked is not None or self._closing)
+                if self._closing:
+                    return
+            found = pause(self.path, time.time())
+            with self._wake:
+                self._newest, self._asked = found, None
+                self._wake.notify_all()
 
 
 def _identity(found: os.stat_result) -> tuple[int, int, int, int]:
