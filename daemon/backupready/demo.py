@@ -73,16 +73,17 @@ else:
 
 
 class EmulatedGuest:
-    """The tree, the stand-in agent and the loopback fabric. Close it, or use it in a `with`."""
+    """The tree, the stand-in agent and the loopback fabric. Close it, or use it in a `with`. Its daemon is told to
+    listen at `port`: where that is not given, at the usual one if it is free; with 0, at any."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int | None = None) -> None:
         self.root = Path(tempfile.mkdtemp(prefix="backupready-demo-"))
         self.agent: subprocess.Popen[bytes] | None = None
         self._wire = _serve(
             b"<?xml version='1.0'?><Versions><Supported><Version>2012-11-30</Version></Supported></Versions>"
         )
         self._plugin = _serve(b'["2015-09-01"]')
-        self.port = _free_port()
+        self.port = _free_port() if port is None else port
         self._furnish()
 
     def __enter__(self) -> EmulatedGuest:

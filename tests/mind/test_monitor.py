@@ -197,7 +197,7 @@ def test_a_socket_of_a_stranger_is_refused(mind: Callable[..., Mind], tmp_path: 
 
 def test_the_whole_story_on_an_emulated_guest(mind: Callable[..., Mind]) -> None:
     """Ready; the agent's death is seen at once, and so is its return; the memory of the log goes round."""
-    with EmulatedGuest() as guest:
+    with EmulatedGuest(port=0) as guest:
         it = mind(path=guest.config_path)
         it.until(lambda: it.monitor.snapshot.verdict is Verdict.READY)
         assert it.state("AGENT_STOPPED") is BeliefState.CLEAR
@@ -211,7 +211,7 @@ def test_the_whole_story_on_an_emulated_guest(mind: Callable[..., Mind]) -> None
 
 def test_elsewhere_than_in_azure_only_that_is_asked_until_it_is_one(mind: Callable[..., Mind]) -> None:
     """No other probe looks, no other problem is active; when it turns out to be one, all look at once."""
-    with EmulatedGuest() as guest:
+    with EmulatedGuest(port=0) as guest:
         tag = guest.root / "sys/class/dmi/id/chassis_asset_tag"
         right = tag.read_text()
         tag.write_text("CZC1234567")
@@ -397,7 +397,7 @@ def test_looks_that_cannot_be_ended_are_not_joined(mind: Callable[..., Mind], mo
 
 def test_a_death_does_not_wait_for_a_look_that_hangs(mind: Callable[..., Mind]) -> None:
     """While a look waits for a dead network, the agent's death is seen all the same; the late look changes nothing."""
-    with EmulatedGuest() as guest, socket.socket() as silent:
+    with EmulatedGuest(port=0) as guest, socket.socket() as silent:
         it = mind(path=guest.config_path)
         it.until(lambda: it.monitor.snapshot.verdict is Verdict.READY)
         silent.bind(("127.0.0.1", 0))
@@ -545,7 +545,7 @@ def test_every_declared_problem_has_its_series_before_the_first_look(mind: Calla
 
 def test_a_reload_keeps_what_is_believed(mind: Callable[..., Mind]) -> None:
     """What was seen before a reload is believed after it, and a probe that is switched off is gone."""
-    with EmulatedGuest() as guest:
+    with EmulatedGuest(port=0) as guest:
         it = mind(path=guest.config_path)
         it.until(lambda: it.monitor.snapshot.verdict is Verdict.READY)
         with guest.config_path.open("a") as file:
@@ -579,7 +579,7 @@ def test_the_service_manager_is_told(tmp_path: Path) -> None:
     """READY, a status line, signs of life, RELOADING and READY again on SIGHUP, STOPPING on SIGTERM, and exit 0."""
     address = tmp_path / "notify"
     heard: list[str] = []
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel, EmulatedGuest() as guest:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel, EmulatedGuest(port=0) as guest:
         channel.bind(str(address))
         channel.settimeout(20)
         environment = {**os.environ, "NOTIFY_SOCKET": str(address), "WATCHDOG_USEC": "60000000"}
@@ -1285,7 +1285,7 @@ def counted(monitor: Monitor, names: set[str]) -> dict[tuple[Any, ...], float]:
 
 def test_plans_of_an_emulated_guest() -> None:
     """The real look makes them, of the real remedies; here nobody can ask a service manager."""
-    with EmulatedGuest() as guest:
+    with EmulatedGuest(port=0) as guest:
         with guest.config_path.open("a") as file:
             file.write("[fix]\nmode = observe\n")
 
