@@ -89,6 +89,7 @@ PLANTED: Mapping[str, str] = {
     f"password: correct horse, {WORD}": WORD,
     f"Cookie: a=1; session={WORD}": WORD,
     f"sent Cookie: a=1; b=2, c={WORD}": WORD,
+    f'sent Cookie: a="1"; b={WORD}': WORD,
     f'{{"header": "Set-Cookie: a=1; session={WORD}"}}': WORD,
     f"https://x.blob.core.windows.net/c?sv=1\\u0026sig\\u003d{WORD}": WORD,
     f"https://x.blob.core.windows.net/c?sv=1\\\\u0026sig\\\\u003D{WORD}": WORD,
@@ -342,6 +343,16 @@ def test_a_document_stays_one() -> None:
         "b": f'{{"key": "{REDACTED}"}}',
         "c": 1,
     }
+    assert json.loads(redact('[{"a": "Cookie: x=1; y=2"}, {"a": "{\\"b\\": \\"passphrase: z y\\"}"}, "c"]')) == [
+        {"a": f"Cookie: {REDACTED}"},
+        {"a": f'{{"b": "passphrase: {REDACTED}"}}'},
+        "c",
+    ]
+    assert json.loads(redact('[{"name": "password", "value": "x y"}, {"value": "z", "name": "pwd"}, 1]')) == [
+        {"name": "password", "value": REDACTED},
+        {"value": REDACTED, "name": "pwd"},
+        1,
+    ]
 
 
 @pytest.mark.parametrize("stamp", ["", "2026-11-23T00:00:00Z INFO "])

@@ -32,7 +32,9 @@ _STRING = (
     r"|\\{1,8}u0022[^\"\r\n]*?(?:\\{1,8}u0022|(?=[\"\r\n])|\Z)"
 )
 _EMPTY = r"(?!(?:null|none|true|false|\"\"|'')(?:[\s,;}\])]|\Z))"
-_VALUE = rf"{_EMPTY}(?:(?:Bearer|Basic|Token|SharedKey(?:Lite)?)\s+)?({_STRING}|[^\s&\"',;<]+)"
+_VALUE = (
+    rf"{_EMPTY}(?:(?:Bearer|Basic|Token|SharedKey(?:Lite)?)\s+)?({_STRING}|(?:[^\s&\"',;<\\]|\\(?!\\{{0,8}}[\"']))+)"
+)
 _SECRET = re.compile(
     rf"({_NAME}{_QUOTES}?\s*{_SEPARATOR}\s*|(?<![\w-])--?[\w-]{{0,40}}{_OPTION}{_NEXT}(?!-))" + _VALUE,
     re.IGNORECASE | re.DOTALL,
@@ -63,13 +65,16 @@ _ELEMENT = re.compile(
     re.IGNORECASE,
 )
 
-# What has blanks in it and no quotes around it ends with its line: in a file of settings, and always where it is made
-# of several parts by nature. In a string of a document it ends with that.
+# What has blanks in it and no quotes around it ends with its line: in a file of settings, where blanks stand beside the
+# separator of a password, and where it is made of several parts by nature. In a string of a document it ends with that,
+# whose last quote is followed by punctuation.
 _LINE = re.compile(
     rf"(^[ \t]{{0,16}}[\w.-]{{0,60}}{_NAME}(?:[ \t]{{1,16}}=[ \t]{{0,16}}|[ \t]{{0,16}}:[ \t]{{1,16}}))"
     r"(?!(?:null|none|true|false)[ \t]*$)[^\s\"'][^\r\n]*"
-    rf"|((?:passphrase|cookie)\s{{0,9}}{_SEPARATOR}[ \t]{{0,16}})(?:[^\s\"'\\]|\\(?!\\{{0,8}}[\"']))"
-    r"(?:[^\r\n\"\\]|\\(?!\\{0,8}\"))*",
+    rf"|((?:(?:passphrase|passcode|cookie)\s{{0,9}}{_SEPARATOR}[ \t]{{0,16}}"
+    r"|(?<!/)(?:passw(?:or)?d|pwd|secret)(?:[ \t]{1,16}=[ \t]{0,16}|[ \t]{0,16}:[ \t]{1,16}))"
+    rf"(?!(?:null|none|true|false)(?:[\s,;}}\])]|\Z)))(?:[^\s\"'\\]|\\(?!\\{{0,8}}[\"']))"
+    r"(?:[^\r\n\"\\]|\\(?!\\{0,8}\")|\\{0,8}\"(?!\s{0,9}(?:[\\,}\]):\"]|$)))*",
     re.IGNORECASE | re.MULTILINE,
 )
 
