@@ -79,6 +79,56 @@ PLANTED: Mapping[str, str] = {
     f"AccountKey=\r\n  {WORD}": WORD,
     f"AccountKey=\u2028{WORD}": WORD,
     f"password=\x0b\x1b[1m{WORD}\x1b[0m": WORD,
+    f"passphrase = correct horse battery {WORD}": WORD,
+    f"the passphrase: correct horse {WORD}": WORD,
+    f'{{"log": "passphrase = correct {WORD}"}}': WORD,
+    f"PASSPHRASE='correct horse {WORD}'": WORD,
+    f'passphrase = "correct \\" horse {WORD}"': WORD,
+    f'passphrase = it\'s "one" {WORD}': WORD,
+    f"wifi.password = correct horse {WORD}": WORD,
+    f"password: correct horse, {WORD}": WORD,
+    f"Cookie: a=1; session={WORD}": WORD,
+    f"sent Cookie: a=1; b=2, c={WORD}": WORD,
+    f'sent Cookie: a="1"; b={WORD}': WORD,
+    f'{{"header": "Set-Cookie: a=1; session={WORD}"}}': WORD,
+    f"https://x.blob.core.windows.net/c?sv=1\\u0026sig\\u003d{WORD}": WORD,
+    f"https://x.blob.core.windows.net/c?sv=1\\\\u0026sig\\\\u003D{WORD}": WORD,
+    f"sv\\x3d1\\x26sig\\x3d{WORD}": WORD,
+    f"c?sv=1&amp;sig&#61;{WORD}": WORD,
+    f"c?sv=1&amp;sig&#x3D;{WORD}": WORD,
+    f"sig%3D{WORD}": WORD,
+    f"\\u0022password\\u0022\\u003a\\u0022correct {WORD}\\u0022": WORD,
+    f"&quot;password&quot;:&quot;a&amp;{WORD}&quot;": WORD,
+    f'{{"name": "password", "value": "correct {WORD}"}}': WORD,
+    f'{{"name": "DB_PASSWORD", "secure": true,\n "value": "{WORD}"}}': WORD,
+    f'{{"value": "correct {WORD}", "name": "password"}}': WORD,
+    f'{{"a": "{{\\"name\\": \\"password\\", \\"value\\": \\"correct {WORD}\\"}}"}}': WORD,
+    f"[{{'name': 'token', 'value': '{WORD}'}}]": WORD,
+    f"- name: DB_PASSWORD\n  value: correct {WORD}": WORD,
+    f'<add key="password" value="a>b {WORD}"/>': WORD,
+    f'<add value="correct {WORD}" key="db.password"/>': WORD,
+    f"&lt;add key=&quot;password&quot; value=&quot;correct {WORD}&quot;/&gt;": WORD,
+    f"<property><name>password</name>\n<value>correct {WORD}</value></property>": WORD,
+    f"<key>Password</key><string>{WORD}</string>": WORD,
+    f'<setting name="password">correct {WORD}</setting>': WORD,
+    f"<UserPassword>a&amp;{WORD}</UserPassword>": WORD,
+    f"<UserPassword><![CDATA[{WORD}]]></UserPassword>": WORD,
+    f"curl -s -u user:{WORD} https://x": WORD,
+    f"curl -uuser:{WORD} https://x": WORD,
+    f"curl --user 'user:correct {WORD}' https://x": WORD,
+    f'curl --proxy-user "user:correct {WORD}" https://x': WORD,
+    f"['curl', '-u', 'user:{WORD}']": WORD,
+    f'curl -u "user:a\\b{WORD}"': WORD,
+    f'{{"command": "curl -u \\"user:correct {WORD}\\""}}': WORD,
+    f"['tool', '--password', '{WORD}']": WORD,
+    f"mount -o user=x,pass={WORD}": WORD,
+    f"DB_PASS: {WORD}": WORD,
+    f"tool --pass {WORD}": WORD,
+    f"sshpass -p {WORD} ssh host": WORD,
+    f"sshpass -p 'correct {WORD}' ssh host": WORD,
+    f"['sshpass', '-p', '{WORD}']": WORD,
+    f"mysqldump -u root -p{WORD} db": WORD,
+    f"mysql -h x -p'correct {WORD}'": WORD,
 }
 
 
@@ -271,6 +321,14 @@ def test_what_is_encoded_is_known_by_its_form(before: str, gap: str, line: int, 
         "Extensions.GoalStateHistoryCleanupPeriod= 1800",
         '{"protectedSettings": null, "token": ""}',
         "http://168.63.129.16/machine/?comp=goalstate",
+        "Agent WALinuxAgent-2.7.3.0 launched with command '/usr/bin/python3 -u /usr/sbin/waagent -run-exthandlers'",
+        "journalctl -u walinuxagent.service: exit status 1",
+        "bypass=all, first pass done; 3 keys; no cookies: none",
+        '{"name": "keyboard", "value": "us"}, {"name": "VMSnapshotLinux", "value": "1.0.9220.0"}',
+        '<setting name="LogLevel" value="Verbose"/><setting name="LogLevel">Verbose</setting>',
+        "curl -u https://x/; docker run --user root; date -u +%H:%M:%S",
+        "mysql -p db",
+        "sshpass -e ssh host",
     ],
 )
 def test_what_support_needs_stays(text: str) -> None:
@@ -285,6 +343,16 @@ def test_a_document_stays_one() -> None:
         "b": f'{{"key": "{REDACTED}"}}',
         "c": 1,
     }
+    assert json.loads(redact('[{"a": "Cookie: x=1; y=2"}, {"a": "{\\"b\\": \\"passphrase: z y\\"}"}, "c"]')) == [
+        {"a": f"Cookie: {REDACTED}"},
+        {"a": f'{{"b": "passphrase: {REDACTED}"}}'},
+        "c",
+    ]
+    assert json.loads(redact('[{"name": "password", "value": "x y"}, {"value": "z", "name": "pwd"}, 1]')) == [
+        {"name": "password", "value": REDACTED},
+        {"value": REDACTED, "name": "pwd"},
+        1,
+    ]
 
 
 @pytest.mark.parametrize("stamp", ["", "2026-11-23T00:00:00Z INFO "])
@@ -302,6 +370,17 @@ def test_a_secret_in_two_bytes_a_character_is_known(encoding: str, root: Path) -
     data = unpacked(packed(root))["files/var/log/waagent.log"].decode()
     assert "sig" in data
     assert WORD not in data.replace("\0", "").replace(" ", "")
+
+
+def test_a_secret_behind_a_megabyte_of_beginnings_is_known() -> None:
+    """What begins like a secret over and over, and is none, is passed in a time that grows with its length alone."""
+    beginnings = ("\\", "key ", "name=key, ", "value=a, ", '<a name="key" ', "<name>key</name> ", "-u a ", "mysql -h ")
+    started = time.process_time()
+    for text in beginnings:
+        redacted = redact(text * (2**20 // len(text)) + f"\npassword={WORD}")
+        assert redacted.endswith(f"\npassword={REDACTED}")
+        assert len(redacted) > 2**20
+    measured(f"the redaction of {len(beginnings)} hostile MiB: {time.process_time() - started:.1f} CPU s")
 
 
 # --------------------------------------------------------------------------------------------------- bounds

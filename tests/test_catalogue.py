@@ -389,7 +389,7 @@ def test_the_manual_of_the_command_tells_every_verb_and_option() -> None:
         assert f".TP\n\\fB{problem.code}\\fR\n{manual.escape(problem.title)}" in page
     for verdict in Verdict:
         assert f".TP\n\\fB{verdict.exit_code}\\fR" in page
-    for name in ("web.listen_address", "state.directory", "look.socket"):
+    for name in ("web.listen_address", "state.directory", "look.socket", "web.status_socket"):
         assert manual.escape(next(s.default for s in catalogue.SETTINGS if s.name == name)) in page
 
 

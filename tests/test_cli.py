@@ -22,7 +22,7 @@ from backupready import __version__, catalogue, cli, config, probes, remedies, r
 from backupready.config import Config
 from backupready.mind import sampler
 from backupready.mind.metrics import Exposition
-from backupready.mind.web import Site, WebServer
+from backupready.mind.web import Site, WebServer, listening
 from backupready.mind.webconfig import WatchedFile
 from backupready.model import Access, CannotTell, Machine, Sample, Snapshot, Unreachable, Verdict
 from fake import PLUGIN, FakeMachine, answer, configuration, healthy, told
@@ -651,7 +651,7 @@ def test_status_asks_over_tls_and_says_what_it_lacks(tmp_path: Path, capsys: Cap
     site = Site(lambda: believed, Exposition(lambda: believed, probes.METRICS), lambda: 0.0)
     with contextlib.closing(WebServer((("127.0.0.1", 0),), site, file=WatchedFile(web))) as server:
         path = tmp_path / "x.conf"
-        path.write_text(f"[web]\nlisten_address = {server.addresses[0]}\nconfig_file = {web}\n")
+        path.write_text(f"[web]\nlisten_address = {server.addresses[0]}\nconfig_file = {web}\nstatus_socket =\n")
         assert exit_of("--config", str(path), "status") == 0
         assert capsys.readouterr().out.startswith("READY")
         web.write_text(f"{tls}basic_auth_users:\n  a: {bcrypt.hashpw(b'x', bcrypt.gensalt(4)).decode()}\n")
@@ -661,6 +661,79 @@ def test_status_asks_over_tls_and_says_what_it_lacks(tmp_path: Path, capsys: Cap
         (tmp_path / "web.crt").unlink()
         assert exit_of("--config", str(path), "status") == 3
         assert "cannot read the daemon's certificate: No such file or directory" in capsys.readouterr().err
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Iterator[tuple[Path, Path, str]]:
+    """A daemon that asks strangers for a password: its configuration, its status socket and its address."""
+    web, path, own = tmp_path / "web.yml", tmp_path / "x.conf", tmp_path / "status.sock"
+    web.write_text(f"basic_auth_users:\n  a: {bcrypt.hashpw(b'x', bcrypt.gensalt(4)).decode()}\n")
+    text = f"[web]\nlisten_address = ADDRESS\nconfig_file = {web}\nstatus_socket = {own}\n"
+    path.write_text(text.replace("ADDRESS", "127.0.0.1:0"))
+    believed = cli.check(configuration(), lambda memory: healthy(), {"name": "vm1"}, changes=False)
+    site = Site(lambda: believed, Exposition(lambda: believed, probes.METRICS), lambda: 0.0)
+    with contextlib.closing(listening(cli.load(str(path)), site)) as server:
+        path.write_text(text.replace("ADDRESS", server.addresses[0]))
+        yield path, own, server.addresses[0]
+
+
+@pytest.mark.integration
+def test_root_is_told_where_strangers_are_asked_for_a_password(
+    guarded: tuple[Path, Path, str], capsys: Capture
+) -> None:
+    """At the status socket, wherever else the daemon listens."""
+    path, own, address = guarded
+    for text in (path.read_text(), f"[web]\nlisten_address = 127.0.0.1:1\nstatus_socket = {own}\n"):
+        path.write_text(text)
+        assert exit_of("--config", str(path), "status") == 0
+        assert capsys.readouterr().out.startswith("READY")
+        assert exit_of("--config", str(path), "window") == 0
+        assert capsys.readouterr().out == "The next windows are not known.\n"
+
+
+@pytest.mark.integration
+def test_who_is_refused_at_the_status_socket_is_told_who_is_not(
+    guarded: tuple[Path, Path, str], capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is not root is asked for a password, and root too where there is no such socket."""
+    path, own, address = guarded
+
+    def refuse(connection: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(cli._UnixConnection, "connect", refuse)
+        assert exit_of("--config", str(path), "status") == 3
+        told = f"backupready: the daemon asks for a password; root needs none, at {own}; see http://{address}/\n"
+        assert capsys.readouterr().err == told
+        path.write_text(f"[web]\nlisten_address = 127.0.0.1:1\nstatus_socket = {own}\n")
+        assert exit_of("--config", str(path), "status") == 3
+        assert capsys.readouterr().err.endswith(f"Connection refused; does it run? Root can ask at {own}\n")
+    path.write_text(f"[web]\nlisten_address = {address}\nstatus_socket = {own}-\n")
+    assert exit_of("--config", str(path), "status") == 3
+    why = f"root would need none at {own}-, but: No such file or directory"
+    assert capsys.readouterr().err == f"backupready: the daemon asks for a password; {why}; see http://{address}/\n"
+
+
+@pytest.mark.integration
+def test_something_else_at_the_status_socket_is_not_the_daemon(tmp_path: Path, capsys: Capture) -> None:
+    """It is named by its path."""
+    path, own = tmp_path / "x.conf", tmp_path / "status.sock"
+    path.write_text(f"[web]\nlisten_address = 127.0.0.1:1\nstatus_socket = {own}\n")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(own))
+        listener.listen()
+
+        def answer() -> None:
+            with listener.accept()[0] as client:
+                client.recv(1000)
+                client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        assert exit_of("--config", str(path), "status") == 3
+        thread.join(20)
+    assert capsys.readouterr().err.startswith(f"backupready: what answers at {own} is not the daemon: ")
 
 
 def test_rules_lead_to_the_runbook_that_is_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -269,7 +269,7 @@ zzz = 1
         (11, "look.door is set twice", "first in line 10"),
         (12, "there is no section [nothing like it]", f"there are {', '.join(sorted({row.section for row in TABLE}))}"),
         (13, "'[web' is no section", "the ] is missing"),
-        (15, "[web] has no setting 'zzz'", "there are config_file, listen_address, systemd_socket"),
+        (15, "[web] has no setting 'zzz'", "there are config_file, listen_address, status_socket, systemd_socket"),
     ]
 
 

@@ -147,7 +147,7 @@ REACHES_OUT: dict[str, tuple[set[str], str]] = {
     "mind/monitor.py": ({"socket"}, "a signal wakes the loop through a pair of sockets"),
     "hands/serve.py": ({"socket"}, "it answers on the socket that it is started with"),
     "hands/programs.py": ({"subprocess"}, "it is the only way to change this machine by a program"),
-    "cli.py": ({"http"}, "`status` asks the daemon"),
+    "cli.py": ({"http", "socket"}, "`status` asks the daemon"),
     "demo.py": ({"http", "socket", "subprocess"}, "it emulates a guest and its fabric"),
 }
 REACHING = {

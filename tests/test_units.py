@@ -135,6 +135,8 @@ def test_every_hole_has_its_reason(unit: str) -> None:
     """A directive that lets something in stands below a comment, and a protection that is left out is spoken of."""
     text = (UNITS / unit).read_text()
     lets_in = {"RestrictAddressFamilies", "BindReadOnlyPaths" if unit == EYES else "StateDirectory"}
+    if unit == MIND:
+        lets_in |= {"RuntimeDirectory"}
     if unit == HANDS:
         lets_in |= {"ReadWritePaths", "CapabilityBoundingSet"}
         (opened,) = re.findall(r"(?m)^CapabilityBoundingSet=(.+)$", text)
@@ -156,7 +158,8 @@ Description Documentation Environment ExecReload ExecStart Group InaccessiblePat
 IOSchedulingPriority IPAddressAllow IPAddressDeny KillMode LimitCORE LockPersonality LogLevelMax
 MemoryDenyWriteExecute MemoryMax Nice NoNewPrivileges NotifyAccess PrivateDevices PrivateMounts PrivateTmp
 ProtectControlGroups ProtectKernelModules ProtectKernelTunables ProtectSystem ReadOnlyPaths RemoveIPC Restart
-RestartPreventExitStatus RestartSec RestrictAddressFamilies RestrictNamespaces RestrictRealtime RuntimeMaxSec
+RestartPreventExitStatus RestartSec RestrictAddressFamilies RestrictNamespaces RestrictRealtime RuntimeDirectory
+RuntimeDirectoryMode RuntimeMaxSec
 SendSIGKILL StandardError StandardInput StandardOutput StartLimitIntervalSec StateDirectory StateDirectoryMode
 SyslogLevel SystemCallArchitectures SystemCallErrorNumber SystemCallFilter TasksMax TemporaryFileSystem
 TimeoutStartSec TimeoutStopSec Type UMask User Wants WantedBy WatchdogSec

@@ -16,6 +16,7 @@ import json
 import os
 import platform
 import re
+import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -422,8 +423,30 @@ def _asked(settings: Config) -> dict[str, Any] | None:
         return None
 
 
+class _UnixConnection(http.client.HTTPConnection):
+    """To a unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=_STATUS_TIMEOUT)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
 def asked(settings: Config) -> dict[str, Any]:
-    """The running daemon's document. Raises CannotTell."""
+    """The running daemon's document: from its status socket, and where that cannot be had as anybody gets it. Raises
+    CannotTell."""
+    path, needs_root, instead = settings["web.status_socket"], False, ""
+    if path:
+        try:
+            return _document_from(_UnixConnection(path), path)
+        except PermissionError:
+            needs_root, instead = True, f"root needs none, at {path}; "
+        except (OSError, http.client.HTTPException) as error:
+            instead = f"root would need none at {path}, but: {getattr(error, 'strerror', None) or error}; "
     host, port = settings["web.listen_address"][0]
     host = {"::": "::1", "0.0.0.0": "127.0.0.1"}.get(host, host)
     try:
@@ -431,19 +454,33 @@ def asked(settings: Config) -> dict[str, Any]:
     except OSError as error:
         raise CannotTell(f"cannot read the daemon's certificate: {error.strerror}") from None
     try:
+        return _document_from(connection, f"{host}:{port}")
+    except _PasswordNeeded:
+        scheme = "https" if isinstance(connection, http.client.HTTPSConnection) else "http"
+        raise CannotTell(f"the daemon asks for a password; {instead}see {scheme}://{host}:{port}/") from None
+    except (OSError, http.client.HTTPException) as error:
+        root = f" Root can ask at {path}" if needs_root else ""
+        raise CannotTell(f"cannot ask the daemon at {host}:{port}: {error}; does it run?{root}") from None
+
+
+class _PasswordNeeded(Exception):
+    pass
+
+
+def _document_from(connection: http.client.HTTPConnection, where: str) -> dict[str, Any]:
+    """Raises CannotTell where that is no document of the daemon's, and what the connection raises."""
+    try:
         connection.request("GET", "/api/v1/status")
         answer = connection.getresponse()
         if answer.status == http.HTTPStatus.UNAUTHORIZED:
-            raise CannotTell(f"the daemon asks for a password; see https://{host}:{port}/")
+            raise _PasswordNeeded
         document: dict[str, Any] = json.loads(answer.read())
         Verdict(document["verdict"])
         report.told(document)
         report.windows(document)
         return document
-    except (OSError, http.client.HTTPException) as error:
-        raise CannotTell(f"cannot ask the daemon at {host}:{port}: {error}; does it run?") from None
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise CannotTell(f"what answers at {host}:{port} is not the daemon: {error!r}") from None
+        raise CannotTell(f"what answers at {where} is not the daemon: {error!r}") from None
     finally:
         connection.close()
 

@@ -247,10 +247,20 @@ CORE: tuple[Setting, ...] = (
         " examples. It and the certificates are read anew when they have changed. The user backupready must be able to"
         " read them, but not the key: a key_file without a directory, such as web.key, is looked for first among the"
         " unit's credentials, and the unit hands over /etc/backupready/web.key under that name (systemd 247 or later),"
-        " which so stays root's; another key there is taken over by a restart. With users or clients' certificates"
-        " `backupready status` is refused as everybody else is.",
+        " which so stays root's; another key there is taken over by a restart. Root's `backupready status` asks at"
+        " web.status_socket, where neither a password nor a certificate is needed.",
         optional_path,
         "a path",
+    ),
+    Setting(
+        "web",
+        "status_socket",
+        "/run/backupready/mind/status.sock",
+        "The unix socket at which root, and nobody else, gets the same pages in the clear, without a password, and"
+        " also where the web server listens nowhere: `backupready status`, `window` and `fix` ask there first. Its"
+        " directory must be writable for the user backupready. Empty: there is none.",
+        optional_path,
+        "a path, or nothing",
     ),
     Setting(
         "textfile",
@@ -258,9 +268,9 @@ CORE: tuple[Setting, ...] = (
         "",
         "Where the metrics are written for the textfile collector of node_exporter. The directory must be opened to the"
         " unit by a drop-in with ReadWritePaths=, and be writable for the user backupready. The web server listens"
-        " then only where web.listen_address or web.systemd_socket is set. The file is removed when the daemon stops;"
-        " one that is no longer written shows by node_textfile_mtime_seconds, which alerts.yml looks at where the path"
-        " has backupready in it.",
+        " for others then only where web.listen_address or web.systemd_socket is set. The file is removed when the"
+        " daemon stops; one that is no longer written shows by node_textfile_mtime_seconds, which alerts.yml looks at"
+        " where the path has backupready in it.",
         text_file,
         "a path that ends in .prom",
     ),

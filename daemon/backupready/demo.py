@@ -159,6 +159,7 @@ class EmulatedGuest:
             directory = {self.root}
             [web]
             listen_address = 127.0.0.1:{self.port}
+            status_socket = {self.root}/status.sock
             # The emulated guest has no service manager.
             [unit]
             enabled = no

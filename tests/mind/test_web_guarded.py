@@ -7,6 +7,7 @@ import contextlib
 import http.client
 import socket
 import ssl
+import stat
 import threading
 import time
 from collections.abc import Iterator
@@ -402,6 +403,98 @@ def test_with_a_text_file_nothing_listens_unless_it_is_asked_for(tmp_path: Path)
     asked = settings(tmp_path, "[web]\nlisten_address = 127.0.0.1:0\n", textfile__path=path)
     with contextlib.closing(listening(asked, site())) as server:
         assert len(server.addresses) == 1
+
+
+def ask_at(path: Path) -> bytes:
+    """What is said at a unix socket to somebody who gives no password."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(20)
+        client.connect(str(path))
+        client.sendall(b"GET /-/healthy HTTP/1.0\r\n\r\n")
+        return client.makefile("rb").read()
+
+
+def test_root_needs_no_password_at_the_status_socket(tmp_path: Path, guarded: Callable[[str], Guarded]) -> None:
+    """Nor TLS nor a certificate; the others do. Nobody else can connect there."""
+    own, file = tmp_path / "status.sock", guarded(TLS + CLIENTS + USERS).file
+    text = f"[web]\nlisten_address = 127.0.0.1:0\nconfig_file = {file}\nstatus_socket = {own}\n"
+    with contextlib.closing(listening(settings(tmp_path, text), site())) as server:
+        assert stat.S_IMODE(own.stat().st_mode) == 0o600
+        assert ask_at(own).endswith(b"healthy\n")
+        (address,) = server.addresses
+        with socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), timeout=20) as client:
+            client.sendall(b"GET /-/healthy HTTP/1.0\r\n\r\n")
+            assert b"here is TLS" in client.makefile("rb").read()
+
+
+def test_with_a_text_file_root_is_answered_all_the_same(tmp_path: Path) -> None:
+    """Although nothing listens for others. The socket goes with the daemon."""
+    own = tmp_path / "status.sock"
+    given = {"textfile__path": str(tmp_path / "x.prom"), "web__status_socket": str(own)}
+    with contextlib.closing(listening(settings(tmp_path, "", **given), site())) as server:
+        assert server.addresses == []
+        assert ask_at(own).endswith(b"healthy\n")
+    assert not own.exists()
+
+
+def test_a_status_socket_that_was_left_behind_is_made_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """One at which another daemon listens is left to it, and so is what is no socket; that is told, and the others are
+    answered. The one that was there first is not taken away by the other's end."""
+    own = tmp_path / "status.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(own))
+    text = f"[web]\nlisten_address = 127.0.0.1:0\nstatus_socket = {own}\n"
+    with contextlib.closing(listening(settings(tmp_path, text), site())):
+        assert ask_at(own).endswith(b"healthy\n")
+        assert caplog.messages == []
+        with contextlib.closing(listening(settings(tmp_path, text), site())) as second:
+            assert len(second.addresses) == 1
+        assert ask_at(own).endswith(b"healthy\n")
+    own.write_text("somebody's")
+    with contextlib.closing(listening(settings(tmp_path, text), site())) as third:
+        assert len(third.addresses) == 1
+    assert own.read_text() == "somebody's"
+    where = f"cannot listen on web.status_socket {own}: "
+    after = "; root is answered as everybody else is"
+    assert caplog.messages == [
+        f"{where}another daemon listens there{after}",
+        f"{where}Address already in use{after}",
+    ]
+
+
+@pytest.mark.parametrize("path", ["", "missing/status.sock", "s" * 200])
+def test_without_a_status_socket_the_daemon_runs(path: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Where none is wanted nothing is said."""
+    where = f"{tmp_path}/{path}" if path else ""
+    text = f"[web]\nlisten_address = 127.0.0.1:0\nstatus_socket = {where}\n"
+    with contextlib.closing(listening(settings(tmp_path, text), site())) as server:
+        assert len(server.addresses) == 1
+    assert [where in message for message in caplog.messages] == ([True] if path else [])
+
+
+def test_an_address_that_is_taken_leaves_no_status_socket(tmp_path: Path) -> None:
+    """The daemon does not start, and nothing of it stays."""
+    own = tmp_path / "status.sock"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        text = f"[web]\nlisten_address = 127.0.0.1:{taken.getsockname()[1]}\nstatus_socket = {own}\n"
+        with pytest.raises(OSError, match="cannot listen"):
+            listening(settings(tmp_path, text), site())
+    assert not own.exists()
+
+
+def test_strangers_cannot_shut_root_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While every place at the address is taken, root's are free."""
+    monkeypatch.setattr(web, "_MOST_CONNECTIONS", 2)
+    own = tmp_path / "status.sock"
+    text = f"[web]\nlisten_address = 127.0.0.1:0\nstatus_socket = {own}\n"
+    with contextlib.ExitStack() as held:
+        server = held.enter_context(contextlib.closing(listening(settings(tmp_path, text), site())))
+        where = ("127.0.0.1", int(server.addresses[0].rpartition(":")[2]))
+        for _ in range(2):
+            held.enter_context(socket.create_connection(where, timeout=20))
+        third = held.enter_context(socket.create_connection(where, timeout=20))
+        assert third.recv(1) == b""  # it is shown the door
+        assert ask_at(own).endswith(b"healthy\n")
 
 
 def test_a_bad_file_at_the_start_is_a_mistake(tmp_path: Path) -> None:

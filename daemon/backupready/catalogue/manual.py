@@ -258,6 +258,10 @@ def command() -> str:
             "What outlives a restart of the daemon: since when there has been which problem.",
         ),
         (_default("look.socket"), "Where the daemon asks for a look as root."),
+        (
+            _default("web.status_socket"),
+            "Where root asks the daemon, without a password, wherever else it listens; `web.status_socket`.",
+        ),
         (fixes.SUMMARY, "What fixes were done, refused and are in force for a time only; for everybody to read."),
         (ledger.DIRECTORY, "What the fixes have noted for themselves, and their copies of what they edited; root's."),
         (

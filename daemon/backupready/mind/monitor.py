@@ -86,8 +86,8 @@ _HANDS = "hands"  # the probe that judges what the hands have told
 _LOOK_FOR_DOOR = 60.0  # s
 # What is taken over at the next start only.
 _AT_START = (
-    *("web.listen_address", "web.systemd_socket", "web.config_file", "textfile.path", "textfile.interval"),
-    *("state.directory", "history.keep", "history.limit"),
+    *("web.listen_address", "web.systemd_socket", "web.config_file", "web.status_socket"),
+    *("textfile.path", "textfile.interval", "state.directory", "history.keep", "history.limit"),
 )
 _RECALL_TIMEOUT = 2.0  # s; a frozen disk does not keep the daemon from starting
 

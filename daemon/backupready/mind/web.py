@@ -2,7 +2,7 @@
 
 It reads the newest snapshot and nothing else, so that it answers whatever the machine's disks are doing. Where a file
 of exporter-toolkit's format is set, it speaks TLS and asks who comes; the handshake and slow passwords are each
-connection's own thread's.
+connection's own thread's. Root asks at a socket of its own, whose mode is the password and which no stranger can fill.
 """
 
 from __future__ import annotations
@@ -33,8 +33,10 @@ from backupready.model import Problem, Remedy, Snapshot
 
 _REQUEST_TIMEOUT = 5.0  # s for every read and write; a silent client goes after that
 _CONNECTION_LIMIT = 15.0  # s for a whole connection, however slowly it drips
-_MOST_CONNECTIONS = 32
+_MOST_CONNECTIONS = 32  # of strangers, at each address
+_MOST_OWN = 8  # at the status socket
 _TURN = 0.5  # s; how soon a listener sees that it is closed, or that a connection takes too long
+_TAKEN_WITHIN = 1.0  # s; whoever listens on a socket takes a connection at once
 _HEALTHY_WITHIN = 60.0  # s; the loop turns at least every few seconds
 
 
@@ -171,13 +173,18 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     request_queue_size = 64
 
     def __init__(
-        self, where: tuple[str, int] | socket.socket, site: Site, file: WatchedFile | None, passwords: Passwords
+        self,
+        where: tuple[str, int] | socket.socket,
+        site: Site,
+        file: WatchedFile | None,
+        passwords: Passwords,
+        most: int,
     ) -> None:
         self.site = site
         self.passwords = passwords
         self._file = file
         self._open: dict[int, tuple[socket.socket, float]] = {}  # by thread: its connection, and since when
-        self._places = threading.BoundedSemaphore(_MOST_CONNECTIONS)
+        self._places = threading.BoundedSemaphore(most)
         if isinstance(where, socket.socket):
             super().__init__(("", 0), _Handler, bind_and_activate=False)  # type: ignore[arg-type]
             self.socket.close()
@@ -260,8 +267,9 @@ def _has_ipv6() -> bool:
 
 
 class WebServer:
-    """Listens on every address, and on sockets that others have made; each has a thread of its own. `file` says how it
-    is guarded. Raises OSError where it cannot listen."""
+    """Listens on every address, and on sockets that others have made; each has a thread of its own. `file` says how
+    these are guarded. At `own`, of `status_socket`, everything is told in the clear. Raises OSError where it cannot
+    listen."""
 
     def __init__(
         self,
@@ -269,19 +277,23 @@ class WebServer:
         site: Site,
         inherited: Sequence[socket.socket] = (),
         file: WatchedFile | None = None,
+        own: socket.socket | None = None,
     ) -> None:
         self._file = file
+        self._own = own
         self._servers: list[_Server] = []
         self._threads: list[threading.Thread] = []
         passwords = Passwords()
         try:
             for address in addresses:
-                self._servers.append(_Server(address, site, file, passwords))
+                self._servers.append(_Server(address, site, file, passwords, _MOST_CONNECTIONS))
         except OSError as error:
             self.close()
             host, port = address
             raise OSError(error.errno, f"cannot listen on {_joined(host, port)}: {error.strerror}") from None
-        self._servers += [_Server(one, site, file, passwords) for one in inherited]
+        self._servers += [_Server(one, site, file, passwords, _MOST_CONNECTIONS) for one in inherited]
+        if own is not None:
+            self._servers.append(_Server(own, site, None, passwords, _MOST_OWN))
         for server in self._servers:
             thread = threading.Thread(target=server.serve_forever, args=(_TURN,), daemon=True)
             thread.start()
@@ -289,9 +301,11 @@ class WebServer:
 
     @property
     def addresses(self) -> list[str]:
-        """Where it listens, with the real port where 0 was asked for; a unix socket by its path."""
+        """Where it listens for others, with the real port where 0 was asked for; a unix socket by its path."""
         found = []
         for server in self._servers:
+            if server.socket is self._own:
+                continue
             where = server.server_address
             found.append(_joined(*where[:2]) if isinstance(where, tuple) else f"unix:{where!s}")
         return found
@@ -308,6 +322,9 @@ class WebServer:
 
     def close(self) -> None:
         """Stop listening."""
+        if self._own is not None:
+            with contextlib.suppress(OSError):
+                Path(self._own.getsockname()).unlink()  # first, so that a successor finds either none or its own
         if self._threads:
             for server in self._servers:
                 server.shutdown()  # waits for its loop to end, which a closed socket would send spinning
@@ -318,6 +335,48 @@ class WebServer:
 
 def _joined(host: object, port: object) -> str:
     return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
+
+
+def status_socket(path: Path) -> socket.socket:
+    """Listens there for root and this very user, in the place of a socket on which nobody listens any more. Raises
+    OSError, which says what is in the way."""
+    made = socket.socket(socket.AF_UNIX)
+    try:
+        if path.is_socket():
+            if _is_taken(path):
+                raise OSError(errno.EADDRINUSE, "another daemon listens there")
+            path.unlink()
+        made.bind(str(path))
+        path.chmod(0o600)  # before anybody can connect
+        made.listen(_MOST_OWN)
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+def _is_taken(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(_TAKEN_WITHIN)
+        try:
+            client.connect(str(path))
+        except ConnectionRefusedError:
+            return False
+        return True
+
+
+def _own_socket(config: Config) -> socket.socket | None:
+    """The status socket that the settings ask for; None, and a word in the journal, where it cannot be made. Without
+    the service manager its default directory is not there, and nobody misses it."""
+    path, origin = config["web.status_socket"], config.values["web.status_socket"].origin
+    if not path or (origin == "default" and not Path(path).parent.is_dir()):
+        return None
+    try:
+        return status_socket(Path(path))
+    except OSError as error:
+        what = error.strerror or error
+        LOG.warning("cannot listen on web.status_socket %s: %s; root is answered as everybody else is", path, what)
+        return None
 
 
 def listening(config: Config, site: Site) -> WebServer:
@@ -337,4 +396,10 @@ def listening(config: Config, site: Site) -> WebServer:
     file = None
     if config["web.config_file"]:
         file = WatchedFile(Path(config["web.config_file"]), credentials_directory())
-    return WebServer(addresses, site, inherited, file)
+    own = _own_socket(config)
+    try:
+        return WebServer(addresses, site, inherited, file, own)
+    except OSError:
+        if own is not None:
+            own.close()
+        raise
