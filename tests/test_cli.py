@@ -716,6 +716,23 @@ def test_who_is_refused_at_the_status_socket_is_told_who_is_not(
 
 
 @pytest.mark.integration
+def test_who_goes_by_the_answer_asks_the_status_socket_alone(tmp_path: Path) -> None:
+    """Anybody may listen at the daemon's port while it is down; where there is no such socket, that is all there is."""
+    believed = cli.check(configuration(), lambda memory: healthy(), {"name": "vm1"}, changes=False)
+    site = Site(lambda: believed, Exposition(lambda: believed, probes.METRICS), lambda: 0.0)
+    with contextlib.closing(WebServer((("127.0.0.1", 0),), site)) as server:
+        for own in (f"{tmp_path}/none.sock", ""):
+            path = tmp_path / "x.conf"
+            path.write_text(f"[web]\nlisten_address = {server.addresses[0]}\nstatus_socket = {own}\n")
+            settings = cli.load(str(path))
+            assert cli.asked(settings)["verdict"] == "ready"
+            if own:
+                with pytest.raises(CannotTell, match=r"cannot ask the daemon at .*none\.sock: .*; does it run"):
+                    cli.asked(settings, anybody=False)
+            else:
+                assert cli.asked(settings, anybody=False)["verdict"] == "ready"
+
+
 def test_something_else_at_the_status_socket_is_not_the_daemon(tmp_path: Path, capsys: Capture) -> None:
     """It is named by its path."""
     path, own = tmp_path / "x.conf", tmp_path / "status.sock"

@@ -520,7 +520,7 @@ def test_the_daemons_window_is_what_it_answers(monkeypatch: pytest.MonkeyPatch) 
         ({"phase": "lead", "next": coming}, (Phase.LEAD, 4070908800.0, 4070916000.0)),
         ({"phase": "idle", "next": None}, (Phase.IDLE, None, None)),
     ):
-        monkeypatch.setattr(cli, "asked", lambda settings, document=document: {"window": document})
+        monkeypatch.setattr(cli, "asked", lambda settings, anybody, document=document: {"window": document})
         phase, window = cli_fix._told_by_daemon(configuration())
         assert (phase, window and window.start, window and window.end) == expected
         assert cli_fix.surroundings(configuration()).outlook(False).unplanned == ""
@@ -540,7 +540,7 @@ def test_a_daemon_that_does_not_answer_is_not_one_that_knows_of_no_window(
     document: dict[str, Any] | None, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """That is told in words; a snapshot that is seen to run counts all the same."""
-    monkeypatch.setattr(cli, "asked", lambda settings: _answered(document))
+    monkeypatch.setattr(cli, "asked", lambda settings, anybody: _answered(document))
     outlook = cli_fix.surroundings(configuration()).outlook
     assert outlook(False).unplanned.startswith(f"the daemon cannot be asked whether a window is near: {why}")
     assert (outlook(False).phase, outlook(False).window) == (Phase.IDLE, None)
@@ -559,7 +559,7 @@ UNASKED = "backupready fix: the daemon cannot be asked whether a window is near:
 @pytest.fixture
 def unasked(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """No schedule is set, and nobody answers for the daemon."""
-    monkeypatch.setattr(cli, "asked", lambda settings: _answered(None))
+    monkeypatch.setattr(cli, "asked", lambda settings, anybody: _answered(None))
     settings = configuration()
     monkeypatch.setattr(scene, "outlook", cli_fix.outlook(settings, lambda: cli_fix._told_by_daemon(settings)))
 

@@ -436,10 +436,16 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def asked(settings: Config) -> dict[str, Any]:
-    """The running daemon's document: from its status socket, and where that cannot be had as anybody gets it. Raises
-    CannotTell."""
+def asked(settings: Config, anybody: bool = True) -> dict[str, Any]:
+    """The running daemon's document: from its status socket, and where that cannot be had as `anybody` gets it. While
+    the daemon is down, anybody may listen in its place there; for whoever goes by the answer the socket alone counts,
+    where there is one. Raises CannotTell."""
     path, needs_root, instead = settings["web.status_socket"], False, ""
+    if path and not anybody:
+        try:
+            return _document_from(_UnixConnection(path), path)
+        except (OSError, http.client.HTTPException, _PasswordNeeded) as error:
+            raise CannotTell(f"cannot ask the daemon at {path}: {error}; does it run?") from None
     if path:
         try:
             return _document_from(_UnixConnection(path), path)

@@ -125,7 +125,7 @@ def _told_by(request: wire.FixRequest) -> tuple[Phase, Window | None]:
 
 def _told_by_daemon(settings: Config) -> tuple[Phase, Window | None]:
     """Raises CannotTell."""
-    document = cli.asked(settings)
+    document = cli.asked(settings, anybody=False)
     try:
         window = document["window"]
         if window is None:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -304,6 +305,30 @@ def test_a_temporary_change_ends_but_not_in_an_open_window(scene: Scene, caplog:
     assert serve.look_after(scene.around, Stop()) == 0
     assert config(scene) == CONFIG
     assert messages(caplog)[-1] == journal.MESSAGE_FIX_UNDONE
+
+
+def test_a_window_that_is_told_to_be_open_for_ever_holds_no_change(scene: Scene) -> None:
+    """The daemon may say so, whatever has become of it; no window is open for a day and a half."""
+    hour = 3600.0
+    for hours, over in ((35.0, False), (37.0, True)):
+        verbose(scene)
+        scene.phase = Phase.OPEN
+        ago = (2.0 + hours) * hour  # it lasts for two hours
+        aged = [
+            replace(
+                line,
+                moment=replace(line.moment, wall=line.moment.wall - ago),
+                fields={**line.fields, **{name: line[name] - ago for name in ("until",) if name in line.fields}},
+            )
+            for line in lines(scene)
+        ]
+        (scene.around.directory / "ledger").write_bytes(b"".join(map(ledger.encode_line, aged)))
+        assert serve.look_after(scene.around, Stop()) == 0
+        assert (config(scene) == CONFIG) is over
+        scene.phase = Phase.HOLD
+        assert serve.look_after(scene.around, Stop()) == 0
+        assert config(scene) == CONFIG
+        shutil.rmtree(scene.around.directory)
 
 
 def test_all_temporary_changes_can_be_ended(scene: Scene) -> None:

@@ -119,16 +119,16 @@ def undo(number: int, world: World, reason: str) -> Attempt:
         world.ledger.publish(world.clock())
 
 
-def expire(world: World, everything: bool = False) -> tuple[Attempt, ...]:
-    """Undo the temporary changes whose time is over, or all of them, as before the package is removed. While a snapshot
-    runs nothing is touched; in an open window it is better not asked for, since it may restart the agent. One that
-    could not be undone is tried again when that has become possible. Raises LedgerError, also where nothing can be
-    noted: then nothing is touched."""
+def expire(world: World, everything: bool = False, since: float = 0.0) -> tuple[Attempt, ...]:
+    """Undo the temporary changes whose time is over `since` so many seconds, or all of them, as before the package is
+    removed. While a snapshot runs nothing is touched; in an open window it is better not asked for, since it may
+    restart the agent. One that could not be undone is tried again when that has become possible. Raises LedgerError,
+    also where nothing can be noted: then nothing is touched."""
     lines = world.ledger.lines
     over = [
         change
         for change in ledger.temporary(lines)
-        if everything or (ledger.is_over(lines, change, world.clock()) and _can_end(change.attempt, world))
+        if everything or (ledger.is_over(lines, change, world.clock(), since) and _can_end(change.attempt, world))
     ]
     reason = "its time was over" if not everything else "all temporary changes were to end"
     ended: list[Attempt] = []

@@ -248,12 +248,13 @@ def temporary(lines: Sequence[Line]) -> tuple[Temporary, ...]:
     return tuple(sorted(found, key=lambda change: change.until))
 
 
-def is_over(lines: Sequence[Line], change: Temporary, now: Moment) -> bool:
-    """Whether a temporary change has reached its end, by any clock: too early does no harm."""
-    if now.wall >= change.until:
+def is_over(lines: Sequence[Line], change: Temporary, now: Moment, since: float = 0.0) -> bool:
+    """Whether a temporary change has reached its end so many seconds ago, by any clock: too early does no harm."""
+    if now.wall >= change.until + since:
         return True
     return any(
-        line.fields.get("until") == change.until and elapsed(lines, line, now) >= line["until"] - line.moment.wall
+        line.fields.get("until") == change.until
+        and elapsed(lines, line, now) >= line["until"] - line.moment.wall + since
         for line in of_attempt(lines, change.attempt, "prepared")
     )
 

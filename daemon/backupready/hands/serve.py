@@ -33,6 +33,7 @@ from backupready.observe import clean
 _MIND_USER = "backupready"
 _REQUEST_TIMEOUT = 5.0  # s; the mind writes its request at once
 _ANSWER_TIMEOUT = 5.0  # s
+_LONGEST_WINDOW = 36 * 3600.0  # s; the daemon tells whether one is open, and might do so for ever
 _NAP = 0.5  # s after which a word to stop is heard at the latest
 _STOPPED = "the hands were told to stop; their next start ends it"
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -138,12 +139,12 @@ def opened(around: Surroundings, stop: Stop, begun: dict[int, Attempt] | None = 
 
 def tend(world: World, around: Surroundings) -> tuple[Attempt, ...]:
     """End what earlier starts have left: attempts in the middle, and temporary changes whose time is over; those not
-    while the window is open, since that may restart the agent. Raises LedgerError."""
+    while the window is open, since that may restart the agent, unless that is so for longer than a window can be.
+    Raises LedgerError."""
     ended = apply.recover(world)
     running = world.snapshot()
-    if around.outlook(isinstance(running, str) and running != "").phase is Phase.OPEN:
-        return ended
-    return ended + apply.expire(world)
+    is_open = around.outlook(isinstance(running, str) and running != "").phase is Phase.OPEN
+    return ended + apply.expire(world, since=_LONGEST_WINDOW if is_open else 0.0)
 
 
 def fix(remedy: Remedy, request: gate.Request, around: Surroundings, stop: Stop) -> wire.FixAnswer:
