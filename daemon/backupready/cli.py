@@ -578,7 +578,8 @@ def _config(options: argparse.Namespace) -> int:
     if options.action == "check" and settings["web.config_file"]:
         from backupready.mind import webconfig
 
-        webconfig.load(Path(settings["web.config_file"]))
+        for one in webconfig.check(Path(settings["web.config_file"])):
+            print(f"backupready config check: cannot check: {one}", file=sys.stderr)
     print("the configuration is right" if options.action == "check" else in_force(settings))
     return 0
 

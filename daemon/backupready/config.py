@@ -235,7 +235,8 @@ CORE: tuple[Setting, ...] = (
         "systemd_socket",
         "no",
         "Whether the sockets that systemd hands over are served, of a socket unit with Service=backupready.service;"
-        " web.listen_address then counts only where it is set as well.",
+        " web.listen_address then counts only where it is set as well. systemd starts no socket unit of a service that"
+        " runs: stop backupready.service, enable and start the socket unit, and start the service again.",
         yes_or_no,
         "yes or no",
     ),
@@ -247,8 +248,9 @@ CORE: tuple[Setting, ...] = (
         " examples. It and the certificates are read anew when they have changed. The user backupready must be able to"
         " read them, but not the key: a key_file without a directory, such as web.key, is looked for first among the"
         " unit's credentials, and the unit hands over /etc/backupready/web.key under that name (systemd 247 or later),"
-        " which so stays root's; another key there is taken over by a restart. Root's `backupready status` asks at"
-        " web.status_socket, where neither a password nor a certificate is needed.",
+        " which so stays root's; a drop-in with LoadCredential=NAME:PATH hands over another as NAME. A key is handed"
+        " over when the daemon starts, so that a certificate with a new one needs a restart. Root's"
+        " `backupready status` asks at web.status_socket, where neither a password nor a certificate is needed.",
         optional_path,
         "a path",
     ),

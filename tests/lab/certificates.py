@@ -7,7 +7,8 @@ from pathlib import Path
 
 from .fabric import STORAGE_HOST
 
-_NEW_KEY = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+_DAYS = "2"
+_NEW_KEY = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", _DAYS]
 
 
 def make(directory: Path) -> Path:
@@ -32,12 +33,13 @@ def authority(directory: Path, name: str, organisation: str) -> Path:
     return certificate
 
 
-def signed(signer: Path, directory: Path, name: str, alternative: str) -> None:
-    """name.crt and name.key, of who has these alternative names in openssl's form."""
+def signed(signer: Path, directory: Path, name: str, alternative: str, renewed: bool = False) -> None:
+    """name.crt and name.key, of who has these alternative names in openssl's form; `renewed` keeps the key."""
     own, certificate = directory / f"{name}.key", directory / f"{name}.crt"
     key = signer.with_suffix(".key")
+    keyed = ["-key", str(own), "-days", _DAYS] if renewed else [*_NEW_KEY, "-keyout", str(own)]
     _openssl(
-        *f"req -x509 {' '.join(_NEW_KEY)} -keyout {own} -out {certificate} -CA {signer} -CAkey {key}".split(),
+        *f"req -x509 {' '.join(keyed)} -out {certificate} -CA {signer} -CAkey {key}".split(),
         *("-subj", f"/O=The lab/CN={STORAGE_HOST}", "-addext", f"subjectAltName={alternative}"),
         *("-addext", "basicConstraints=critical,CA:FALSE"),
     )

@@ -86,7 +86,17 @@ BOOKWORM = Release(
     "bookworm",
     _DEBIAN,
     "main",
-    ("waagent", "iptables", "nftables", "isc-dhcp-client", "openssl", "rpm", "stress-ng"),
+    (
+        "waagent",
+        "iptables",
+        "nftables",
+        "isc-dhcp-client",
+        "openssl",
+        "rpm",
+        "stress-ng",
+        "python3-bcrypt",
+        "python3-yaml",
+    ),
 )
 # The others are for trying whether the package runs there; they have no agent. Debian 13 brings the keys that Ubuntu's
 # archive is signed with.

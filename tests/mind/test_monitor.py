@@ -532,14 +532,13 @@ def test_a_sampler_that_fails_does_not_end_the_loop(monkeypatch: pytest.MonkeyPa
 
 
 def test_every_declared_problem_has_its_series_before_the_first_look(mind: Callable[..., Mind]) -> None:
-    """The first scrape knows every declared problem that can be a reason, as unknown."""
+    """The first scrape knows every declared problem, as unknown, and what blocks or degrades as not active as well."""
     it = mind(HANGS)
     _, body = Exposition(lambda: it.monitor.snapshot, probes.METRICS).render("")
     for problem in probes.probe("wire").problems:
-        if problem.effect is Effect.NOTICE:
-            continue
         labels = f'{{effect="{problem.effect.value}",problem="{problem.code}"}}'
-        assert f"backupready_problem_active{labels} 0\n" in body.decode()
+        told = f"backupready_problem_active{labels} 0\n" in body.decode()
+        assert told == (problem.effect not in (Effect.RISKS, Effect.NOTICE))
         assert f"backupready_problem_unknown{labels} 1\n" in body.decode()
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from backupready.config import ConfigError
 from backupready.mind import webconfig
-from backupready.mind.webconfig import Passwords, WatchedFile, WebConfig, load
+from backupready.mind.webconfig import Passwords, WatchedFile, WebConfig, check, load
 from built import SOURCE
 from lab import certificates
 from measured import measured
@@ -385,6 +385,26 @@ def test_a_handed_over_key_that_is_old_says_restart(signed: Path, tmp_path: Path
     (credentials / "web.key").write_bytes((signed / "other.key").read_bytes())
     with pytest.raises(ConfigError, match=r"key values mismatch \(.*systemctl restart backupready\)"):
         load(path, credentials)
+
+
+@pytest.mark.integration
+def test_what_the_unit_alone_hands_over_is_no_mistake_before_it_does(signed: Path, tmp_path: Path) -> None:
+    """It is told; the key that the unit has by itself must be there, and so must one with a path. For the daemon each
+    is a mistake."""
+    path = beside(tmp_path, signed, TLS.replace("web.key", "own.key"))
+    hint = "hand it over to the unit by LoadCredential=own.key:PATH"
+    assert check(path) == (f"{path}:3: there is no {tmp_path}/own.key; {hint}, if you have not yet",)
+    with pytest.raises(ConfigError, match=rf"own\.key: No such file or directory \({hint}\)"):
+        load(path)
+    (tmp_path / "own.key").write_bytes((signed / "other.key").read_bytes())
+    with pytest.raises(ConfigError, match="cannot use"):
+        check(path)
+    (tmp_path / "own.key").write_bytes((signed / "web.key").read_bytes())
+    assert check(path) == ()
+    for name in ("web.key", "./own.key"):
+        (tmp_path / name).unlink(missing_ok=True)
+        with pytest.raises(ConfigError, match=r"cannot read .*\.key: No such file"):
+            check(file(tmp_path, TLS.replace("web.key", name)))
 
 
 def test_where_the_credentials_lie(monkeypatch: pytest.MonkeyPatch) -> None:

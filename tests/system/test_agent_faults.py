@@ -90,7 +90,7 @@ os.kill(pid, signal.SIGKILL)
 killed = time.monotonic()
 while time.monotonic() < killed + 30:
     body = urllib.request.urlopen("http://127.0.0.1:10168/metrics", timeout=5).read().decode()
-    if 'backupready_problem_active{effect="blocks",problem="AGENT_STOPPED"} 1\n' in body:
+    if 'backupready_problem_active{effect="blocks",problem="AGENT_STOPPED"} 1\\n' in body:
         print(f"{time.monotonic() - killed:.2f}")
         break
     time.sleep(0.01)
@@ -288,7 +288,7 @@ def test_reload_and_stop(inside: Inside) -> None:
         assert json.loads(inside.get("/api/v1/status"))["verdict"] == "ready"
         guest.write("/etc/backupready/conf.d/90-test.conf", "[wire]\ninterval = 7s\n")
         guest.run("systemctl", "reload", "backupready.service")
-        guest.wait_for("the reload to be taken over", lambda: reloaded() == "1.0", 10)
+        guest.wait_for("the reload to be taken over", lambda: reloaded() == "1", 10)
         guest.run("systemctl", "stop", "backupready.service")
         result = guest.run("systemctl", "show", "-p", "Result,ExecMainStatus", "backupready.service").stdout
         assert set(result.split()) == {"Result=success", "ExecMainStatus=0"}

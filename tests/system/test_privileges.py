@@ -52,6 +52,23 @@ def test_the_mind_has_no_privilege(inside: Inside) -> None:
     assert int(inside.guest.unit_property("backupready-look.socket", "NAccepted")) > 0
 
 
+def _with_pressure(inside: Inside) -> str:
+    """A scrape with what is switched off in the tests, too."""
+    inside.set_intervals(pressure=True)
+    inside.guest.run("systemctl", "reload", "backupready.service")
+    try:
+        found = inside.guest.wait_for(
+            "the pressure",
+            lambda: re.search(r"(?s).*\nbackupready_pressure_cpu_busy_ratio .*", inside.get("/metrics")),
+            120,
+            every=1,
+        )
+        return found[0]
+    finally:
+        inside.set_intervals()
+        inside.guest.run("systemctl", "reload", "backupready.service")
+
+
 def test_what_it_costs_and_exposes(inside: Inside) -> None:
     """Told for the record: the exposure of both units in force, the resident size of the mind; a scrape is small."""
     security = inside.guest.run("systemd-analyze", "security", "--no-pager", check=False).stdout
@@ -63,7 +80,7 @@ def test_what_it_costs_and_exposes(inside: Inside) -> None:
     exposure |= dict(re.findall(r"for (backupready-look@\S*): ([\d.]+)", eyes))
     rollup = inside.guest.read(f"/proc/{inside.guest.unit_property('backupready.service', 'MainPID')}/smaps_rollup")
     pss = int(re.findall(r"^Pss:\s+(\d+) kB$", rollup, re.MULTILINE)[0])
-    scrape = inside.get("/metrics")
+    scrape = _with_pressure(inside)
     series = [line for line in scrape.splitlines() if not line.startswith("#")]
     measured(f"exposure: {exposure}; PSS of the mind: {pss / 1024:.1f} MiB")
     measured(f"scrape: {len(scrape)} bytes, {len(series)} series")

@@ -33,7 +33,7 @@ OWN: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     (
         "backupready_problem_active",
         "gauge",
-        "1 while a problem is active and no mere consequence; of a notice no series else.",
+        "1 while a problem is active and no mere consequence; of a risk or a notice no series else.",
         ("problem", "effect"),
     ),
     (
@@ -191,6 +191,7 @@ _COUNTERS = {
 }
 # 7.0 and 1.79539338e+09, where Go's library, and everybody who reads them, writes 7 and 1795393380.
 _WHOLE = re.compile(rb"^([^#].* )(-?\d+\.0|-?\d\.\d+e\+\d+)$", re.MULTILINE)
+_ALWAYS_TOLD = (Effect.VOIDS, Effect.BLOCKS, Effect.DEGRADES)
 MODES = ("off", "observe", "on")
 _HELP = {**{name: help_ for name, _, help_, _ in OWN}, **_CLAUSES}
 
@@ -198,7 +199,7 @@ Family = Union[GaugeMetricFamily, CounterMetricFamily]
 
 
 class SnapshotCollector:
-    """Renders the newest snapshot. Every declared problem has its series from the first scrape on; what has no series
+    """Renders the newest snapshot. What blocks or degrades has its series from the first scrape on; what has no series
     has no help either."""
 
     def __init__(self, newest: Callable[[], Snapshot], declared: Sequence[Metric]) -> None:
@@ -215,15 +216,16 @@ class SnapshotCollector:
         yield self._labelled("backupready_verdict", [((name,), float(on)) for name, on in states.items()])
         yield self._plain("backupready_verdict_since_timestamp_seconds", snapshot.since)
         beliefs = sorted(snapshot.beliefs, key=lambda belief: belief.problem.code)
-        # Every problem that can be a reason has its series with what it declares, and one that is milder here another
-        # beside it meanwhile; a notice, which nobody is woken for, has one only while it is active.
+        # Every problem that does something to the backup has its series with what it declares, and one that is milder
+        # here another beside it meanwhile. Those that may do something, and notices, have one only while they are
+        # active: a third of the scrape would be noughts.
         active = [
             ((belief.problem.code, effect.value), float(belief.active and belief.effect is effect))
             for belief in beliefs
             for effect in dict.fromkeys(
                 (belief.problem.effect, belief.effect if belief.active else belief.problem.effect)
             )
-            if belief.active or effect is not Effect.NOTICE
+            if belief.active or effect in _ALWAYS_TOLD
         ]
         yield self._labelled("backupready_problem_active", active)
         # Only those that are, since on a healthy machine none is: as many series again would say nothing.

@@ -26,7 +26,8 @@ from backupready.journal import LOG
 # OpenSSL's X509_V_FLAG_PARTIAL_CHAIN, which Python names from 3.10 on: a certificate is trusted by itself.
 _PARTIAL_CHAIN = 0x80000
 _LIMIT = 1 << 20  # bytes; the file has a few hundred
-_NO_CREDENTIAL = b"none"  # what the unit hands over where there is no key
+_OWN_CREDENTIAL = "web.key"  # what the unit hands over by itself
+_NO_CREDENTIAL = b"none"  # as it says that there is no such key
 _MOST_COST = 16  # of bcrypt; one check then takes seconds
 
 _VERSIONS = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
@@ -96,6 +97,14 @@ class WebConfig:
 def load(path: Path, credentials: Path | None = None) -> WebConfig:
     """Read the file and what it names. `credentials` is where the service manager puts keys. Raises ConfigError."""
     return _Reading(path, credentials).whole()
+
+
+def check(path: Path) -> tuple[str, ...]:
+    """Read the file and what it names for its mistakes; what is returned could not be looked at, since it is not there
+    but for the daemon. Raises ConfigError."""
+    reading = _Reading(path, None, at_first=True)
+    reading.whole()
+    return tuple(reading.unchecked)
 
 
 def client_context(path: Path) -> ssl.SSLContext | None:
@@ -236,11 +245,14 @@ def _mark(path: Path) -> tuple[int, ...] | None:
 
 
 class _Reading:
-    """One reading of the file. `seen` has the files that were looked at, as they were."""
+    """One reading of the file. `seen` has the files that were looked at, as they were. `at_first` it is read for what
+    the daemon will find: `unchecked` says what the unit alone can hand over."""
 
-    def __init__(self, path: Path, credentials: Path | None) -> None:
+    def __init__(self, path: Path, credentials: Path | None, at_first: bool = False) -> None:
         self._path = path
         self._credentials = credentials
+        self._at_first = at_first
+        self.unchecked: list[str] = []
         self._mistakes: list[Mistake] = []
         self.seen: dict[Path, tuple[int, ...] | None] = {}
 
@@ -411,9 +423,9 @@ class _Reading:
             hint = "add client_auth_type: RequireAndVerifyClientCert"
             self._wrong(values["client_allowed_sans"][0], "client_allowed_sans asks for clients' certificates", hint)
         certificate, key = self._named(values, "cert_file", line), self._named(values, "key_file", line)
-        if certificate is not None and key is not None:
-            key = self._handed_over(self._text(values, "key_file")) or key
-            if self._readable(certificate, values["cert_file"][0]) and self._readable(key, values["key_file"][0]):
+        if certificate is not None and key is not None and self._readable(certificate, values["cert_file"][0]):
+            key = self._key(self._text(values, "key_file"), key, values["key_file"][0])
+            if key is not None:
                 self._load_pair(context, certificate, key, values["cert_file"][0])
         return context, frozenset(_plain(name) for _, name in sans)
 
@@ -487,6 +499,16 @@ class _Reading:
             return None
         return self._path.absolute().parent / text if text else None
 
+    def _key(self, name: str, beside: Path, line: int) -> Path | None:
+        """The one that can be read: what the service manager has handed over, or else what lies beside this file."""
+        key = self._handed_over(name) or beside
+        is_others = "/" not in name and name != _OWN_CREDENTIAL
+        hint = f"hand it over to the unit by LoadCredential={name}:PATH" if is_others else ""
+        if self._at_first and is_others and not os.path.lexists(key):
+            self.unchecked.append(f"{self._path}:{line}: there is no {key}; {hint}, if you have not yet")
+            return None
+        return key if self._readable(key, line, hint) else None
+
     def _handed_over(self, name: str) -> Path | None:
         """The credential of that name, where the service manager has one."""
         if self._credentials is None or "/" in name:
@@ -499,13 +521,14 @@ class _Reading:
         except OSError:
             return None
 
-    def _readable(self, file: Path, line: int) -> bool:
+    def _readable(self, file: Path, line: int, absent: str = "") -> bool:
         self.seen[file] = _mark(file)
         try:
             with file.open("rb") as opened:
                 opened.read(1)
         except OSError as error:
-            hint = "the user backupready must be able to read it" if isinstance(error, PermissionError) else ""
+            hint = absent if isinstance(error, FileNotFoundError) else ""
+            hint = "the user backupready must be able to read it" if isinstance(error, PermissionError) else hint
             self._wrong(line, f"cannot read {file}: {error.strerror}", hint)
             return False
         return True
