@@ -384,7 +384,9 @@ def _ask_as_person(inside: Inside, gate: Gate) -> Told:
     done = inside.guest.run(BACKUPREADY, "fix", gate.remedy, "--problem", gate.problem, check=False, timeout=90)
     assert done.returncode == REFUSED, done.stdout + done.stderr
     said = re.fullmatch(
-        rf"{gate.remedy} is refused \((\w+)\): (.*)\.\n(?:Until: .*, in (.*)\.\n)?What lifts it: (.*)\.\n", done.stderr
+        r"(?:backupready fix: the daemon cannot be asked whether a window is near: .*\n)?"  # it was stopped
+        rf"{gate.remedy} is refused \((\w+)\): (.*)\.\n(?:Until: .*, in (.*)\.\n)?What lifts it: (.*)\.\n",
+        done.stderr,
     )
     assert said is not None, done.stderr
     return Told(said[1], said[2], 1.0 if said[3] else None, said[4])
