@@ -421,6 +421,82 @@ def test_a_change_is_taken_over_and_a_bad_one_is_not(tmp_path: Path, caplog: pyt
     assert (set(watched.newest().users), watched.successful) == ({"b"}, True)
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "gone"),
+    [
+        ("basic_auth_users:\n  a: {hash}\n", "", "basic_auth_users"),
+        ("basic_auth_users:\n  a: {hash}\n", "# cut off", "basic_auth_users"),
+        ("basic_auth_users:\n  a: {hash}\n", "http_server_config:\n  http2: false\n", "basic_auth_users"),
+        ("http_server_config:\n  headers:\n    X-Frame-Options: deny\n", "http_server_config:\n", "headers"),
+    ],
+)
+def test_a_file_that_was_cut_off_opens_nothing(
+    before: str, after: str, gone: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What was in force stays, the journal names it and what takes it if it is meant; a repaired file is taken."""
+    before = before.format(hash=HASH)
+    watched = WatchedFile(file(tmp_path, before))
+    closed = watched.newest()
+    path = file(tmp_path, after)
+    for _ in range(2):
+        assert (watched.newest(), watched.successful) == (closed, False)
+    (message,) = told(caplog)
+    assert f"{path}: there is no {gone} any more; if that is meant, systemctl reload backupready" in message
+    file(tmp_path, f"{before}# whole\n")
+    assert (watched.newest(), watched.successful) == (closed, True)
+
+
+_CLIENTS = "  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: authority.crt\n"
+_NAMES = "  client_allowed_sans: [a.example.org]\n"
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (TLS, ""),
+        (TLS, f"basic_auth_users:\n  a: {HASH}\n"),
+        (TLS + _CLIENTS, TLS),
+        (TLS + _CLIENTS + _NAMES, TLS + _CLIENTS),
+    ],
+    ids=["all", "users are no substitute", "certificates", "names"],
+)
+def test_tls_and_who_must_show_a_certificate_do_not_vanish(
+    before: str, after: str, signed: Path, tmp_path: Path
+) -> None:
+    """A file that ends too early opens nothing; one that lets others in than before is taken."""
+    watched = WatchedFile(beside(tmp_path, signed, before))
+    closed = watched.newest()
+    file(tmp_path, after)
+    assert (watched.newest(), watched.successful) == (closed, False)
+    file(tmp_path, TLS + _CLIENTS + _NAMES.replace("a.", "b."))
+    assert (watched.newest().allowed_sans, watched.successful) == ({"b.example.org"}, True)
+
+
+def test_a_reload_takes_the_file_as_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Also an empty one; one that cannot be used is refused, and the journal has it each time that it is asked for."""
+    watched = WatchedFile(file(tmp_path, f"basic_auth_users:\n  a: {HASH}\n"))
+    path = file(tmp_path, "nonsense:\n")
+    for times in (1, 2):
+        watched.reload()
+        assert (set(watched.newest().users), watched.successful, len(told(caplog))) == ({"a"}, False, times)
+    file(tmp_path, "")
+    assert (set(watched.newest().users), watched.successful) == ({"a"}, False)
+    watched.reload()
+    assert (watched.newest(), watched.successful) == (WebConfig(), True)
+    path.unlink()
+    watched.reload()
+    assert watched.successful is False
+
+
+def test_a_reload_opens_once(tmp_path: Path) -> None:
+    """What is cut off after it is refused as ever."""
+    watched = WatchedFile(file(tmp_path, f"basic_auth_users:\n  a: {HASH}\n"))
+    watched.reload()
+    file(tmp_path, "")
+    assert (set(watched.newest().users), watched.successful) == ({"a"}, False)
+
+
 def test_a_path_that_cannot_be_is_a_mistake_as_others_are(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The file names it while the daemon runs; who connects is served as before."""
     path = file(tmp_path, f"basic_auth_users:\n  a: {HASH}\n")

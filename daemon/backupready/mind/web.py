@@ -35,6 +35,7 @@ _REQUEST_TIMEOUT = 5.0  # s for every read and write; a silent client goes after
 _CONNECTION_LIMIT = 15.0  # s for a whole connection, however slowly it drips
 _MOST_CONNECTIONS = 32
 _TURN = 0.5  # s; how soon a listener sees that it is closed, or that a connection takes too long
+_RELOAD_WAIT = 2.0  # s
 _HEALTHY_WITHIN = 60.0  # s; the loop turns at least every few seconds
 
 
@@ -305,6 +306,13 @@ class WebServer:
     def config_is_right(self) -> bool | None:
         """Whether the newest reading of the file that guards it could be used; None where there is none."""
         return None if self._file is None else self._file.successful
+
+    def reload(self) -> None:
+        """Take the file that guards it as it is now. Who asks is not kept by a file system that hangs."""
+        if self._file is not None:
+            thread = threading.Thread(target=self._file.reload, daemon=True)
+            thread.start()
+            thread.join(_RELOAD_WAIT)
 
     def close(self) -> None:
         """Stop listening."""
