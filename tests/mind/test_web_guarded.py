@@ -333,10 +333,11 @@ def test_guesses_do_not_stall_a_scrape(guarded: Callable[[str], Guarded], monkey
     assert it.ask(None, Authorization=right)[0] == 200
     go_on = threading.Event()
     monkeypatch.setattr(bcrypt, "checkpw", lambda password, hashed: not go_on.wait(20))
-    answers: list[int] = []
+    answers: list[tuple[int, str | None]] = []
 
     def guess(number: int) -> None:
-        answers.append(it.ask(None, Authorization=login("prometheus", f"guess {number}"))[0])
+        status, headers, _ = it.ask(None, Authorization=login("prometheus", f"guess {number}"))
+        answers.append((status, headers["Retry-After"]))
 
     threads = [threading.Thread(target=guess, args=(number,)) for number in range(20)]
     for thread in threads:
@@ -345,11 +346,11 @@ def test_guesses_do_not_stall_a_scrape(guarded: Callable[[str], Guarded], monkey
     while not answers and time.monotonic() < deadline:
         time.sleep(0.01)
     assert it.ask(None, "/metrics", Authorization=right)[0] == 200
-    assert set(answers) == {503}
+    assert set(answers) == {(503, "5")}
     go_on.set()
     for thread in threads:
         thread.join(20)
-    assert set(answers) == {401, 503}
+    assert set(answers) == {(401, None), (503, "5")}
 
 
 # ---------------------------------------------------------------------------------------------------- listeners

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Callable
 
 import bcrypt
@@ -616,6 +617,38 @@ def test_a_password_is_checked_slowly_once(checked: list[bytes]) -> None:
     other = bcrypt.hashpw(b"wrong", bcrypt.gensalt(4)).decode()
     assert passwords.right({"a": other}, "a", b"right") is False
     assert len(checked) == 4
+
+
+@pytest.mark.parametrize(("seconds", "rest"), [(0.3, 0.3), (5.0, 1.0)])
+def test_who_guesses_waits_as_long_as_the_check_took(
+    seconds: float, rest: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second at most, so that half of the time is others'; who is right does not wait."""
+    clock, waits = [0.0], []
+
+    def check(password: bytes, hashed: bytes) -> bool:
+        clock[0] += seconds
+        return password == b"right"
+
+    monkeypatch.setattr(bcrypt, "checkpw", check)
+    monkeypatch.setattr(webconfig, "time", SimpleNamespace(monotonic=lambda: clock[0], sleep=waits.append))
+    passwords = Passwords()
+    assert passwords.right({"a": HASH}, "a", b"right") is True
+    assert waits == []
+    assert passwords.right({"a": HASH}, "a", b"wrong") is False
+    assert passwords.right({"a": HASH}, "b", b"right") is False
+    assert waits == [pytest.approx(rest)] * 2
+
+
+def test_a_user_that_is_not_there_costs_what_one_costs_that_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checked once against a hash that a user has: how long it takes does not tell who there is."""
+    hashes: list[bytes] = []
+    monkeypatch.setattr(bcrypt, "checkpw", lambda password, hashed: hashes.append(hashed))
+    costly = bcrypt.hashpw(b"x", bcrypt.gensalt(5)).decode()
+    passwords = Passwords()
+    for name in ("a", "b"):
+        passwords.right({"a": costly}, name, b"wrong")
+    assert hashes == [costly.encode()] * 2
 
 
 def test_what_is_wrong_does_not_crowd_out_what_is_right(checked: list[bytes]) -> None:
