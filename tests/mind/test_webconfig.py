@@ -471,7 +471,7 @@ def test_tls_and_who_must_show_a_certificate_do_not_vanish(
     file(tmp_path, after)
     assert (watched.newest(), watched.successful) == (closed, False)
     file(tmp_path, TLS + _CLIENTS + _NAMES.replace("a.", "b."))
-    assert (watched.newest().allowed_sans, watched.successful) == ({"b.example.org"}, True)
+    assert (set(watched.newest().allowed_sans), watched.successful) == ({"b.example.org"}, True)
 
 
 def test_a_reload_takes_the_file_as_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -624,7 +624,8 @@ def test_who_guesses_waits_as_long_as_the_check_took(
     seconds: float, rest: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A second at most, so that half of the time is others'; who is right does not wait."""
-    clock, waits = [0.0], []
+    clock = [0.0]
+    waits: list[float] = []
 
     def check(password: bytes, hashed: bytes) -> bool:
         clock[0] += seconds
