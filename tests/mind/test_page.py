@@ -607,6 +607,12 @@ def test_code_and_addresses_of_a_declaration_become_elements() -> None:
     assert "title of mend-thing" in parsed.text
 
 
+def test_what_cannot_be_printed_is_in_no_attribute_either() -> None:
+    """The description that others show of a page is written as its text is."""
+    source = page.problem(problem("A_B", title="a\u202eb\ud800"), []).decode()
+    assert 'name="description" content="a\\u202eb\\ud800"' in source
+
+
 def test_the_list_has_every_problem() -> None:
     """In the order of their codes, each with a link that is right from where the list is."""
     parsed = Parsed(page.problems(probes.PROBLEMS))
