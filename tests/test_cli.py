@@ -25,7 +25,7 @@ from backupready.mind.metrics import Exposition
 from backupready.mind.web import Site, WebServer, listening
 from backupready.mind.webconfig import WatchedFile
 from backupready.model import Access, CannotTell, Machine, Sample, Snapshot, Unreachable, Verdict
-from fake import PLUGIN, FakeMachine, answer, configuration, healthy, told
+from fake import PLUGIN, FakeMachine, answer, configuration, healthy, snapshot, told
 from lab import certificates
 
 Capture = pytest.CaptureFixture[str]
@@ -399,6 +399,32 @@ def test_status_tells_what_the_daemon_believes(daemon: tuple[Path, dict[str, byt
     assert capsys.readouterr().out == report.told(document) + "\n"
     assert exit_of("--config", str(path), "status", "--json") == 2
     assert json.loads(capsys.readouterr().out) == document
+
+
+@pytest.mark.integration
+def test_status_waits_for_the_first_look(
+    daemon: tuple[Path, dict[str, bytes]], monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    """A daemon that has just been started is asked until all has been looked at, or else says that it is starting."""
+    path, said = daemon
+    starting = report.document(snapshot())
+    said["body"] = json.dumps(starting).encode()
+    turns: list[float] = []
+
+    def turn(seconds: float) -> None:
+        turns.append(seconds)
+        if len(turns) == 3:
+            said["body"] = json.dumps(_document()).encode()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "sleep", turn)
+        assert exit_of("--config", str(path), "status") == 2
+    assert len(turns) == 3
+    assert "just starting" not in capsys.readouterr().out
+    said["body"] = json.dumps(starting).encode()
+    monkeypatch.setattr(cli, "_FIRST_LOOK", 0.3)
+    assert exit_of("--config", str(path), "status") == 3
+    assert "It is just starting: " in capsys.readouterr().out
 
 
 @pytest.mark.integration

@@ -98,8 +98,8 @@ def test_the_document_has_exactly_its_keys() -> None:
     assert document["unknown"] == [{"problem": "AGENT_OLD", "why": "dark"}]
     assert document["becomes"] == [{"verdict": "ready", "once_over": ["AGENT_STOPPED"]}]
     assert document["probes"] == [
-        {"name": "agent", "state": "ok", "seconds": 0.25, "why": "dark"},
-        {"name": "wire", "state": "ok", "seconds": 0.25, "why": ""},
+        {"name": "agent", "state": "ok", "seconds": 0.25, "why": "dark", "last_look": "2026-11-23T00:23:02Z"},
+        {"name": "wire", "state": "ok", "seconds": 0.25, "why": "", "last_look": "2026-11-23T00:23:02Z"},
     ]
     json.dumps(document)
 
@@ -114,6 +114,21 @@ def test_a_probe_that_could_tell_nothing_is_unknown_once() -> None:
     never = report.document(snapshot(known=KNOWN))
     assert {entry.get("probe") for entry in never["unknown"]} >= {"agent", "wire"}
     assert {run["state"] for run in never["probes"]} == {"cannot_tell"}
+
+
+def test_a_daemon_that_is_just_starting_says_so() -> None:
+    """As long as there is a probe that has not looked; where the question does not arise, none is waited for."""
+    never = report.document(snapshot(known=KNOWN))
+    assert report.not_yet(never) == 2
+    assert report.told(never).splitlines()[1] == "It is just starting: 2 of 2 probes have not looked yet."
+    assert report.not_yet(report.document(snapshot(looked("agent"), known=KNOWN))) == 1
+    late = report.document(told(wire=ProbeState.CANNOT_TELL))
+    assert report.not_yet(late) == 0
+    assert "just starting" not in report.told(late)
+    for run in never["probes"]:
+        del run["last_look"]  # of a daemon before this
+    assert report.not_yet(never) == 0
+    assert report.not_yet({**report.document(snapshot(known=KNOWN)), "unknown": []}) == 0
 
 
 def test_a_probe_that_has_not_looked_yet_is_unknown_once() -> None:

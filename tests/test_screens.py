@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,15 +160,35 @@ def test_what_is_fenced_off_is_noticed(served: Served, tab: Browser) -> None:
     assert [text for text in tab.complaints() if "Content Security Policy" in text] != []
 
 
+# What is seen in a picture so high, and in which style. Pixels differ from one version of the browser to the next.
+_IN_THE_PICTURE = """
+Array.from(document.querySelectorAll('style, .top, .verdict, section'))
+    .filter(e => { const r = e.getBoundingClientRect(); return (r.top + r.bottom) / 2 < HIGH; })
+    .map(e => e.outerHTML).join('')
+"""
+_NOTE = b"Comment\0page "  # a keyword of PNG's, and which page it is of
+
+
+def _with_note(picture: bytes, digest: str) -> bytes:
+    """The picture with a chunk of text at its end, before IEND of 12 bytes."""
+    chunk = b"tEXt" + _NOTE + digest.encode()
+    return (
+        picture[:-12] + struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) + picture[-12:]
+    )
+
+
 @pytest.mark.parametrize("name", PICTURES)
 def test_the_pictures_of_the_readme(served: Served, tab: Browser, name: str, request: pytest.FixtureRequest) -> None:
-    """They are there, small, and named in it; --update-goldens takes them anew."""
+    """They are of the page as it is now, small, and named in it; --update-goldens takes them anew."""
     scene, dark, high = PICTURES[name]
+    served.scene = scenes.SCENES[scene]()
+    picture = tab.show(f"{served.address}/", _WIDE, dark, most=high).picture
+    digest = hashlib.sha256(tab.value(_IN_THE_PICTURE.replace("HIGH", str(high))).encode()).hexdigest()
     if request.config.getoption("--update-goldens"):
-        served.scene = scenes.SCENES[scene]()
-        (DOC / name).write_bytes(tab.show(f"{served.address}/", _WIDE, dark, most=high).picture)
+        (DOC / name).write_bytes(_with_note(picture, digest))
     data = (DOC / name).read_bytes()
     assert data.startswith(b"\x89PNG\r\n\x1a\n")
     assert struct.unpack(">II", data[16:24]) == (_WIDE, high)
     assert len(data) < 150_000
+    assert _NOTE + digest.encode() in data, f"{name} is of a page that has changed; take it anew by --update-goldens"
     assert f"packaging/doc/{name}" in (DOC.parents[1] / "README.md").read_text(encoding="utf-8")

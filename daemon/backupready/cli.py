@@ -42,6 +42,8 @@ EXIT_USAGE = 64  # EX_USAGE of sysexits.h
 EXIT_CANNOT_CREATE = 73  # EX_CANTCREAT
 _CONFIRM_TOTAL = 45.0  # s; the longest that a check looks again to be sure
 _STATUS_TIMEOUT = 5.0  # s
+_FIRST_LOOK = 10.0  # s that status waits for a daemon that has just been started
+_FIRST_LOOK_TURN = 0.25  # s
 _BUNDLE_TIMEOUT = 60.0  # s, beside the check
 
 
@@ -94,7 +96,7 @@ def command_line() -> argparse.ArgumentParser:
     check.add_argument("--at", metavar="TIME", help="with --root: when it was captured, such as 2026-11-23T00:30:00Z")
     check.add_argument("--demo", action="store_true", help="judge an emulated guest")
 
-    status = verbs.add_parser("status", help="what the running daemon believes")
+    status = verbs.add_parser("status", help="what the running daemon believes; waits for its first look")
     status.add_argument("--json", action="store_true", help="one JSON document")
 
     window = verbs.add_parser("window", help="the next backup windows, and where they are from")
@@ -398,7 +400,11 @@ def _look_once(
 
 
 def _status(options: argparse.Namespace) -> int:
-    document = _asked(load(options.config))
+    settings = load(options.config)
+    document, latest = _asked(settings), time.monotonic() + _FIRST_LOOK
+    while document is not None and report.not_yet(document) and time.monotonic() < latest:
+        time.sleep(_FIRST_LOOK_TURN)
+        document = _asked(settings)
     if document is None:
         return Verdict.UNKNOWN.exit_code
     print(json.dumps(document, indent=2, ensure_ascii=False) if options.json else report.told(document))

@@ -245,7 +245,10 @@ CORE: tuple[Setting, ...] = (
         "config_file",
         "",
         "A file with TLS, users and headers in the format of Prometheus' exporter-toolkit; see web.yml among the"
-        " examples. It and the certificates are read anew when they have changed. The user backupready must be able to"
+        " examples. It and the certificates are read anew when they have changed. Other than with exporter-toolkit, a"
+        " running server is never opened by that: where TLS, users, headers or the clients' certificates as a whole are"
+        " there no longer, as in a file that was cut off, the old file stays in force, and `systemctl reload"
+        " backupready`, or a restart, takes the new one as it is. The user backupready must be able to"
         " read them, but not the key: a key_file without a directory, such as web.key, is looked for first among the"
         " unit's credentials, and the unit hands over /etc/backupready/web.key under that name (systemd 247 or later),"
         " which so stays root's; a drop-in with LoadCredential=NAME:PATH hands over another as NAME. A key is handed"

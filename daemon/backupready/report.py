@@ -83,6 +83,7 @@ def document(snapshot: Snapshot) -> dict[str, Any]:
                 "state": run.state.value if run.state else ProbeState.CANNOT_TELL.value,
                 "seconds": round(run.seconds, 3),
                 "why": run.why,
+                "last_look": _moment(run.last_run),
             }
             for run in snapshot.probes
         ],
@@ -256,6 +257,12 @@ def unknown(snapshot: Snapshot) -> list[dict[str, str]]:
     return entries
 
 
+def not_yet(told_of: Document) -> int:
+    """How many probes of a document have not looked yet, and are to; none where the question does not arise."""
+    runs = told_of.get("probes", ()) if told_of.get("unknown") else ()
+    return sum(run.get("last_look", "") is None for run in runs)
+
+
 # -------------------------------------------------------------------------------------------------------- text
 
 
@@ -393,6 +400,8 @@ def told(told_of: Document) -> str:
     lines = [_headline(told_of)]
     if _void(told_of):
         return lines[0]
+    if late := not_yet(told_of):
+        lines.append(f"It is just starting: {late} of {len(told_of['probes'])} probes have not looked yet.")
     for title, reasons in (("", told_of["reasons"]), ("Worth knowing:", told_of["notices"])):
         if reasons and title:
             lines += ["", title]

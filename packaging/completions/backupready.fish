@@ -63,7 +63,7 @@ complete -c backupready -n '_shtab_backupready_using check' -l nagios -d 'one li
 complete -c backupready -n '_shtab_backupready_using check' -l root -xka "(__fish_complete_directories)" -d 'judge a captured tree (etc, var, run, proc below DIR)'
 complete -c backupready -n '_shtab_backupready_using check' -l at -x -d 'with --root: when it was captured, such as 2026-11-23T00:30:00Z'
 complete -c backupready -n '_shtab_backupready_using check' -l demo -d 'judge an emulated guest'
-complete -c backupready -n '_shtab_backupready_using; and test $_shtab_backupready_npos -eq 0' -a status -d 'what the running daemon believes'
+complete -c backupready -n '_shtab_backupready_using; and test $_shtab_backupready_npos -eq 0' -a status -d 'what the running daemon believes; waits for its first look'
 complete -c backupready -n '_shtab_backupready_using status' -s h -l help -d 'show this help message and exit'
 complete -c backupready -n '_shtab_backupready_using status' -l json -d 'one JSON document'
 complete -c backupready -n '_shtab_backupready_using; and test $_shtab_backupready_npos -eq 0' -a window -d 'the next backup windows, and where they are from'

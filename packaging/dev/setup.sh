@@ -65,7 +65,8 @@ virtual_environment() {
 # What a package is built with is known to who builds it.
 builders() { "$(interpreter)" "$here/packaging/build.py" "$1" --missing; }
 
-checkers="lintian rpmlint rpm2cpio cpio groff man-db zsh fish sosreport e2fsprogs prometheus prometheus-alertmanager chromium"
+checkers="lintian rpmlint rpm2cpio cpio groff man-db zsh fish sosreport e2fsprogs prometheus prometheus-alertmanager
+prometheus-node-exporter chromium"
 
 # Installs what is missing of the named packages; says what stays missing.
 debian_packages() {

@@ -946,6 +946,28 @@ def test_a_bad_web_configuration_shows_in_the_metrics(mind: Callable[..., Mind],
         it.until(lambda: it.monitor.snapshot.counters[name] == right)  # noqa: B023 - it is called at once
 
 
+def test_a_reload_takes_a_web_configuration_that_lets_everybody_in(mind: Callable[..., Mind], tmp_path: Path) -> None:
+    """Which the running daemon had refused, and shown in the metrics."""
+    web, path = tmp_path / "web.yml", tmp_path / "x.conf"
+    web.write_text("http_server_config:\n  headers:\n    X-Frame-Options: deny\n")
+    path.write_text(f"[web]\nlisten_address = 127.0.0.1:0\nconfig_file = {web}\n[look]\ndeadline = 100ms\n")
+    it = mind(HANGS, path=path)
+    name = "web_config_last_reload_successful"
+    web.write_text("")
+
+    def frame() -> str | None:
+        connection = http.client.HTTPConnection(it.monitor.web.addresses[0], timeout=20)
+        with contextlib.closing(connection):
+            connection.request("GET", "/metrics")
+            return connection.getresponse().getheader("X-Frame-Options")
+
+    assert frame() == "deny"
+    it.until(lambda: it.monitor.snapshot.counters[name] == 0.0)
+    it.monitor.request_reload()
+    it.until(lambda: it.monitor.snapshot.counters[name] == 1.0)
+    assert frame() is None
+
+
 def test_the_text_file_has_the_metrics_and_no_process(mind: Callable[..., Mind], tmp_path: Path) -> None:
     """Nothing listens then; what the loop believes is written, and gone when it ends."""
     out, path = tmp_path / "out.prom", tmp_path / "x.conf"

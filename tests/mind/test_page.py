@@ -9,7 +9,9 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from html.parser import HTMLParser
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -22,6 +24,7 @@ from backupready.mind.loads import SLOT, Loads
 from backupready.mind.page import Past
 from backupready.model import (
     Attempt,
+    Effect,
     Finding,
     Fixes,
     Happened,
@@ -327,6 +330,55 @@ def test_the_last_backups_are_told_newest_first() -> None:
     assert text.index("FailedRetryable") < text.index("1 success")
 
 
+def test_the_window_is_told_with_its_lead_and_those_after_it() -> None:
+    """From when on something can still be done, and three that come then, without the one that is shown."""
+    text = shown(scenes.healthy()).text
+    assert "Leadfrom Wed 18:00 CET on" in text
+    assert re.search(r"ThenThu 22:00 CET, Fri 22:00 CET, Sat 22:00 CET(?!,)", text)
+
+
+def test_the_oldest_look_is_not_now() -> None:
+    """Who reads the page sees how old the oldest of what it says is."""
+    scene = scenes.healthy()
+    old = replace(scene.snapshot, checked_at=scene.snapshot.checked_at - 3600)
+    text = Parsed(page.status(old, scene.past)).text
+    assert "as of Wed 18:30 CET" in text
+    assert "oldest look Wed 17:30 CET" in text
+
+
+def test_what_is_switched_off_is_told() -> None:
+    """With the probes' names."""
+    scene = scenes.healthy()
+    facts = {**scene.snapshot.machine, "switched_off": "agent wire"}
+    assert "Switched off: agent wire" in Parsed(page.status(replace(scene.snapshot, machine=facts), scene.past)).text
+    assert "Switched off" not in shown(scene).text
+
+
+def test_without_a_window_the_clock_is_that_of_past_ones() -> None:
+    """As long as none is known, and UTC where there was none either."""
+    known = scenes.outlook(scenes.NOON, window=None, upcoming=())
+    whole = replace(scenes.healthy().snapshot, outlook=known)
+    assert "as of Wed 12:00 CET" in Parsed(page.status(whole, scenes.past(scenes.NOON, ()))).text
+    assert "as of Wed 11:00 UTC" in Parsed(page.status(whole, Past())).text
+
+
+@pytest.mark.parametrize(
+    ("effect", "mark"),
+    [
+        (Effect.VOIDS, Verdict.UNKNOWN),
+        (Effect.BLOCKS, Verdict.BLOCKED),
+        (Effect.DEGRADES, Verdict.DEGRADED),
+        (Effect.RISKS, Verdict.AT_RISK),
+        (Effect.NOTICE, Verdict.UNKNOWN),
+    ],
+)
+def test_an_effect_has_the_mark_of_the_verdict_that_it_leads_to(effect: Effect, mark: Verdict) -> None:
+    """In shape and in colour."""
+    source = page.problem(problem("A_B", effect=effect), []).decode()
+    shape = re.escape(style.MARKS[mark])
+    assert re.search(rf'<span class="effect {mark.value}"><svg[^>]*class="{mark.value}"><path d="{shape}"', source)
+
+
 # --------------------------------------------------------------------------------------------------------- fixes
 
 
@@ -351,6 +403,16 @@ def test_every_result_has_words(result: Result) -> None:
     )
     assert came is not None
     assert "_" not in came[1]
+
+
+def test_the_newest_fixes_are_told() -> None:
+    """Eight, the newest first."""
+    attempts = tuple(
+        Attempt(n, f"remedy-{n}", "X", "", "mind", scenes.NOON + n * 60, Result.HEALED, scenes.NOON + n * 60 + 9)
+        for n in range(10)
+    )
+    text = shown(fixed(scenes.healthy(), Fixes(scenes.NOON, attempts))).text
+    assert re.findall(r"remedy-\d", text) == [f"remedy-{n}" for n in range(9, 1, -1)]
 
 
 def test_temporary_changes_and_limits_are_told() -> None:
@@ -389,6 +451,24 @@ def test_the_timeline_is_drawn_to_scale() -> None:
     hour = (ends - begins) / 4
     assert bands["window"][1] - bands["window"][0] == pytest.approx(2.5 * hour, abs=0.05)
     assert begins - bands["now"][0] == pytest.approx(4 * hour, abs=0.05)
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "Asia/Kolkata", "UTC"])
+def test_the_hours_on_the_axis_are_those_of_the_windows_clock(zone: str) -> None:
+    """Each stands where that clock shows it; the two ends of the window say where that is."""
+    start, hours = scenes.TONIGHT + 7 * 60, 5
+    window = Window(start, start + hours * scenes.HOUR, "daily", False, zone)
+    known = scenes.outlook(scenes.TONIGHT - 6 * scenes.HOUR, window=window, upcoming=(window,))
+    begins, ends = drawn(known)["window"]
+    source = page.status(replace(scenes.healthy().snapshot, outlook=known), Past()).decode()
+    ticks = re.findall(r'<line x1="([\d.]+)%"[^>]*class="axis"></line><text x="[^"]*"[^>]*>([\d:]+)</text>', source)
+    assert len(ticks) >= 3
+    for place, words in ticks:
+        moment = start + (float(place) - begins) / (ends - begins) * hours * scenes.HOUR
+        minute = datetime.fromtimestamp(round(moment / 60) * 60, ZoneInfo(zone))
+        off = abs((minute - minute.replace(hour=int(words[:2]), minute=0)).total_seconds())
+        assert words.endswith(":00")
+        assert min(off, scenes.DAY - off) <= 120  # places have two decimals
 
 
 def test_now_is_within_a_window_that_is_open() -> None:
@@ -459,6 +539,32 @@ def test_past_windows_and_backups_are_marked() -> None:
     assert float(band[1]) < float(line[1]) < float(band[1]) + float(band[2])
 
 
+def test_a_window_that_began_within_the_day_has_an_edge() -> None:
+    """At its beginning; of one that began before there is none to be seen."""
+    scene = scenes.blocked()
+    assert scene.snapshot.outlook is not None
+    first = scene.snapshot.outlook.at - scenes.DAY
+    before = Window(first - scenes.HOUR, first + scenes.HOUR, "daily", False, scenes.ZONE)
+    past = replace(scene.past, windows=(before, *scene.past.windows))
+    source = page.status(scene.snapshot, past).decode()
+    bands = re.findall(r'class="past" x="([\d.]+)%" width', source)
+    edges = re.findall(r'<line x1="([\d.]+)%" x2="([\d.]+)%"[^>]*class="edge"', source)
+    assert bands[0] == "0.00"
+    assert edges == [(bands[1], bands[1])]
+
+
+def test_a_backup_out_of_the_day_is_not_drawn() -> None:
+    """Neither one before nor, of a clock that was set, one that is still to come; nor does the legend speak of it."""
+    scene = scenes.blocked()
+    assert scene.snapshot.outlook is not None
+    now = scene.snapshot.outlook.at
+    drawn_at = []
+    for moment in (now - scenes.DAY - 60, now + 60, now - 60):
+        source = page.status(scene.snapshot, replace(scene.past, runs=(scenes.run(moment),))).decode()
+        drawn_at.append((source.count('class="run"'), "a backup began" in source))
+    assert drawn_at == [(0, False), (0, False), (2, True)]
+
+
 def test_a_page_costs_little() -> None:
     """A blocked machine with a full day behind it."""
     scene = scenes.blocked()
@@ -499,6 +605,12 @@ def test_code_and_addresses_of_a_declaration_become_elements() -> None:
     assert '<a href="https://example/x?y=1&amp;z" rel="noreferrer">' in parsed.source
     assert "&lt;b&gt;" in parsed.source
     assert "title of mend-thing" in parsed.text
+
+
+def test_what_cannot_be_printed_is_in_no_attribute_either() -> None:
+    """The description that others show of a page is written as its text is."""
+    source = page.problem(problem("A_B", title="a\u202eb\ud800"), []).decode()
+    assert 'name="description" content="a\\u202eb\\ud800"' in source
 
 
 def test_the_list_has_every_problem() -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import stat
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -11,9 +14,16 @@ from pathlib import Path
 from typing import Callable
 
 import pytest
+import requests
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
+import scenes
+from backupready import probes
+from backupready.mind.metrics import Exposition
 from backupready.mind.textfile import TextFile
 from backupready.model import Verdict
+from requirement import need
 
 
 def until(true: Callable[[], object]) -> None:
@@ -151,6 +161,66 @@ def test_a_link_that_lies_in_wait_is_not_followed(tmp_path: Path) -> None:
     until(lambda: it.file.failures)
     it.file.close()
     assert victim.read_text() == "mine"
+
+
+@contextlib.contextmanager
+def node_exporter(directory: Path, log: Path) -> Iterator[str]:
+    """A real one that reads the directory, and the address of its metrics."""
+    need("prometheus-node-exporter")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    command = ["prometheus-node-exporter", "--collector.disable-defaults", "--collector.textfile"]
+    command += [f"--collector.textfile.directory={directory}", f"--web.listen-address={address}"]
+    with log.open("w") as told:
+        process = subprocess.Popen(command, stdout=told, stderr=told)
+    try:
+        deadline = time.monotonic() + 30
+        while process.poll() is None and time.monotonic() < deadline:
+            with contextlib.suppress(requests.ConnectionError):
+                requests.get(f"http://{address}/", timeout=5)
+                break
+            time.sleep(0.05)
+        assert process.poll() is None, log.read_text()
+        yield f"http://{address}/metrics"
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+@pytest.mark.integration
+def test_node_exporter_serves_what_is_in_it(tmp_path: Path) -> None:
+    """Every series with its type, help and value, and how old the file is; nothing once the daemon has ended."""
+    scene = scenes.blocked()
+    exposition = Exposition(lambda: scene.snapshot, probes.METRICS, process=False)
+    path = tmp_path / "collected/backupready.prom"
+    path.parent.mkdir()
+    file = TextFile(str(path), 60.0, lambda: exposition.render("")[1])
+    file.offer(scene.snapshot.verdict, 0.0)
+    until(path.exists)
+    with node_exporter(path.parent, tmp_path / "log") as address:
+        ours = {family.name: family for family in text_string_to_metric_families(path.read_text())}
+        served = {
+            family.name: family for family in text_string_to_metric_families(requests.get(address, timeout=20).text)
+        }
+        assert len(ours) >= 10
+        for name, family in ours.items():
+            theirs = served[name]
+            assert (theirs.type, theirs.documentation) == (family.type, family.documentation)
+            assert sorted(map(told, theirs.samples)) == sorted(map(told, family.samples))
+        (error,) = served["node_textfile_scrape_error"].samples
+        assert error.value == 0
+        (written,) = served["node_textfile_mtime_seconds"].samples
+        assert written.labels == {"file": str(path)}
+        assert int(written.value) == int(path.stat().st_mtime)
+        file.close()
+        left = requests.get(address, timeout=20).text
+        assert "backupready" not in left
+        assert "node_textfile_scrape_error 0" in left
+
+
+def told(sample: Sample) -> tuple[str, list[tuple[str, str]], float]:
+    return sample.name, sorted(sample.labels.items()), sample.value
 
 
 def test_what_it_said_ends_with_the_daemon(written: Written) -> None:

@@ -7,6 +7,7 @@ import http.client
 import json
 import re
 import socket
+import struct
 import threading
 import time
 import urllib.parse
@@ -283,6 +284,29 @@ def test_silent_clients_do_not_keep_a_scrape_from_being_answered(
         assert status == 200
 
 
+def test_no_more_than_32_are_connected_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next one is ended at once, those before it are not, and a place that is given back is taken."""
+    monkeypatch.setattr(web._Handler, "timeout", 60.0)  # which would end them as well
+    served = Served(snapshot(known=KNOWN))
+    with contextlib.closing(serve(served)), contextlib.ExitStack() as several:
+        silent = [
+            several.enter_context(socket.create_connection(("127.0.0.1", served.port), timeout=20)) for _ in range(32)
+        ]
+        with socket.create_connection(("127.0.0.1", served.port), timeout=20) as one_more:
+            assert one_more.recv(1) == b""
+        for connection in silent:
+            connection.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                connection.recv(1)
+        silent[0].close()
+        deadline = time.monotonic() + 20
+        status = 0
+        while status != 200 and time.monotonic() < deadline:
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                status = served.ask("/-/healthy")[0]
+        assert status == 200
+
+
 def test_a_client_that_drips_is_ended(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """However often it says a little: the whole connection is limited."""
     monkeypatch.setattr(web, "_CONNECTION_LIMIT", 0.2)
@@ -304,7 +328,7 @@ def test_a_client_that_drips_is_ended(served: Served, monkeypatch: pytest.Monkey
 def test_a_page_that_breaks_is_a_defect_and_the_next_is_answered(
     served: Served, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The place of the connection is given back."""
+    """The place of the connection is given back, and the journal has where it broke."""
     whole = served.newest
     for _ in range(web._MOST_CONNECTIONS + 1):
         served.newest = replace(whole, verdict=None)  # type: ignore[arg-type]
@@ -312,6 +336,20 @@ def test_a_page_that_breaks_is_a_defect_and_the_next_is_answered(
             served.ask("/api/v1/status")
     served.newest = whole
     assert served.ask("/api/v1/status")[0] == 200
+    broken = [record for record in caplog.records if record.getMessage() == "a page broke"]
+    assert len(broken) == web._MOST_CONNECTIONS + 1
+    assert all(record.exc_info and record.exc_info[0] is AttributeError for record in broken)
+
+
+def test_a_client_that_goes_away_is_not_news(served: Served, caplog: pytest.LogCaptureFixture) -> None:
+    """Whether it has asked or not."""
+    for data in (b"", b"GET /metrics HTTP/1.1\r\n\r\n"):
+        for _ in range(10):
+            with socket.create_connection(("127.0.0.1", served.port), timeout=20) as client:
+                client.sendall(data)
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset
+    assert served.ask("/-/healthy")[0] == 200
+    assert caplog.records == []
 
 
 # ------------------------------------------------------------------------------------------------------ listeners

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Callable
 
 import bcrypt
@@ -441,6 +442,82 @@ def test_a_change_is_taken_over_and_a_bad_one_is_not(tmp_path: Path, caplog: pyt
     assert (set(watched.newest().users), watched.successful) == ({"b"}, True)
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "gone"),
+    [
+        ("basic_auth_users:\n  a: {hash}\n", "", "basic_auth_users"),
+        ("basic_auth_users:\n  a: {hash}\n", "# cut off", "basic_auth_users"),
+        ("basic_auth_users:\n  a: {hash}\n", "http_server_config:\n  http2: false\n", "basic_auth_users"),
+        ("http_server_config:\n  headers:\n    X-Frame-Options: deny\n", "http_server_config:\n", "headers"),
+    ],
+)
+def test_a_file_that_was_cut_off_opens_nothing(
+    before: str, after: str, gone: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What was in force stays, the journal names it and what takes it if it is meant; a repaired file is taken."""
+    before = before.format(hash=HASH)
+    watched = WatchedFile(file(tmp_path, before))
+    closed = watched.newest()
+    path = file(tmp_path, after)
+    for _ in range(2):
+        assert (watched.newest(), watched.successful) == (closed, False)
+    (message,) = told(caplog)
+    assert f"{path}: there is no {gone} any more; if that is meant, systemctl reload backupready" in message
+    file(tmp_path, f"{before}# whole\n")
+    assert (watched.newest(), watched.successful) == (closed, True)
+
+
+_CLIENTS = "  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: authority.crt\n"
+_NAMES = "  client_allowed_sans: [a.example.org]\n"
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (TLS, ""),
+        (TLS, f"basic_auth_users:\n  a: {HASH}\n"),
+        (TLS + _CLIENTS, TLS),
+        (TLS + _CLIENTS + _NAMES, TLS + _CLIENTS),
+    ],
+    ids=["all", "users are no substitute", "certificates", "names"],
+)
+def test_tls_and_who_must_show_a_certificate_do_not_vanish(
+    before: str, after: str, signed: Path, tmp_path: Path
+) -> None:
+    """A file that ends too early opens nothing; one that lets others in than before is taken."""
+    watched = WatchedFile(beside(tmp_path, signed, before))
+    closed = watched.newest()
+    file(tmp_path, after)
+    assert (watched.newest(), watched.successful) == (closed, False)
+    file(tmp_path, TLS + _CLIENTS + _NAMES.replace("a.", "b."))
+    assert (set(watched.newest().allowed_sans), watched.successful) == ({"b.example.org"}, True)
+
+
+def test_a_reload_takes_the_file_as_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Also an empty one; one that cannot be used is refused, and the journal has it each time that it is asked for."""
+    watched = WatchedFile(file(tmp_path, f"basic_auth_users:\n  a: {HASH}\n"))
+    path = file(tmp_path, "nonsense:\n")
+    for times in (1, 2):
+        watched.reload()
+        assert (set(watched.newest().users), watched.successful, len(told(caplog))) == ({"a"}, False, times)
+    file(tmp_path, "")
+    assert (set(watched.newest().users), watched.successful) == ({"a"}, False)
+    watched.reload()
+    assert (watched.newest(), watched.successful) == (WebConfig(), True)
+    path.unlink()
+    watched.reload()
+    assert watched.successful is False
+
+
+def test_a_reload_opens_once(tmp_path: Path) -> None:
+    """What is cut off after it is refused as ever."""
+    watched = WatchedFile(file(tmp_path, f"basic_auth_users:\n  a: {HASH}\n"))
+    watched.reload()
+    file(tmp_path, "")
+    assert (set(watched.newest().users), watched.successful) == ({"a"}, False)
+
+
 def test_a_path_that_cannot_be_is_a_mistake_as_others_are(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The file names it while the daemon runs; who connects is served as before."""
     path = file(tmp_path, f"basic_auth_users:\n  a: {HASH}\n")
@@ -560,6 +637,39 @@ def test_a_password_is_checked_slowly_once(checked: list[bytes]) -> None:
     other = bcrypt.hashpw(b"wrong", bcrypt.gensalt(4)).decode()
     assert passwords.right({"a": other}, "a", b"right") is False
     assert len(checked) == 4
+
+
+@pytest.mark.parametrize(("seconds", "rest"), [(0.3, 0.3), (5.0, 1.0)])
+def test_who_guesses_waits_as_long_as_the_check_took(
+    seconds: float, rest: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second at most, so that half of the time is others'; who is right does not wait."""
+    clock = [0.0]
+    waits: list[float] = []
+
+    def check(password: bytes, hashed: bytes) -> bool:
+        clock[0] += seconds
+        return password == b"right"
+
+    monkeypatch.setattr(bcrypt, "checkpw", check)
+    monkeypatch.setattr(webconfig, "time", SimpleNamespace(monotonic=lambda: clock[0], sleep=waits.append))
+    passwords = Passwords()
+    assert passwords.right({"a": HASH}, "a", b"right") is True
+    assert waits == []
+    assert passwords.right({"a": HASH}, "a", b"wrong") is False
+    assert passwords.right({"a": HASH}, "b", b"right") is False
+    assert waits == [pytest.approx(rest)] * 2
+
+
+def test_a_user_that_is_not_there_costs_what_one_costs_that_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checked once against a hash that a user has: how long it takes does not tell who there is."""
+    hashes: list[bytes] = []
+    monkeypatch.setattr(bcrypt, "checkpw", lambda password, hashed: hashes.append(hashed))
+    costly = bcrypt.hashpw(b"x", bcrypt.gensalt(5)).decode()
+    passwords = Passwords()
+    for name in ("a", "b"):
+        passwords.right({"a": costly}, name, b"wrong")
+    assert hashes == [costly.encode()] * 2
 
 
 def test_what_is_wrong_does_not_crowd_out_what_is_right(checked: list[bytes]) -> None:

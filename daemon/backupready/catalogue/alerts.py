@@ -582,12 +582,13 @@ SELF = (
                 expression="backupready_web_config_last_reload_successful == 0",
             ),
         ),
-        meaning="The file that web.config_file names, or a certificate that it names, has changed and cannot be used."
-        " The daemon goes on with what it has.",
+        meaning="The file that web.config_file names, or a certificate that it names, has changed and cannot be used,"
+        " or no longer has what guarded the server. The daemon goes on with what it has.",
         impact="A change of users has no effect, nor has a renewed certificate: once the old one has expired, the"
-        " machine cannot be scraped. The daemon would not start with the file.",
+        " machine cannot be scraped. The daemon would not start with a file that has a mistake, and would be open with"
+        " one that was cut off.",
         diagnosis=f"`backupready config check` names each mistake with its line. {_JOURNAL}",
-        mitigation="Mend it; the next connection takes it over.",
+        mitigation="Mend it; the next connection takes it over. If less is meant, `systemctl reload backupready`.",
     ),
     Alert(
         "BackupreadyCannotKeep",

@@ -38,7 +38,7 @@ SIGNALS = (
             "The daemon reads its configuration anew, as `systemctl reload backupready` asks for. With a mistake in"
             " it the old one stays in force, and the journal says what is wrong. Where the web server listens and"
             " the text file is written is taken over at the next start only; `web.config_file` itself is read anew"
-            " whenever it has changed."
+            " whenever it has changed, and now as it is, even if it lets in more than before."
         ),
     ),
     ("SIGTERM, SIGINT", "The daemon gives up running looks, closes its listener and ends with status 0."),

@@ -929,7 +929,8 @@ class Monitor:
         self.request_reload()
 
     def _reload(self) -> None:
-        """Take a new configuration over, or keep the old one and say why. Addresses of the web server stay."""
+        """Take a new configuration over, or keep the old one and say why. Addresses of the web server stay; what guards
+        it is taken as it is."""
         self._reload_wanted = False
         service.notify(service.reloading())
         read_zones_anew()
@@ -953,6 +954,7 @@ class Monitor:
                 self._planning.exchange.cancel("was given up for a reload")
                 self._planning = None
             self._take(config)
+            self.web.reload()
             LOG.info("the configuration is reloaded")
         self._publish()
         service.notify("READY=1")

@@ -37,6 +37,7 @@ _MOST_CONNECTIONS = 32  # of strangers, at each address
 _MOST_OWN = 8  # at the status socket
 _TURN = 0.5  # s; how soon a listener sees that it is closed, or that a connection takes too long
 _TAKEN_WITHIN = 1.0  # s; whoever listens on a socket takes a connection at once
+_RELOAD_WAIT = 2.0  # s
 _HEALTHY_WITHIN = 60.0  # s; the loop turns at least every few seconds
 
 
@@ -319,6 +320,13 @@ class WebServer:
     def config_is_right(self) -> bool | None:
         """Whether the newest reading of the file that guards it could be used; None where there is none."""
         return None if self._file is None else self._file.successful
+
+    def reload(self) -> None:
+        """Take the file that guards it as it is now. Who asks is not kept by a file system that hangs."""
+        if self._file is not None:
+            thread = threading.Thread(target=self._file.reload, daemon=True)
+            thread.start()
+            thread.join(_RELOAD_WAIT)
 
     def close(self) -> None:
         """Stop listening."""

@@ -1,8 +1,9 @@
 """How is the web server guarded? As a file in the format of Prometheus' exporter-toolkit says: TLS, users, headers.
 
 The file, and the certificates that it names, are looked at by each connection and read anew when they have changed.
-What cannot be used is said once, and the last that could be stays in force. Nothing in the file is ignored: what this
-server cannot do is a mistake with its line and what to write instead.
+What cannot be used is said once, and the last that could be stays in force. So it does where a file no longer has what
+guarded, such as one that a full disk has cut off: only a start or a reload opens a server. Nothing in the file is
+ignored: what this server cannot do is a mistake with its line and what to write instead.
 """
 
 from __future__ import annotations
@@ -93,6 +94,17 @@ class WebConfig:
         names = certificate.get("subjectAltName", ())
         return any(_plain(str(value)) in self.allowed_sans for _, value in names)
 
+    @property
+    def guards(self) -> Mapping[str, bool]:
+        """Whether there is any of what keeps somebody or something out, by its name in the file."""
+        return {
+            "tls_server_config": self.tls is not None,
+            "client_auth_type": self.tls is not None and self.tls.verify_mode is not ssl.CERT_NONE,
+            "client_allowed_sans": bool(self.allowed_sans),
+            "headers": bool(self.headers),
+            "basic_auth_users": bool(self.users),
+        }
+
 
 def load(path: Path, credentials: Path | None = None) -> WebConfig:
     """Read the file and what it names. `credentials` is where the service manager puts keys. Raises ConfigError."""
@@ -142,24 +154,42 @@ class WatchedFile:
         """What holds now. Whoever finds another looking does not wait: that one may hang on a dead file system."""
         if self._looking.acquire(blocking=False):
             try:
-                if any(_mark(file) != mark for file, mark in self._seen.items()):
-                    self._read()
-            except Exception as error:  # noqa: BLE001 - who connects is served by the old one, whatever the file has
-                self._seen = dict.fromkeys(self._seen, ())  # no file is like that: the next connection tries again
-                self._refuse(repr(error), error)
+                self._read_or_refuse(asked=False)
             finally:
                 self._looking.release()
         return self._newest
 
-    def _read(self) -> None:
+    def reload(self) -> None:
+        """Take the file as it is, also where it lets in more than before: somebody has asked for it. May hang as long
+        as a file system does."""
+        with self._looking:
+            self._told = ""
+            self._read_or_refuse(asked=True)
+
+    def _read_or_refuse(self, asked: bool) -> None:
+        try:
+            if asked or any(_mark(file) != mark for file, mark in self._seen.items()):
+                self._read(asked)
+        except Exception as error:  # noqa: BLE001 - who connects is served by the old one, whatever the file has
+            self._seen = dict.fromkeys(self._seen, ())  # no file is like that: the next connection tries again
+            self._refuse(repr(error), error)
+
+    def _read(self, asked: bool) -> None:
         reading = _Reading(self._path, self._credentials)
         try:
-            self._newest = reading.whole()
+            found = reading.whole()
         except ConfigError as error:
             self._refuse(str(error))
         else:
-            self.successful, self._told = True, ""
-            LOG.info("the web server's configuration is read anew")
+            gone = [name for name, is_there in self._newest.guards.items() if is_there and not found.guards[name]]
+            if gone and not asked:
+                self._refuse(
+                    f"{self._path}: there is no {', '.join(gone)} any more; "
+                    "if that is meant, systemctl reload backupready takes it"
+                )
+            else:
+                self._newest, self.successful, self._told = found, True, ""
+                LOG.info("the web server's configuration is read anew")
         self._seen = reading.seen
 
     def _refuse(self, why: str, defect: Exception | None = None) -> None:
