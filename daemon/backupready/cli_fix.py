@@ -50,6 +50,7 @@ from backupready.plan import describe
 EXIT_NOT_DONE = 1
 EXIT_REFUSED = 4
 _SOCKET = "backupready-fix.socket"
+_LONGEST_WINDOW = 36 * 3600.0  # s; one that is told to be longer is none
 _SYSTEMCTL_TIMEOUT = 100.0  # s
 _KNOWN = {remedy.name: remedy for remedy in remedies.REMEDIES}
 _WOULD_BE = "would be refused"
@@ -108,8 +109,11 @@ def outlook(settings: Config, told: Callable[[], tuple[Phase, Window | None]]) -
         except CannotTell as error:
             phase, window = Phase.IDLE, None
             unplanned = f"the daemon cannot be asked whether a window is near: {error.why}"
-        if window is not None and window.end <= at:
+        if window is not None and (window.end <= at or window.end - window.start > _LONGEST_WINDOW):
             phase, window = Phase.IDLE, None
+        if phase is Phase.OPEN:
+            # By the window, or by the snapshot that shows it: whoever only says so might do it for ever.
+            phase = Phase.IDLE if window is None else Phase.HOLD
         if running or (window is not None and window.start <= at):
             phase = Phase.OPEN
         return Outlook(at, phase, window, lead=settings["window.lead"].total_seconds(), unplanned=unplanned)

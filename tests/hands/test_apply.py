@@ -39,6 +39,7 @@ from backupready.model import (
     Result,
     SetAside,
     SetConfigKey,
+    StartUnit,
     Step,
     StopUnit,
     Unsuitable,
@@ -93,6 +94,7 @@ class Guest:
     time: float = START
     boot: str = "one"
     snapshot: str = ""
+    held: Refusal | None = None
     point: int = -1
     moment: int = 0
 
@@ -169,6 +171,11 @@ class Guest:
             plan=self.steps,
         )
 
+    def hold(self, plan: object) -> Refusal | None:
+        if self.snapshot:
+            return Refusal("snapshot_running", self.snapshot, None, "wait until it has ended")
+        return self.held
+
     def collect(self, request: Request) -> str:
         self.reach()
         self.calls.append("collect")
@@ -180,6 +187,7 @@ class Guest:
             doer=self,
             situation=self.situation,
             renewed=lambda remedy, request, facts: replace(facts, snapshot=self.snapshot),
+            hold=self.hold,
             look=self.look,
             snapshot=lambda: self.snapshot,
             collect=self.collect,
@@ -863,12 +871,224 @@ def test_a_temporary_change_that_somebody_has_edited_is_told_until_it_is_gone(tm
     assert marked(tmp_path)
     guest.time += 86400.0
     assert len(hands.expire(world)) == 1
-    guest.half, guest.edited = [], []
+    guest.half, guest.edited = [], []  # whoever looks finds it as we have left it
+    assert hands.expire(world) == ()
+    guest.time += 3600.0
     (ended,) = hands.expire(world)
-    assert (ended.left, ended.reasons) == ((), ("its time was over",) * 3)
+    assert (ended.left, set(ended.reasons)) == ((), {"its time was over"})
     world.ledger.publish(guest.clock())
     assert (ledger.temporary(world.ledger.lines), marked(tmp_path)) == ((), False)
     world.ledger.close()
+
+
+def test_a_temporary_change_that_somebody_has_taken_back_ends_at_once(tmp_path: Path) -> None:
+    """Nothing is left to be done."""
+    guest = Guest(VERBOSE, edited=[VERBOSE[0]])
+    applied(guest, tmp_path, PERSON)
+    guest.time += 7200.0
+    world = guest.world(tmp_path)
+    assert len(hands.expire(world)) == 1
+    guest.done.remove(VERBOSE[0])
+    guest.edited = []
+    (ended,) = hands.expire(world)
+    world.ledger.close()
+    assert ended.left == ()
+
+
+HELD = Refusal("phase", "the backup window is open", None, "wait until the backup has ended")
+PAUSED = Refusal("paused", "fixes are paused", None, "`backupready resume`")
+
+
+def test_what_is_held_up_waits_but_for_no_more_than_a_window(tmp_path: Path, no_sync: None) -> None:
+    """An end that is due, and an attempt that was interrupted: in an open window, or while others are at work, they
+    wait for a day and a half at most; for a pause as long as it takes."""
+    for refusal, waits in ((HELD, False), (PAUSED, True)):
+        for interrupted in (False, True):
+            place = tmp_path / f"{refusal.name}{interrupted}"
+            place.mkdir()
+            guest = Guest(VERBOSE)
+            if interrupted:
+                do = guest.do
+
+                def killed(step: Step, record: Mapping[str, Any], do: Any = do) -> None:
+                    do(step, record)
+                    raise Crash
+
+                guest.do = killed  # type: ignore[method-assign]
+                with pytest.raises(Crash):
+                    applied(guest, place, PERSON)
+                guest.do = do  # type: ignore[method-assign]
+            else:
+                applied(guest, place, PERSON)
+            assert guest.done == [VERBOSE[0]]
+            guest.held = refusal
+            world = guest.world(place)
+            guest.time += 7200.0
+            assert (hands.recover(world), hands.expire(world)) == ((), ())
+            guest.time += 37 * 3600.0
+            ended = hands.recover(world) + hands.expire(world)
+            assert len(ended) == (0 if waits else 1)
+            guest.held = None
+            hands.recover(world)
+            hands.expire(world)
+            world.ledger.close()
+            assert guest.done == []
+
+
+def test_a_person_has_nothing_undone_in_an_open_window(tmp_path: Path) -> None:
+    """The words say what lifts it. A pause is no word against a person."""
+    guest = Guest(FILES[:1])
+    attempt = applied(guest, tmp_path)
+    world = guest.world(tmp_path)
+    guest.held = HELD
+    with pytest.raises(StepFailed, match="not now: the backup window is open; wait until the backup has ended"):
+        hands.undo(attempt.id, world, "asked by root")
+    guest.held = PAUSED
+    assert hands.undo(attempt.id, world, "asked by root").result is Result.UNDONE
+    world.ledger.close()
+
+
+STILL: tuple[Step, ...] = (StopUnit("a.service"), FILES[0], StartUnit("a.service"))
+
+
+@pytest.mark.parametrize("crashes", [False, True])
+def test_a_unit_that_stands_still_is_not_kept_waiting(tmp_path: Path, crashes: bool) -> None:
+    """Without its agent no snapshot comes to an end: all is put back at once, whatever holds up other endings."""
+    guest = Guest(STILL)
+    do = guest.do
+
+    def doing(step: Step, record: Mapping[str, Any]) -> None:
+        do(step, record)
+        guest.snapshot = "a status says so"
+        if crashes:
+            raise Crash
+
+    guest.do = doing  # type: ignore[method-assign]
+    if crashes:
+        with pytest.raises(Crash):
+            applied(guest, tmp_path)
+        guest.do = do  # type: ignore[method-assign]
+        world = guest.world(tmp_path)
+        (attempt,) = hands.recover(world)
+        world.ledger.close()
+    else:
+        attempt = applied(guest, tmp_path)
+    assert (attempt.result, guest.done) == (Result.INTERRUPTED if crashes else Result.FAILED, [])
+
+
+def test_a_snapshot_behind_what_cannot_be_undone_is_waited_for(tmp_path: Path) -> None:
+    """Then the fix goes on: the agent of the new package is started."""
+    guest = Guest((PackageUpgrade("walinuxagent"), RestartUnit("a.service")))
+    do = guest.do
+
+    def doing(step: Step, record: Mapping[str, Any]) -> None:
+        do(step, record)
+        guest.snapshot = "the lock is held"
+
+    guest.do = doing  # type: ignore[method-assign]
+    attempt = applied(guest, tmp_path)
+    assert (attempt.result, guest.known) == (Result.UNDER_WAY, ())
+    guest.do = do  # type: ignore[method-assign]
+    world = guest.world(tmp_path)
+    assert hands.recover(world) == ()
+    guest.snapshot = ""
+    (ended,) = hands.recover(world)
+    world.ledger.close()
+    assert (ended.result, guest.known) == (Result.HEALED, guest.steps[:1])
+
+
+def test_an_attempt_of_which_nothing_can_be_told_is_ended_later(tmp_path: Path) -> None:
+    """When the service manager does not answer, say; after a day as far as that is possible."""
+    for days in (0, 1):
+        place = tmp_path / str(days)
+        place.mkdir()
+        guest = Guest((PackageUpgrade("walinuxagent"), RestartUnit("a.service")))
+        do, state = guest.do, guest.state
+
+        def killed(step: Step, record: Mapping[str, Any], do: Any = do) -> None:
+            do(step, record)
+            raise Crash
+
+        def silent(step: Step, record: Mapping[str, Any]) -> str:
+            raise CannotTell("no answer")
+
+        guest.do, guest.state = killed, silent  # type: ignore[method-assign]
+        with pytest.raises(Crash):
+            applied(guest, place)
+        guest.do = do  # type: ignore[method-assign]
+        world = guest.world(place)
+        (attempt,) = hands.recover(world)
+        assert attempt.result is Result.UNDER_WAY
+        guest.time += days * 86400.0
+        if not days:
+            guest.state = state  # type: ignore[method-assign]
+        (attempt,) = hands.recover(world)
+        world.ledger.close()
+        assert attempt.result is (Result.INTERRUPTED if days else Result.HEALED)
+
+
+def test_what_was_undone_must_take_effect(tmp_path: Path) -> None:
+    """Where the restart fails the next start tries again, a few times; then it is told."""
+    for failures in (2, 99):
+        place = tmp_path / str(failures)
+        place.mkdir()
+        guest = Guest(VERBOSE)
+        applied(guest, place, PERSON)
+        guest.time += 7200.0
+        do, left = guest.do, [failures]
+
+        def failing(step: Step, record: Mapping[str, Any], do: Any = do, left: list[int] = left) -> None:
+            left[0] -= 1
+            if left[0] >= 0:
+                raise StepFailed("the unit is masked")
+            do(step, record)
+
+        guest.do = failing  # type: ignore[method-assign]
+        results = []
+        for _ in range(8):
+            world = guest.world(place)
+            results += hands.recover(world) + hands.expire(world)
+            world.ledger.close()
+        assert (guest.done, guest.known) == ([], () if failures == 2 else VERBOSE[:1])
+        assert [attempt.result for attempt in results[:-1]] == [Result.UNDER_WAY] * (2 if failures == 2 else 4)
+        assert results[-1].result is Result.UNDONE
+        told = "what was undone has not taken effect: the unit is masked"
+        assert (results[-1].reasons[-1] == told) is (failures == 99)
+
+
+def test_a_defect_of_the_look_is_no_healing(tmp_path: Path) -> None:
+    """And no attempt that never ends."""
+    guest = Guest(FILES[:1])
+
+    def broken() -> Sight:
+        raise KeyError("x")
+
+    guest.look = broken  # type: ignore[method-assign]
+    attempt = applied(guest, tmp_path)
+    assert (attempt.result, guest.done) == (Result.NOT_HEALED, [])
+
+
+def test_what_was_undone_on_a_full_disk_has_not_healed(tmp_path: Path) -> None:
+    """Also if the problem has gone by itself meanwhile."""
+    guest = Guest(FILES[:1], heals=False)
+    world = guest.world(tmp_path)
+    write, left = world.ledger._write, [3]
+
+    def filling(data: bytes) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(28, "No space left on device")
+        write(data)
+
+    world.ledger._write = filling  # type: ignore[method-assign]
+    attempt = hands.apply(REMEDY, REQUEST, world)
+    world.ledger.close()
+    assert isinstance(attempt, Attempt)
+    assert (attempt.result, guest.done) == (Result.UNDER_WAY, [])
+    guest.look = lambda: Sight()  # type: ignore[method-assign]
+    ended = _recovered(guest, tmp_path)
+    assert ended is not None
+    assert ended.result is Result.INTERRUPTED
 
 
 def test_where_nothing_can_be_noted_no_temporary_change_is_ended(tmp_path: Path) -> None:
@@ -894,8 +1114,8 @@ def test_undo_of_an_attempt_that_has_ended(tmp_path: Path) -> None:
     guest = Guest(FILES[:2])
     attempt = applied(guest, tmp_path)
     world = guest.world(tmp_path)
-    guest.snapshot = "x"
-    with pytest.raises(StepFailed, match="snapshot"):
+    guest.snapshot = "safefreeze runs"
+    with pytest.raises(StepFailed, match="not now: safefreeze runs; wait until it has ended"):
         hands.undo(attempt.id, world, "asked by root")
     guest.snapshot = ""
     ended = hands.undo(attempt.id, world, "asked by root")

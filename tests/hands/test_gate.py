@@ -23,11 +23,13 @@ from backupready.model import (
     Remedy,
     RestartUnit,
     SetConfigKey,
+    StartUnit,
     Step,
     Unsuitable,
     Wait,
     Window,
 )
+from backupready.plan import longest
 
 NOW = Moment(1_000_000.0, "one", 50_000.0)
 HOUR, DAY = 3600.0, 86400.0
@@ -174,9 +176,37 @@ def test_deadline() -> None:
 def test_the_deadline_counts_the_undoing_of_what_was_changed() -> None:
     """After an edit the agent would be restarted once more; what only waits costs no time then."""
     edit: tuple[Step, ...] = (SetConfigKey("Logs.Verbose", "y"), *STEPS, Wait("config/HandlerState", "Enabled", 400.0))
-    start = NOW.wall + 600.0 + 4 * 60.0 + 30.0 + 200.0
+    start = NOW.wall + 600.0 + 4 * 60.0 + 30.0 + longest([*edit[:1], StartUnit("a.service"), *STEPS])
     assert asked(plan=edit, outlook=replace(LEAD, window=replace(WINDOW, start=start))) is None
     assert refused(plan=edit, outlook=replace(LEAD, window=replace(WINDOW, start=start - 1.0))).name == "deadline"
+
+
+@pytest.mark.parametrize(
+    ("name", "facts"),
+    [
+        ("paused", {"paused": Pause(None, "patching")}),
+        ("snapshot_running", {"snapshot": "safefreeze runs"}),
+        ("phase", {"outlook": replace(LEAD, phase=Phase.OPEN)}),
+        ("deadline", {"outlook": replace(LEAD, window=replace(WINDOW, start=NOW.wall + 300.0))}),
+        ("agent_busy", {"agent_busy": "it installs an extension"}),
+        ("locked", {"locked": "dpkg"}),
+        ("", {"mode": "off", "allow": (), "guard": "an alert fires", "outlook": Outlook(NOW.wall)}),
+        ("", {name: CannotTell("no answer") for name in ("snapshot", "agent_busy", "locked")}),
+    ],
+)
+def test_what_holds_up_an_ending(name: str, facts: dict[str, Any]) -> None:
+    """What was begun, or is over, waits for the same that would refuse a person's fix, and for nothing that cannot be
+    found out; what may be begun is another matter."""
+    assert gate.hold(GOOD, STEPS, NOW) is None
+    refusal = gate.hold(replace(GOOD, **facts), STEPS, NOW)
+    assert (refusal.name if refusal else "") == name
+
+
+def test_an_ending_that_needs_no_restart_is_done_later_than_one_that_does() -> None:
+    """It fits before the window longer."""
+    near = replace(GOOD, outlook=replace(LEAD, window=replace(WINDOW, start=NOW.wall + 300.0)))
+    assert gate.hold(near, (), NOW) is None
+    assert gate.hold(near, (SetConfigKey("Logs.Verbose", "y"), *STEPS), NOW) is not None
 
 
 def test_deadline_of_an_unknown_window() -> None:

@@ -29,12 +29,17 @@ from backupready.model import (
     Result,
     SetConfigKey,
     Step,
+    StopUnit,
     Unsuitable,
     WouldRun,
 )
 
 _MOST_SEEN = 200  # of what was there before, which is noted with its keys
-_RETRY = ledger.DAY  # s after which the undoing of what somebody else has changed is tried again
+# After so many seconds what could not be undone is tried again: where nothing shows why not, and where somebody else
+# has been there.
+_RETRY, _RETRY_CHANGED = 3600.0, ledger.DAY
+_TRIES = 5  # of what makes it known that something is undone
+_LONGEST_WINDOW = 36 * 3600.0  # s; the daemon tells whether one is open, and might do so for ever
 
 _ONE_WAY = (PackageUpgrade,)  # what cannot be undone, and must not be left in the middle
 
@@ -63,17 +68,18 @@ class Doer(Protocol):
 class World:
     """What the hands reach the machine by; all of it comes from outside.
 
-    `situation` finds out what the gate goes by, at that moment, and `renewed` once more what of it may have changed
-    since, but for what a look has seen. `look` looks afresh, as for Situation.sight. `snapshot`
-    says what shows that a snapshot runs, as Situation.snapshot does. `collect` keeps what support would ask for, and
-    says where, or why it could not. `clock` and `sleep` (seconds) are the machine's. `announce` tells whoever listens
-    of each attempt that has begun or ended.
+    `hold` says why the steps of an attempt are better not undone at this moment, as gate.hold does. `situation` finds
+    out what the gate goes by, at that moment, and `renewed` once more what of it may have changed since, but for what a
+    look has seen. `look` looks afresh, as for Situation.sight. `snapshot` says what shows that a snapshot runs, as
+    Situation.snapshot does. `collect` keeps what support would ask for, and says where, or why it could not. `clock`
+    and `sleep` (seconds) are the machine's. `announce` tells whoever listens of each attempt that has begun or ended.
     """
 
     ledger: Ledger
     doer: Doer
     situation: Callable[[Remedy, Request], Situation]
     renewed: Callable[[Remedy, Request, Situation], Situation]
+    hold: Callable[[Sequence[Step]], Refusal | None]
     look: Callable[[], Sight]
     snapshot: Callable[[], Trouble]
     collect: Callable[[Request], str]
@@ -91,14 +97,18 @@ def apply(remedy: Remedy, request: Request, world: World) -> Attempt | Refusal |
         world.ledger.publish(world.clock())
 
 
-def recover(world: World) -> tuple[Attempt, ...]:
+def recover(world: World, anyway: bool = False) -> tuple[Attempt, ...]:
     """End what an earlier start has not ended: what has healed the machine stays, everything else is undone; what has
-    done a step that cannot be undone goes on to its end before. While a
-    snapshot runs nothing is touched, and the attempt stays under way; nor where that could not be noted. Raises
-    LedgerError."""
+    done a step that cannot be undone goes on to its end before. While something holds that up, as a snapshot does or an
+    open window, the attempt stays under way, but not if a unit stands still for it; `anyway` asks for the snapshot
+    alone. Raises LedgerError where nothing can be noted: then nothing is touched."""
     ended: list[Attempt] = []
     for attempt in ledger.unfinished(world.ledger.lines):
-        if _snapshot_runs(world):
+        began = next(ledger.of_attempt(world.ledger.lines, attempt.id, "started"))
+        age = ledger.elapsed(world.ledger.lines, began, world.clock())
+        if not _stands_still(attempt.id, world) and (
+            _snapshot_runs(world) if anyway else _held(attempt.id, world, age) is not None
+        ):
             break
         ended.append(_recover(attempt.id, world))
     world.ledger.publish(world.clock())
@@ -107,54 +117,91 @@ def recover(world: World) -> tuple[Attempt, ...]:
 
 def undo(number: int, world: World, reason: str) -> Attempt:
     """Undo an attempt that has ended; one that a snapshot interrupts is under way in the answer. Raises LedgerError
-    where there is no such attempt, or nothing can be noted, and StepFailed while a snapshot runs, or where nothing of
-    it is in force."""
-    _let_no_snapshot_run(world)
+    where there is no such attempt, or nothing can be noted, and StepFailed while something holds that up, or where
+    nothing of it is in force. A pause holds up no person."""
     plan, there = ledger.plan_of(world.ledger.lines, number), ledger.in_force(world.ledger.lines, number)
     if not any(type(plan[index]).__name__ in UNDOABLE for index in there):
         raise StepFailed(f"nothing of attempt {number} can be undone: it changed nothing that has stayed")
+    refusal = _held(number, world)
+    if refusal is not None and refusal.name != "paused" and not _stands_still(number, world):
+        raise StepFailed(f"not now: {refusal}")
     try:
         return _take_back(number, world, Result.UNDONE, (reason,))
     finally:
         world.ledger.publish(world.clock())
 
 
-def expire(world: World, everything: bool = False, since: float = 0.0) -> tuple[Attempt, ...]:
-    """Undo the temporary changes whose time is over `since` so many seconds, or all of them, as before the package is
-    removed. While a snapshot runs nothing is touched; in an open window it is better not asked for, since it may
-    restart the agent. One that could not be undone is tried again when that has become possible. Raises LedgerError,
-    also where nothing can be noted: then nothing is touched."""
-    lines = world.ledger.lines
-    over = [
-        change
-        for change in ledger.temporary(lines)
-        if everything or (ledger.is_over(lines, change, world.clock(), since) and _can_end(change.attempt, world))
-    ]
+def expire(world: World, everything: bool = False) -> tuple[Attempt, ...]:
+    """Undo the temporary changes whose time is over, or all of them, as before the package is removed. While something
+    holds that up, since it may restart the agent, they stay, and all of them while a snapshot runs. One that could not
+    be undone is tried again when that may have become possible. Raises LedgerError, also where nothing can be noted:
+    then nothing is touched."""
+    lines, now = world.ledger.lines, world.clock()
+    changes = [change for change in ledger.temporary(lines) if everything or ledger.is_over(lines, change, now)]
     reason = "its time was over" if not everything else "all temporary changes were to end"
     ended: list[Attempt] = []
     try:
-        for number in dict.fromkeys(change.attempt for change in over):
-            if _snapshot_runs(world):
+        for number in dict.fromkeys(change.attempt for change in changes):
+            late = any(
+                ledger.is_over(lines, change, now, _LONGEST_WINDOW) for change in changes if change.attempt == number
+            )
+            if everything and _snapshot_runs(world):
                 break
-            ended.append(_take_back(number, world, Result.UNDONE, (reason,)))
+            if everything or (
+                _can_end(number, world) and _held(number, world, _LONGEST_WINDOW if late else 0.0) is None
+            ):
+                ended.append(_take_back(number, world, Result.UNDONE, (reason,)))
     finally:
         world.ledger.publish(world.clock())
     return tuple(ended)
 
 
 def _can_end(number: int, world: World) -> bool:
-    """Of a temporary change that may have been left as it is, since somebody else has been there: whether it is worth
-    another try. Each leaves lines in the ledger and the journal."""
+    """Of a temporary change that may have been left as it is: whether it is worth another try. Each leaves lines in the
+    ledger and the journal."""
     lines = world.ledger.lines
     endings = list(ledger.of_attempt(lines, number, "ended"))
-    records, plan = ledger.in_force(lines, number), ledger.plan_of(lines, number)
-    left = [index for index, _ in endings[-1]["left"] if index in records] if endings else []
-    if not left or ledger.elapsed(lines, endings[-1], world.clock()) >= _RETRY:
+    left = [index for index, _ in endings[-1]["left"]] if endings else []
+    if not left:
         return True
-    try:
-        return all(world.doer.state(plan[index], records[index]) != "half" for index in left)
-    except (StepFailed, OSError, CannotTell):
-        return False
+    states = _states(number, world)
+    if all(states.get(index) == "not_done" for index in left):
+        return True  # somebody has taken it back by hand
+    age = ledger.elapsed(lines, endings[-1], world.clock())
+    return age >= (_RETRY if all(states.get(index) == "done" for index in left) else _RETRY_CHANGED)
+
+
+def _held(number: int, world: World, age: float = 0.0) -> Refusal | None:
+    """Why an attempt is better not ended, or undone, at this moment. What only the window or others' work holds up is
+    held up no longer than a window lasts: for `age` seconds it has been."""
+    refusal: list[Refusal | None] = []
+    _trouble(lambda: refusal.append(world.hold(ledger.plan_of(world.ledger.lines, number))))
+    if not refusal or refusal[0] is None:
+        return None
+    if age >= _LONGEST_WINDOW and refusal[0].name not in ("paused", "snapshot_running"):
+        return None
+    return refusal[0]
+
+
+def _stands_still(number: int, world: World) -> bool:
+    """Whether a unit is stopped for this attempt. No snapshot comes to its end then, so that nothing is worth waiting
+    for."""
+    plan, states = ledger.plan_of(world.ledger.lines, number), _states(number, world, StopUnit)
+    return any(isinstance(plan[index], StopUnit) and state == "done" for index, state in states.items())
+
+
+def _states(number: int, world: World, kind: type = object) -> dict[int, str]:
+    """What is true of the steps of an attempt that are in force, by their place; without those that cannot be told."""
+    plan, records = ledger.plan_of(world.ledger.lines, number), ledger.in_force(world.ledger.lines, number)
+    states: dict[int, str] = {}
+    for index, record in records.items():
+        if isinstance(plan[index], kind):
+            _trouble(partial(_note_state, states, index, plan[index], record, world))
+    return states
+
+
+def _note_state(states: dict[int, str], index: int, step: Step, record: Record, world: World) -> None:
+    states[index] = world.doer.state(step, record)
 
 
 # ---------------------------------------------------------------------------------------------------- doing
@@ -201,7 +248,10 @@ def _apply(remedy: Remedy, request: Request, world: World) -> Attempt | Refusal 
     for index, step in enumerate(plan):
         why = _trouble(partial(_do, number, index, step, world))
         if why:
-            return _take_back(number, world, Result.FAILED, (*reasons, f"step {index + 1}: {why}"), ours=True)
+            why = f"step {index + 1}: {why}"
+            if _goes_on(number, world) and _snapshot_runs(world):
+                return _not_now(number, world, (*reasons, why))
+            return _take_back(number, world, Result.FAILED, (*reasons, why), ours=True)
     return _conclude(number, world, reasons, ours=True)
 
 
@@ -278,8 +328,16 @@ def _let_no_snapshot_run(world: World) -> None:
 
 def _snapshot_runs(world: World) -> bool:
     """Whether that is certain: what has been begun is ended also where it cannot be told."""
-    running = world.snapshot()
-    return isinstance(running, str) and running != ""
+    running: list[Trouble] = []
+    _trouble(lambda: running.append(world.snapshot()))
+    return any(isinstance(found, str) and found != "" for found in running)
+
+
+def _goes_on(number: int, world: World) -> bool:
+    """Whether a step is done that cannot be undone: the attempt is finished then, after whatever interrupts it."""
+    lines = world.ledger.lines
+    plan = ledger.plan_of(lines, number)
+    return any(isinstance(plan[line["index"]], _ONE_WAY) for line in ledger.of_attempt(lines, number, "done"))
 
 
 def _conclude(number: int, world: World, reasons: tuple[str, ...], ours: bool = False) -> Attempt:
@@ -293,9 +351,11 @@ def _conclude(number: int, world: World, reasons: tuple[str, ...], ours: bool = 
     return _take_back(number, world, result, (*reasons, why), ours)
 
 
-def _not_now(number: int, world: World, reasons: Sequence[str]) -> Attempt:
-    """A snapshot has begun: the next start ends the attempt."""
-    attempt = replace(world.ledger.attempt(number), reasons=(*reasons, "a snapshot runs; it is ended after that"))
+def _not_now(
+    number: int, world: World, reasons: Sequence[str], why: str = "a snapshot runs; it is ended after that"
+) -> Attempt:
+    """The next start ends the attempt."""
+    attempt = replace(world.ledger.attempt(number), reasons=(*reasons, why))
     world.announce(attempt)
     return attempt
 
@@ -310,7 +370,9 @@ def _look_again(number: int, world: World) -> tuple[Result, str] | None:
     pause = started["settle"] / LOOKS_AFTER_FIX
     for last in [False] * (LOOKS_AFTER_FIX - 1) + [True] if pause else [True]:
         world.sleep(pause)
-        sight = world.look()
+        sights: list[Sight] = []
+        _trouble(lambda: sights.append(world.look()))  # noqa: B023 - at once
+        sight = sights[0] if sights else Sight(unknown=frozenset({problem}))
         new = sorted(f"{code} {key}".strip() for code, key in sight.seen - before - {which} if code not in not_judged)
         seen, unknown = which in sight.seen, problem in sight.unknown
         if not (seen or unknown or new):
@@ -376,7 +438,7 @@ def _take_back(number: int, world: World, result: Result, reasons: Sequence[str]
         if not ours:
             raise
         reasons = (*reasons, str(error))  # the next start will note it
-    if _snapshot_runs(world):
+    if _snapshot_runs(world) and not _stands_still(number, world):
         return _not_now(number, world, reasons)
     undone: list[int] = []
     left: dict[int, str] = {}
@@ -387,8 +449,21 @@ def _take_back(number: int, world: World, result: Result, reasons: Sequence[str]
             left[index] = why
         else:
             undone.append(index)
-    _take_effect(plan, records, undone, world, left)
+    without_effect = _take_effect(plan, records, undone, world)
+    if without_effect and _tries(number, world) < _TRIES:
+        return _not_now(number, world, reasons, f"what was undone has not taken effect yet: {without_effect}")
+    if without_effect:
+        reasons = (*reasons, f"what was undone has not taken effect: {without_effect}")
     return _end(number, world, result, reasons, undone, left)
+
+
+def _tries(number: int, world: World) -> int:
+    """How often it was begun to undo an attempt, since it has ended last."""
+    tries = 0
+    for line in world.ledger.lines:
+        if line.fields.get("attempt") == number:
+            tries = 0 if line.event == "ended" else tries + (line.event == "undoing")
+    return tries
 
 
 def _leave(step: Step, record: Record, why: str, world: World) -> str:
@@ -406,17 +481,17 @@ def _leave(step: Step, record: Record, why: str, world: World) -> str:
     return "" if state == ["not_done"] else why
 
 
-def _take_effect(
-    plan: Sequence[Step], records: Mapping[int, Record], undone: Sequence[int], world: World, left: dict[int, str]
-) -> None:
-    """Do again what made the change known, now that it is undone: the daemon is reloaded, the unit restarted."""
+def _take_effect(plan: Sequence[Step], records: Mapping[int, Record], undone: Sequence[int], world: World) -> str:
+    """Do again what made the change known, now that it is undone: the daemon is reloaded, the unit restarted. Why that
+    could not be done; empty where it could."""
     changed = _changes(plan, dict.fromkeys(undone))
     for index in sorted(records):
         step = plan[index]
         if isinstance(step, (DaemonReload, RestartUnit)) and any(change < index for change in changed):
             why = _trouble(partial(_again, step, world))
             if why:
-                left[index] = f"what was undone has not taken effect: {why}"
+                return why
+    return ""
 
 
 def _again(step: Step, world: World) -> None:
@@ -437,19 +512,24 @@ def _recover(number: int, world: World) -> Attempt:
         line = begun_to_undo[-1]
         return _take_back(number, world, Result(line["result"]), line["reasons"])
     done = {line["index"] for line in ledger.of_attempt(lines, number, "done")}
-    states: dict[int, str] = {}
-    _trouble(
-        lambda: states.update(
-            (index, "done" if index in done else world.doer.state(plan[index], records[index])) for index in records
-        )
-    )
+    states = _states(number, world)
+    # What is noted and leaves nothing to be seen was done; what is to be seen and is not there was undone on a disk
+    # that was full.
+    for index in done & set(records):
+        if type(plan[index]).__name__ not in CHANGES or states.get(index) == "half":
+            states[index] = "done"
     interrupted = "the hands ended in the middle"
+    began = next(ledger.of_attempt(lines, number, "started"))
+    if len(states) < len(records) and ledger.elapsed(lines, began, world.clock()) < ledger.DAY:
+        return _not_now(number, world, (interrupted,), "it cannot be told what was done; it is ended when it can")
     if any(isinstance(plan[index], _ONE_WAY) and state != "not_done" for index, state in states.items()):
         for index, step in enumerate(plan):
             if states.get(index) != "done":
                 why = _trouble(partial(_do, number, index, step, world, records.get(index)))
                 if why:
                     reasons = interrupted, f"step {index + 1}: {why}"
+                    if _snapshot_runs(world):
+                        return _not_now(number, world, reasons)
                     return _take_back(number, world, Result.INTERRUPTED, reasons)
         return _conclude(number, world, (interrupted,))
     if len(states) == len(plan) and all(state == "done" for state in states.values()):

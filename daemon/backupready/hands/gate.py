@@ -7,7 +7,7 @@ caller has found out. What cannot be found out refuses.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Callable, Optional, Union
 
@@ -21,11 +21,14 @@ from backupready.model import (
     Phase,
     Refusal,
     Remedy,
+    ResetFailed,
     RestartUnit,
     StartUnit,
     Step,
-    StopUnit,
     Unsuitable,
+    Wait,
+    WaitForReport,
+    WriteDropIn,
 )
 from backupready.plan import longest
 
@@ -135,6 +138,33 @@ def check(remedy: Remedy, request: Request, facts: Situation, lines: Sequence[Li
     return None
 
 
+# What also holds up the end of what was begun, and the undoing of what is over.
+_HOLDS = ("paused", "snapshot_running", "phase", "deadline", "agent_busy", "locked")
+_ENDING = Remedy("ending", "", (), lambda machine, finding: iter(()), timedelta(0), timedelta(0), "")
+_NOBODY = Request(_ENDING.name, by="")
+
+
+def hold(facts: Situation, plan: Sequence[Step], now: Moment) -> Refusal | None:
+    """Why the steps of an attempt are better not undone at this moment, or finished: the first that holds of what would
+    refuse a person's fix. What cannot be found out holds up nothing."""
+    snapshot, agent_busy, locked = map(_certain, (facts.snapshot, facts.agent_busy, facts.locked))
+    window = facts.outlook.window
+    if window is not None and window.start <= now.wall:
+        window = None  # whether it is open still, the phase tells
+    outlook = replace(facts.outlook, window=window)
+    facts = replace(facts, plan=tuple(plan), snapshot=snapshot, agent_busy=agent_busy, locked=locked, outlook=outlook)
+    case = _Case(_ENDING, _NOBODY, facts, (), now)
+    for name in _HOLDS:
+        answer = REFUSALS[name](case)
+        if answer is not None:
+            return Refusal(name, *answer)
+    return None
+
+
+def _certain(trouble: Trouble) -> str:
+    return "" if isinstance(trouble, CannotTell) else trouble
+
+
 def _span(seconds: float) -> str:
     return str(timedelta(seconds=round(seconds)))
 
@@ -214,8 +244,15 @@ def _deadline(case: _Case) -> _Answer:
 def _longest_undo(plan: Sequence[Step]) -> float:
     """How long it takes at most to undo them, in seconds. A unit is restarted for what was changed before it."""
     changes = any(type(step).__name__ in ledger.CHANGES for step in plan)
-    again = [StartUnit(step.unit) if isinstance(step, RestartUnit) and not changes else step for step in plan]
-    return longest([step for step in again if isinstance(step, (StartUnit, StopUnit, RestartUnit, DaemonReload))])
+    steps: list[Step] = []
+    for step in plan:
+        if isinstance(step, RestartUnit):
+            steps += [StartUnit(step.unit), *([step] if changes else [])]
+        elif isinstance(step, WriteDropIn):
+            steps += [step, DaemonReload()]
+        elif not isinstance(step, (ResetFailed, Wait, WaitForReport)):
+            steps.append(step)  # an upgrade that is half done is done to its end
+    return longest(steps)
 
 
 def _stands(trouble: Trouble, lift: str) -> _Answer:

@@ -27,13 +27,12 @@ from backupready.hands.files import Refused, StepFailed
 from backupready.hands.ledger import Ledger, LedgerBusy, LedgerError
 from backupready.hands.world import Surroundings
 from backupready.journal import LOG
-from backupready.model import Attempt, Phase, Refusal, Remedy, Result, Step
+from backupready.model import Attempt, Refusal, Remedy, Result, Step
 from backupready.observe import clean
 
 _MIND_USER = "backupready"
 _REQUEST_TIMEOUT = 5.0  # s; the mind writes its request at once
 _ANSWER_TIMEOUT = 5.0  # s
-_LONGEST_WINDOW = 36 * 3600.0  # s; the daemon tells whether one is open, and might do so for ever
 _NAP = 0.5  # s after which a word to stop is heard at the latest
 _STOPPED = "the hands were told to stop; their next start ends it"
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -137,14 +136,10 @@ def opened(around: Surroundings, stop: Stop, begun: dict[int, Attempt] | None = 
             LOG.warning("%s", book.unpublished)
 
 
-def tend(world: World, around: Surroundings) -> tuple[Attempt, ...]:
-    """End what earlier starts have left: attempts in the middle, and temporary changes whose time is over; those not
-    while the window is open, since that may restart the agent, unless that is so for longer than a window can be.
-    Raises LedgerError."""
-    ended = apply.recover(world)
-    running = world.snapshot()
-    is_open = around.outlook(isinstance(running, str) and running != "").phase is Phase.OPEN
-    return ended + apply.expire(world, since=_LONGEST_WINDOW if is_open else 0.0)
+def tend(world: World) -> tuple[Attempt, ...]:
+    """End what earlier starts have left: attempts in the middle, and temporary changes whose time is over. Raises
+    LedgerError."""
+    return apply.recover(world) + apply.expire(world)
 
 
 def fix(remedy: Remedy, request: gate.Request, around: Surroundings, stop: Stop) -> wire.FixAnswer:
@@ -153,7 +148,7 @@ def fix(remedy: Remedy, request: gate.Request, around: Surroundings, stop: Stop)
     try:
         with opened(around, stop, begun) as world:
             try:
-                tend(world, around)
+                tend(world)
                 answer = apply.apply(remedy, request, world)
             except Stopped:
                 answer = _stopped(remedy.name, world, begun)
@@ -181,7 +176,7 @@ def look_after(around: Surroundings, stop: Stop) -> int:
     """Without a request: only what was left is ended. Gives the exit status."""
     try:
         with opened(around, stop) as world, contextlib.suppress(Stopped):
-            tend(world, around)
+            tend(world)
     except LedgerBusy:
         return 0  # whoever has it does the same
     except LedgerError as error:
@@ -201,7 +196,7 @@ def undo_temporary(around: Surroundings, stop: Stop) -> tuple[Attempt, ...]:
     """Have all temporary changes undone, as before the package is removed. Raises as undo() does: StepFailed where that
     was not tried with all of them."""
     with opened(around, stop) as world:
-        ended = apply.recover(world) + apply.expire(world, everything=True)
+        ended = apply.recover(world, anyway=True) + apply.expire(world, everything=True)
         tried = {attempt.id for attempt in ended}
         left = [change.change for change in ledger.temporary(world.ledger.lines) if change.attempt not in tried]
         left += [

@@ -11,6 +11,7 @@ import stat
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Callable
 
@@ -31,6 +32,7 @@ from backupready.model import (
     Outlook,
     Pause,
     Ran,
+    Refusal,
     Remedy,
     SetConfigKey,
     Settings,
@@ -95,6 +97,7 @@ def world(around: Surroundings, opened: Ledger, announce: Callable[[Attempt], No
         ledger=opened,
         doer=steps(around),
         situation=lambda remedy, request: situation(around, remedy, request, opened.lines, clock()),
+        hold=lambda plan: _hold(plan, around),
         renewed=lambda remedy, request, facts: _renewed(facts, around, remedy, request, opened.lines),
         look=lambda: sight(around.look(), {attempt.problem for attempt in ledger.unfinished(opened.lines)}),
         snapshot=lambda: snapshot(around.machine()),
@@ -129,21 +132,30 @@ def situation(
     """What the gate goes by. What is refused anyway is not looked into any further, unless the `whole` is wanted: a
     request may come from somebody who wants to keep the machine busy."""
     facts = _by_settings(around, now)
-    for find_out in (_by_machine, _by_look):
+    for find_out in (
+        partial(_by_machine, around=around, guarded=not request.person),
+        partial(_by_look, around=around, remedy=remedy, request=request, lines=lines),
+    ):
         hoped = Sight(frozenset({(request.problem, request.key)}))
         refusal = gate.check(remedy, request, replace(facts, sight=hoped), lines, now)
         if refusal is not None and refusal.name not in _LOOK_ANYWAY and not whole:
             # Nobody has looked, so that nobody can tell that it is gone.
-            return replace(facts, sight=Sight(unknown=frozenset({request.problem})))
-        facts = find_out(facts, around, remedy, request, lines)
+            unseen = Sight(unknown=frozenset({request.problem}))
+            return replace(facts, sight=unseen, plan=CannotTell("it was refused before anybody looked"))
+        facts = find_out(facts)
     return facts
+
+
+def _hold(plan: Sequence[Step], around: Surroundings) -> Refusal | None:
+    now = clock()
+    return gate.hold(_by_machine(_by_settings(around, now), around, guarded=False), plan, now)
 
 
 def _renewed(
     facts: Situation, around: Surroundings, remedy: Remedy, request: Request, lines: Sequence[Line]
 ) -> Situation:
     """The same as it is now; what a look has seen, and what follows from that, stays."""
-    now = _by_machine(_by_settings(around, clock()), around, remedy, request, lines)
+    now = _by_machine(_by_settings(around, clock()), around, guarded=not request.person)
     return replace(now, sight=facts.sight, plan=facts.plan, precondition=facts.precondition, lower=facts.lower)
 
 
@@ -164,16 +176,14 @@ def _by_settings(around: Surroundings, now: Moment) -> Situation:
     )
 
 
-def _by_machine(
-    facts: Situation, around: Surroundings, remedy: Remedy, request: Request, lines: Sequence[Line]
-) -> Situation:
+def _by_machine(facts: Situation, around: Surroundings, guarded: bool) -> Situation:
     machine = around.machine()
     running = snapshot(machine)
-    url = around.settings["fix.guard_url"]
+    url = around.settings["fix.guard_url"] if guarded else ""
     return replace(
         facts,
         outlook=around.outlook(True) if isinstance(running, str) and running else facts.outlook,
-        guard=guard.ask(machine, url, around.settings["fix.guard_ignore"]) if url and not request.person else "",
+        guard=guard.ask(machine, url, around.settings["fix.guard_ignore"]) if url else "",
         snapshot=running,
         agent_busy=_told(waagent.busy, machine),
         locked=_told(packages.holder, machine),
