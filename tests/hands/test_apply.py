@@ -1044,7 +1044,7 @@ def test_what_was_undone_must_take_effect(tmp_path: Path) -> None:
             do(step, record)
 
         guest.do = failing  # type: ignore[method-assign]
-        results = []
+        results: list[Attempt] = []
         for _ in range(8):
             world = guest.world(place)
             results += hands.recover(world) + hands.expire(world)

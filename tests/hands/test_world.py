@@ -358,6 +358,34 @@ def test_a_look_afterwards_is_for_what_is_under_way(scene: Scene) -> None:
         assert "SWITCHED_OFF" in world.look().unknown
 
 
+@pytest.mark.parametrize("case", ["paused", "an alert", "a snapshot", "extensions", "dpkg"])
+def test_what_has_changed_since_the_look_is_found_out_once_more(case: str, scene: Scene) -> None:
+    """Right before a fix begins, without another look."""
+    with Ledger(scene.around.directory, scene.around.summary, worlds.clock()) as book:
+        facts = worlds.world(scene.around, book).situation(MEND, asked())
+        assert gate.check(MEND, asked(), facts, (), worlds.clock()) is None
+        name, make = CASES[case]
+        make(scene)
+        now = worlds.world(scene.around, book).renewed(MEND, asked(), facts)
+    refusal = gate.check(MEND, asked(), now, (), worlds.clock())
+    assert refusal is not None
+    assert (refusal.name, scene.looks) == (name, 1)
+    assert (now.sight, now.plan) == (facts.sight, facts.plan)
+
+
+@pytest.mark.parametrize("case", ["paused", "a snapshot", "extensions", "dpkg", "", "off", "not allowed", "an alert"])
+def test_what_holds_up_an_ending_is_found_out(case: str, scene: Scene) -> None:
+    """Of the same facts those that say that nobody should touch the machine; what may not be begun may be ended."""
+    name, make = CASES.get(case, ("", lambda scene: None))
+    make(scene)
+    with Ledger(scene.around.directory, scene.around.summary, worlds.clock()) as book:
+        refusal = worlds.world(scene.around, book).hold((RestartUnit(UNIT),))
+    assert (refusal.name if refusal else "") == (
+        name if name in ("paused", "snapshot_running", "agent_busy", "locked") else ""
+    )
+    assert scene.looks == 0
+
+
 def test_now_is_told_by_three_clocks() -> None:
     """Of the same boot from one moment to the next."""
     first, second = worlds.clock(), worlds.clock()
