@@ -206,8 +206,8 @@ def test_sos_collects_the_configuration_but_no_key(kind: str, tmp_path: Path) ->
 
 
 def test_prometheus_takes_its_example(tmp_path: Path) -> None:
-    """promtool reads it, and every series then says its VM, resource group and policy. Two VMs of one name in two groups
-    are two machines; one with Windows is none."""
+    """promtool reads it, and every series then says its VM, resource group and policy. Two VMs of one name in two
+    groups are two machines; one with Windows is none."""
     need("promtool", "prometheus")
     example = SOURCE / "config/prometheus.yml"
     assert "SUCCESS" in output("promtool", "check", "config", example)
@@ -231,7 +231,9 @@ def test_prometheus_takes_its_example(tmp_path: Path) -> None:
     del job["azure_sd_configs"], job["tls_config"], job["basic_auth"]
     job["static_configs"] = machines
     (tmp_path / "prometheus.yml").write_text(json.dumps(config), encoding="utf-8")
-    told = output("promtool", "check", "service-discovery", tmp_path / "prometheus.yml", job["job_name"])
+    told = output(
+        "promtool", "check", "service-discovery", "--timeout=3s", tmp_path / "prometheus.yml", job["job_name"]
+    )
     targets = [each["labels"] for each in json.loads(told) if each.get("labels")]
     shown = ("job", "instance", "vm", "resource_group", "backup_policy", "__address__")
     address = "web.internal.example.org:10168"
