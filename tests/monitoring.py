@@ -72,15 +72,21 @@ def _running(place: Path, address: str, command: list[str]) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def prometheus(place: Path, address: str, target: str, rules: str, alertmanager: str = "") -> Iterator[Server]:
-    """A Prometheus that scrapes the target as the job backupready every second, and evaluates these rules as often."""
+def prometheus(
+    place: Path, address: str, target: str, rules: str, alertmanager: str = "", more: Mapping[str, Any] | None = None
+) -> Iterator[Server]:
+    """A Prometheus that scrapes the target as the job backupready every second, and evaluates these rules as often.
+    `more` are further jobs, each with its static configurations."""
     need("prometheus")
     place.mkdir()
     (place / "rules.yml").write_text(rules)
     document: dict[str, Any] = {
         "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
         "rule_files": ["rules.yml"],
-        "scrape_configs": [{"job_name": "backupready", "static_configs": [{"targets": [target]}]}],
+        "scrape_configs": [
+            {"job_name": job, "static_configs": found}
+            for job, found in {"backupready": [{"targets": [target]}], **(more or {})}.items()
+        ],
     }
     if alertmanager:
         document["alerting"] = {"alertmanagers": [{"static_configs": [{"targets": [alertmanager]}]}]}
@@ -138,9 +144,9 @@ def panels(name: str) -> list[dict[str, Any]]:
     return [panel for panel in page["panels"] if panel["type"] != "row"]
 
 
-def substituted(expr: str) -> str:
-    """A query of a dashboard as Grafana asks it, with every machine chosen."""
-    for variable, value in (("$job", "backupready"), ("$instance", ".+"), ("$__rate_interval", "10s")):
+def substituted(expr: str, job: str = "backupready", instance: str = ".+") -> str:
+    """A query of a dashboard as Grafana asks it, with every machine of that job chosen."""
+    for variable, value in (("$job", job), ("$instance", instance), ("$__rate_interval", "10s")):
         expr = expr.replace(variable, value)
     assert "$" not in expr, expr
     return expr

@@ -780,7 +780,8 @@ def test_something_else_at_the_status_socket_is_not_the_daemon(tmp_path: Path, c
 
 
 def test_rules_lead_to_the_runbook_that_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    """All that differs from the file in the tree is the address; of the machine's own pages, too."""
+    """All that differs from the file in the tree is the address; of the machine's own pages, too, but for the alerts
+    that are no machine's: a template would give them an address without a host."""
     for keep, file in ((False, "alerts.yml"), (True, "alerts-keep-firing.yml")):
         for address in ("https://wiki.internal/backupready", "http://{{ $labels.instance }}/runbook"):
             options = ["rules", "--runbook", address + "/", *(["--keep-firing"] if keep else [])]
@@ -789,6 +790,8 @@ def test_rules_lead_to_the_runbook_that_is_named(capsys: pytest.CaptureFixture[s
             there = (Path(__file__).parents[1] / "config" / file).read_text()
             assert told != there
             assert told.replace(f'"{address}/', '"https://runbook.example/backupready/') == there
+            left = set(re.findall('"https://runbook.example/backupready/(.+)"', told))
+            assert left == ({"absent.md", "many_share_start.md"} if "{{" in address else set())
 
 
 @pytest.mark.parametrize("address", ["wiki", "ftp://x/", "https://x\n  - alert: y", 'https://x/"', ""])

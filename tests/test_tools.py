@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from backupready import journal
 from requirement import need, unavailable
@@ -203,10 +205,39 @@ def test_sos_collects_the_configuration_but_no_key(kind: str, tmp_path: Path) ->
 # ---------------------------------------------------------------------------------------------------- Prometheus
 
 
-def test_prometheus_takes_its_example() -> None:
-    """promtool reads it, and every series then says its VM, resource group and policy."""
+def test_prometheus_takes_its_example(tmp_path: Path) -> None:
+    """promtool reads it, and every series then says its VM, resource group and policy. Two VMs of one name in two
+    groups are two machines; one with Windows is none."""
     need("promtool", "prometheus")
     example = SOURCE / "config/prometheus.yml"
     assert "SUCCESS" in output("promtool", "check", "config", example)
-    for label in ("vm", "resource_group", "backup_policy"):
-        assert f"target_label: {label}\n" in example.read_text(encoding="utf-8")
+    # The same with what a discovery would have found.
+    found = [("web", "shop", "Linux", "v/daily"), ("web", "blog", "Linux", ""), ("office", "blog", "Windows", "")]
+    meta = "__meta_azure_machine_"
+    machines = [
+        {
+            "targets": ["10.0.0.4:80"],
+            "labels": {
+                f"{meta}name": name,
+                f"{meta}resource_group": group,
+                f"{meta}os_type": system,
+                **({f"{meta}tag_backup_policy": policy} if policy else {}),
+            },
+        }
+        for name, group, system, policy in found
+    ]
+    config = yaml.safe_load(example.read_text(encoding="utf-8"))
+    (job,) = config["scrape_configs"]
+    del job["azure_sd_configs"], job["tls_config"], job["basic_auth"]
+    job["static_configs"] = machines
+    (tmp_path / "prometheus.yml").write_text(json.dumps(config), encoding="utf-8")
+    told = output(
+        "promtool", "check", "service-discovery", "--timeout=3s", tmp_path / "prometheus.yml", job["job_name"]
+    )
+    targets = [each["labels"] for each in json.loads(told) if each.get("labels")]
+    shown = ("job", "instance", "vm", "resource_group", "backup_policy", "__address__")
+    address = "web.internal.example.org:10168"
+    assert sorted(tuple(target.get(label) for label in shown) for target in targets) == [
+        ("backupready", "blog/web", "web", "blog", None, address),
+        ("backupready", "shop/web", "web", "shop", "v/daily", address),
+    ]

@@ -135,7 +135,13 @@ def command_line() -> argparse.ArgumentParser:
     verbs.add_parser("resume", help="end a pause")
 
     rules = verbs.add_parser("rules", help="alert rules for Prometheus, with the address of your runbook")
-    rules.add_argument("--runbook", metavar="URL", required=True, help="where its pages are; see the head of the file")
+    rules.add_argument(
+        "--runbook",
+        metavar="URL",
+        required=True,
+        help="where its pages are; http://{{ $labels.instance }}/runbook for each machine's own, where instances are"
+        " HOST:PORT and scraped by plain HTTP",
+    )
     rules.add_argument("--keep-firing", action="store_true", help="for Prometheus 2.42 and later, by keep_firing_for")
 
     conf = verbs.add_parser("config", help="find mistakes in the configuration, or show what is in force")

@@ -94,7 +94,7 @@ complete -c backupready -n '_shtab_backupready_using; and test $_shtab_backuprea
 complete -c backupready -n '_shtab_backupready_using resume' -s h -l help -d 'show this help message and exit'
 complete -c backupready -n '_shtab_backupready_using; and test $_shtab_backupready_npos -eq 0' -a rules -d 'alert rules for Prometheus, with the address of your runbook'
 complete -c backupready -n '_shtab_backupready_using rules' -s h -l help -d 'show this help message and exit'
-complete -c backupready -n '_shtab_backupready_using rules' -l runbook -x -d 'where its pages are; see the head of the file'
+complete -c backupready -n '_shtab_backupready_using rules' -l runbook -x -d 'where its pages are; http://{{ $labels.instance }}/runbook for each machine'"'"'s own, where instances are HOST:PORT and scraped by plain HTTP'
 complete -c backupready -n '_shtab_backupready_using rules' -l keep-firing -d 'for Prometheus 2.42 and later, by keep_firing_for'
 complete -c backupready -n '_shtab_backupready_using; and test $_shtab_backupready_npos -eq 0' -a config -d 'find mistakes in the configuration, or show what is in force'
 complete -c backupready -n '_shtab_backupready_using config' -s h -l help -d 'show this help message and exit'

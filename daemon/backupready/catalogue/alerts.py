@@ -17,7 +17,7 @@ from backupready.model import Effect, Problem, Result, Verdict
 
 # No host of this name can exist (RFC 2606): whoever has the pages on a server puts its address in this one's place.
 RUNBOOK = "https://runbook.example/backupready"
-JOB = "backupready"
+JOB = "backupready"  # what each job's name begins with that scrapes machines
 SCRAPE_SECONDS = 60  # what the ranges in here are made for, and the longest that they are right for
 
 # A state counts as going on over gaps so long: a scrape that fails, a daemon that is restarted.
@@ -79,12 +79,18 @@ class Alert:
     impact: str = ""
     diagnosis: str = ""
     mitigation: str = ""
+    source: str = ""
 
     @property
     def page(self) -> str:
         """The file below the runbook."""
         words = re.findall(r"[A-Z][a-z]+", self.name)[1:]
         return f"{self.problem.lower() or '_'.join(words).lower()}.md"
+
+    @property
+    def of_machine(self) -> bool:
+        """Or else of Prometheus, or of many machines."""
+        return "$labels.instance" in self.summary
 
     @property
     def severities(self) -> str:
@@ -138,6 +144,23 @@ _THIS_MACHINE = "on (job, instance)"
 _VOID = f'unless {_THIS_MACHINE} backupready_problem_active{{effect="voids"}} == 1'
 
 
+# Where what an alert's page says is documented.
+_BACKUP = "https://learn.microsoft.com/azure/backup"
+_TROUBLESHOOTING = f"<{_BACKUP}/backup-azure-vms-troubleshoot>"
+_INTRODUCTION = f"<{_BACKUP}/backup-azure-vms-introduction>"
+_PROMETHEUS = "https://prometheus.io/docs"
+_TARGETS = f"<{_PROMETHEUS}/concepts/jobs_instances/>"
+_ABSENT = f"<{_PROMETHEUS}/prometheus/latest/querying/functions/#absent>"
+_STALENESS = f"<{_PROMETHEUS}/prometheus/latest/querying/basics/#staleness>"
+_RELABELLING = f"<{_PROMETHEUS}/prometheus/latest/configuration/configuration/#relabel_config>"
+_TEXT_FILES = "<https://github.com/prometheus/node_exporter#textfile-collector>"
+_WEB_CONFIG = "<https://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md>"
+_MANUAL = "`man 8 backupready`"
+_FILES, _UNITS, _SIGNALS = (f"{_MANUAL}, {part}" for part in ("FILES", "UNITS", "SIGNALS"))
+_SETTINGS = "`man 5 backupready.conf`"
+_LOOKING, _FIXING = (f"{_SETTINGS}, [{section}]" for section in ("look", "fix"))
+
+
 def _verdict(verdict: Verdict) -> State:
     return State(f'backupready_verdict{{verdict="{verdict.value}"}}', "verdict")
 
@@ -146,18 +169,31 @@ def _problem(code: str) -> State:
     return State(f'backupready_problem_active{{problem="{code}"}}', "problem, effect")
 
 
+def _known(code: str) -> str:
+    """That a problem was there on a day before this one. A machine that is off at night, or from Friday to Monday, is
+    never scraped for a whole day, so that no `for` of a day ends there."""
+    return f'{_THIS_MACHINE} max_over_time(backupready_problem_active{{problem="{code}"}}[3d] offset 1d) == 1'
+
+
 def _reasons(effect: Effect, series: str = _ACTIVE) -> str:
     """The codes of this machine's problems with an effect, for a description."""
     asked = f'printf `{series}{_THIS},effect="{effect.value}"}} == 1` {_ON} | sortByLabel "problem"'
     return "{{ range " + asked + " }} {{ .Labels.problem }}{{ else }} nothing at this moment{{ end }}"
 
 
-def _grown(selector: str, span: str) -> str:
-    """By how much counters have grown, also those that are new: they have no series before the first time, and that is
-    no growth to increase(). One that was only not told then had what it had before. A machine that was not scraped then
+def _grown(series: str, matchers: str, own: str, span: str) -> str:
+    """By how much counters with the labels `own` have grown, also those that are new: they have no series before the
+    first time, and that is no growth to increase(). One that was only not told then had what it had before, and a
+    change of the target's other labels, such as a tag of the VM, makes none new. A machine that was not scraped then
     says nothing."""
-    before = f"{selector} offset {span} or max_over_time({selector}[1d] offset {span}) or {selector} * 0"
-    return f"({selector} - ({before}) > 0)\nand {_THIS_MACHINE} backupready_build_info offset {span}"
+    selector, same = f"{series}{{{matchers}}}", f"(job, instance, {own})"
+    before = (
+        f"max by {same} ({selector} offset {span})",
+        f"max by {same} (max_over_time({selector}[1d] offset {span}))",
+        f"max by {same} ({selector}) * 0",
+    )
+    grown = f"{selector} - on {same} group_left () (\n" + "\nor ".join(before) + "\n) > 0"
+    return f"({grown})\nand {_THIS_MACHINE} backupready_build_info offset {span}"
 
 
 # ------------------------------------------------------------------------------------------------------- the symptom
@@ -192,6 +228,7 @@ MACHINE = (
         diagnosis=_FAILS,
         mitigation="Do what the page of the first reason says. If the window has begun meanwhile, start a backup by"
         " hand afterwards.",
+        source=_TROUBLESHOOTING,
     ),
     Alert(
         "BackupreadyNextBackupDegraded",
@@ -209,6 +246,7 @@ MACHINE = (
         impact="What had not been written to the disks is not in the restore point, or the backup comes late.",
         diagnosis=_FAILS,
         mitigation="Do what the page of the first reason says.",
+        source=_INTRODUCTION,
     ),
     Alert(
         "BackupreadyNextBackupAtRisk",
@@ -227,6 +265,7 @@ MACHINE = (
         impact="The backup may fail, or may not; nothing is known that blocks it.",
         diagnosis=_FAILS,
         mitigation="Do what the page of the first reason says, or look at the outcome of the window.",
+        source=_TROUBLESHOOTING,
     ),
     Alert(
         "BackupreadyUnknown",
@@ -247,6 +286,7 @@ MACHINE = (
         impact="The next backup may fail without a warning.",
         diagnosis="`backupready status` on the machine tells what cannot be told, and why not.",
         mitigation="Remove what keeps the probes from looking; BackupreadyProbeCannotTell names them.",
+        source=_MANUAL,
     ),
     Alert(
         "BackupreadyBackupOverdue",
@@ -254,7 +294,15 @@ MACHINE = (
         "There has been no good backup of {{ $labels.instance }} for too long",
         (
             Rule("warning", "15m", _LAST_GOOD, (_problem("BACKUP_OVERDUE"),)),
-            Rule("critical", "1d", f"That is known for a day. {_LAST_GOOD}", (_problem("BACKUP_OVERDUE"),)),
+            Rule(
+                "critical",
+                "15m",
+                f"That is known for a day. {_LAST_GOOD}",
+                (_problem("BACKUP_OVERDUE"),),
+                # It is not told while a machine starts, which is no end of it.
+                f"and {_known('BACKUP_OVERDUE')}\n"
+                f'and {_THIS_MACHINE} avg_over_time(backupready_problem_active{{problem="BACKUP_OVERDUE"}}[1d]) > 0.9',
+            ),
         ),
         problem="BACKUP_OVERDUE",
     ),
@@ -265,10 +313,13 @@ MACHINE = (
         (
             Rule(
                 "warning",
-                "1d",
+                "15m",
                 "For a day no schedule is configured, and none could be learned: nothing about this machine becomes"
                 f" critical before a window. {_LAST_GOOD}",
                 (_problem("WINDOW_UNKNOWN"),),
+                # While it is not there it has no series, but a window has one.
+                f"and {_known('WINDOW_UNKNOWN')}\n"
+                f"unless {_THIS_MACHINE} max_over_time(backupready_window_next_start_timestamp_seconds[1d])",
             ),
         ),
         problem="WINDOW_UNKNOWN",
@@ -314,10 +365,10 @@ EACH = tuple(
 
 # --------------------------------------------------------------------------------------------------- we ourselves
 
-_UP = f'up{{job="{JOB}"}}'
+_UP = f'up{{job=~"{JOB}.*"}}'
 # Where node_exporter reads a text file of ours, the machine is a target of that one's job. The default of
 # textfile.interval is a minute.
-_TEXT_FILE_DAY = f'max_over_time(backupready_build_info{{job!="{JOB}"}}[1d])'
+_TEXT_FILE_DAY = f'max_over_time(backupready_build_info{{job!~"{JOB}.*"}}[1d])'
 _TEXT_FILE_SECONDS = 600
 _NEWEST_LOOK = "backupready_probe_last_run_timestamp_seconds"
 _INTERVAL = "backupready_probe_interval_seconds"  # of what is set longer than usual alone
@@ -351,7 +402,7 @@ SELF = (
                 "warning",
                 "10m",
                 "up is {{ $value }} for 10 minutes.",
-                expression=f'{_UP} == 0\nor up{{job!="{JOB}"}} == 0 and {_THIS_MACHINE} {_TEXT_FILE_DAY}',
+                expression=f'{_UP} == 0\nor up{{job!~"{JOB}.*"}} == 0 and {_THIS_MACHINE} {_TEXT_FILE_DAY}',
             ),
         ),
         meaning="Prometheus does not get the metrics of this machine: the machine or the daemon does not run, or the"
@@ -361,6 +412,7 @@ SELF = (
         " off.",
         diagnosis="Is the machine on? `systemctl status backupready`; web.listen_address, and the firewall between.",
         mitigation="Start the machine or the daemon; a machine that is gone for good leaves the scrape configuration.",
+        source=_TARGETS,
     ),
     Alert(
         "BackupreadyAbsent",
@@ -370,16 +422,18 @@ SELF = (
             Rule(
                 "critical",
                 "15m",
-                f"There is no target of the job {JOB}: absent() is {{{{ $value }}}}.",
+                f"No job whose name begins with {JOB} has a target: absent() is {{{{ $value }}}}.",
                 expression=f"absent({_UP})\n"
                 f"unless on () (backupready_build_info unless on () max_over_time({_UP}[6h]))",
             ),
         ),
-        meaning=f"The scrape configuration has no target of the job `{JOB}`, so that no other alert can fire. Where"
-        " node_exporter reads text files of ours and there has been no such target for six hours, none is missed.",
+        meaning=f"The scrape configuration has no target of a job whose name begins with `{JOB}`, so that no other"
+        " alert can fire. Where node_exporter reads text files of ours and there has been no such target for six"
+        " hours, none is missed.",
         impact="No machine is watched.",
         diagnosis="The page of targets of Prometheus, and its service discovery.",
-        mitigation=f"Mend the discovery, or name the job `{JOB}`.",
+        mitigation=f"Mend the discovery, or begin the job's name with `{JOB}`.",
+        source=_ABSENT,
     ),
     Alert(
         "BackupreadyGone",
@@ -398,6 +452,7 @@ SELF = (
         impact="None where it was taken down; otherwise it is not watched. The alert ends after six hours by itself.",
         diagnosis="Whether the machine is still there, and what the service discovery says of it.",
         mitigation="Put it back, or nothing.",
+        source=_STALENESS,
     ),
     Alert(
         "BackupreadySilent",
@@ -416,6 +471,7 @@ SELF = (
         impact="Nobody says whether the next backup of this machine will succeed.",
         diagnosis="Fetch /metrics of the target; `metric_relabel_configs` of the job.",
         mitigation="Mend the target's address or the relabelling.",
+        source=_RELABELLING,
     ),
     Alert(
         "BackupreadyTextFileStale",
@@ -438,6 +494,7 @@ SELF = (
         " `ls -l --time-style=full-iso` of the file and `date`, where the clock of the machine may be wrong.",
         mitigation="Start the daemon, or mend what keeps it from writing. Where textfile.interval is longer than two"
         " minutes, lengthen the limit in this rule to some of its intervals.",
+        source=_TEXT_FILES,
     ),
     Alert(
         "BackupreadyTextFileGone",
@@ -462,6 +519,7 @@ SELF = (
         " node_exporter reads; `node_textfile_scrape_error` of the machine.",
         mitigation="Start the daemon, or mend what keeps node_exporter from the file. Where the machine is scraped by"
         " itself now, or has no backupready any more: nothing.",
+        source=_TEXT_FILES,
     ),
     Alert(
         "BackupreadyNotLooking",
@@ -481,6 +539,7 @@ SELF = (
         diagnosis=_JOURNAL,
         mitigation="`systemctl restart backupready`; where it comes again, report it with the journal. Where every"
         " probe is set to look less than once an hour, lengthen the range in this rule.",
+        source=_LOOKING,
     ),
     Alert(
         "BackupreadyLooksFailing",
@@ -501,6 +560,7 @@ SELF = (
         diagnosis=f"{_JOURNAL} `systemctl status backupready-look.socket`.",
         mitigation="`systemctl restart backupready-look.socket`; for a look that hangs, what BackupreadyUnknown's page"
         " says.",
+        source=_UNITS,
     ),
     Alert(
         "BackupreadyProbeStale",
@@ -518,6 +578,7 @@ SELF = (
         impact="What it should see is unknown.",
         diagnosis=f"{_JOURNAL} `backupready status` tells how its newest look ended.",
         mitigation="What keeps it from looking is told there.",
+        source=_LOOKING,
     ),
     Alert(
         "BackupreadyProbeCannotTell",
@@ -535,6 +596,7 @@ SELF = (
         impact="What it should see is unknown; where that could block the backup, so is the verdict.",
         diagnosis="`backupready status` tells why it cannot.",
         mitigation="Remove what keeps it from looking, or switch the probe off where it has nothing to look at.",
+        source=_SETTINGS,
     ),
     Alert(
         "BackupreadyProbeDefect",
@@ -552,6 +614,7 @@ SELF = (
         impact="What it should see is unknown.",
         diagnosis=f"{_JOURNAL} It has the traceback, once for each distinct defect.",
         mitigation="Report it with the traceback; until then the probe can be switched off.",
+        source=_MANUAL,
     ),
     Alert(
         "BackupreadyConfigReloadFailed",
@@ -569,6 +632,7 @@ SELF = (
         impact="A change has no effect, and the daemon would not start with it.",
         diagnosis="`backupready config check` names each mistake with its line.",
         mitigation="Mend it, then `systemctl reload backupready`.",
+        source=_SIGNALS,
     ),
     Alert(
         "BackupreadyWebConfigReloadFailed",
@@ -589,6 +653,7 @@ SELF = (
         " one that was cut off.",
         diagnosis=f"`backupready config check` names each mistake with its line. {_JOURNAL}",
         mitigation="Mend it; the next connection takes it over. If less is meant, `systemctl reload backupready`.",
+        source=_WEB_CONFIG,
     ),
     Alert(
         "BackupreadyCannotKeep",
@@ -609,6 +674,7 @@ SELF = (
         impact="After a restart the daemon does not know since when things are as they are; schedules are not learned.",
         diagnosis=f"{_JOURNAL} `df /var/lib/backupready`.",
         mitigation="Make room, or mend the file system.",
+        source=_FILES,
     ),
     Alert(
         "BackupreadyPredictionWrong",
@@ -619,12 +685,12 @@ SELF = (
                 "warning",
                 "15m",
                 "Predicted: {{ $labels.predicted }}; happened: {{ $labels.happened }}; within a day: {{ $value }}.",
-                expression=_grown(
-                    'backupready_predictions_total{predicted=~"ready|degraded",happened=~"failed|missed"}', "1d"
-                )
-                + "\nor "
-                + _grown(
-                    'backupready_predictions_total{predicted="blocked",happened=~"succeeded|crash_consistent"}', "1d"
+                expression="\nor ".join(
+                    _grown("backupready_predictions_total", wrong, "predicted, happened", "1d")
+                    for wrong in (
+                        'predicted=~"ready|degraded",happened=~"failed|missed"',
+                        'predicted="blocked",happened=~"succeeded|crash_consistent"',
+                    )
                 ),
             ),
         ),
@@ -635,6 +701,7 @@ SELF = (
         diagnosis="`backupready status` and `backupready explain NUMBER` with the code of that run; the job in the"
         " portal.",
         mitigation="Mend what the run tells, and report what no probe has seen.",
+        source=_TROUBLESHOOTING,
     ),
     Alert(
         "BackupreadyFixLimitReached",
@@ -666,6 +733,7 @@ SELF = (
         impact="What could be fixed by itself is not.",
         diagnosis="`systemctl status backupready-fix.socket`, `journalctl -u 'backupready-fix@*'`.",
         mitigation="`systemctl restart backupready-fix.socket`; fix the problem by hand meanwhile.",
+        source=_UNITS,
     ),
     Alert(
         "BackupreadyFixDoorClosed",
@@ -683,6 +751,7 @@ SELF = (
         impact="What could be fixed by itself is not.",
         diagnosis="`systemctl status backupready-fix.socket`.",
         mitigation="`systemctl enable --now backupready-fix.socket`, or set fix.mode to observe or off.",
+        source=_FIXING,
     ),
     Alert(
         "BackupreadyFixFailed",
@@ -693,7 +762,7 @@ SELF = (
                 "warning",
                 "0m",
                 "{{ $labels.remedy }} ended as {{ $labels.result }}; within an hour: {{ $value }}.",
-                expression=_grown(f'backupready_fix_attempts_total{{result=~"{_BAD_ENDS}"}}', "1h"),
+                expression=_grown("backupready_fix_attempts_total", f'result=~"{_BAD_ENDS}"', "remedy, result", "1h"),
             ),
         ),
         meaning="A step of a fix could not be done, it was cut off, or something new was wrong after it. What could be"
@@ -701,6 +770,7 @@ SELF = (
         impact="The problem is still there, and what could not be undone is left as it is.",
         diagnosis="`backupready status` tells the attempt, why it ended so, and what is left.",
         mitigation="Fix the problem by hand, and what is left of the attempt.",
+        source=_FIXING,
     ),
     Alert(
         "BackupreadyTemporaryChangeOverdue",
@@ -779,6 +849,7 @@ FLEET = (
         impact="Jobs wait in Azure's queue, and disks and networks that machines share are busy all at once.",
         diagnosis="The series `job_start:backupready_machines:count` by its label start.",
         mitigation="Spread the schedules: several policies with different times.",
+        source=_INTRODUCTION,
     ),
 )
 
@@ -801,7 +872,8 @@ def of_problem(code: str) -> Alert | None:
 _HEAD = f"""\
 # Rendered from the declarations of backupready; `make render` does it again.
 #
-# Scrape the machines as the job "{JOB}", once a minute or more often:
+# Scrape the machines as the job "{JOB}", or as several jobs whose names all begin with that, once a minute or
+# more often; no other job may be named so, not even one of node_exporter that reads text files of backupready:
 #   scrape_configs:
 #     - job_name: {JOB}
 #       scrape_interval: {SCRAPE_SECONDS}s
@@ -809,7 +881,11 @@ _HEAD = f"""\
 # The runbook is packaging/runbook in the source, runbook below the package's documentation. It is on no server that
 # could be named here, so its address is one that cannot exist; put yours in its place:
 #   backupready rules --runbook ADDRESS
-# Each machine serves it too: ADDRESS is 'http://{{{{ $labels.instance }}}}/runbook' where readers reach the machines.
+# Each machine serves it too; where readers reach the machines, ADDRESS may be
+#   'http://{{{{ $labels.instance }}}}/runbook'
+# That is right for a target scraped by plain HTTP whose instance is HOST:PORT, as it is by itself: not of a text file
+# (that instance is node_exporter's), and not with config/prometheus.yml, which names an instance otherwise. What is no
+# machine's (BackupreadyAbsent, BackupreadyManyShareStart) keeps the address that cannot exist.
 #
 # severity: critical pages somebody, warning is for the working day, info is to be read beside them and tells nobody.
 # cause: the part of the machine; verdict for the symptom, backupready for this program, schedule for the fleet.
@@ -828,7 +904,8 @@ _KEPT_HEAD = f"""\
 
 
 def rules(keep_firing: bool = False, runbook: str = RUNBOOK) -> str:
-    """The file of rules, YAML; `keep_firing` makes use of keep_firing_for, `runbook` is the address of the pages."""
+    """The file of rules, YAML; `keep_firing` makes use of keep_firing_for, `runbook` is the address of the pages, which
+    may be a template with the labels of a machine."""
     lines = [_HEAD + (_KEPT_HEAD if keep_firing else _PLAIN_HEAD), "groups:"]
     for group in GROUPS:
         lines += [f"  - name: {group.name}", "    rules:"]
@@ -852,7 +929,8 @@ def _rule(alert: Alert, rule: Rule, keep_firing: bool, runbook: str) -> Iterator
     yield "        annotations:"
     yield f"          summary: {_quoted(alert.summary)}"
     yield f"          description: {_quoted(rule.description)}"
-    yield f"          runbook_url: {_quoted(f'{runbook}/{alert.page}')}"
+    address = runbook if alert.of_machine or "$labels" not in runbook else RUNBOOK
+    yield f"          runbook_url: {_quoted(f'{address}/{alert.page}')}"
 
 
 def _block(expr: str) -> Iterator[str]:

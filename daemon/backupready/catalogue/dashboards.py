@@ -98,11 +98,18 @@ _TO_MACHINE = shown(
         {
             "title": "This machine",
             "url": f"/d/{MACHINE}?var-instance=${{__value.raw}}"
-            "&${datasource:queryparam}&${job:queryparam}&${__url_time_range}",
+            "&${datasource:queryparam}&var-job=${__data.fields.Job}&${__url_time_range}",
         }
     ]
 )
-_INSTANCE: Column = ("instance", "Machine", _TO_MACHINE)
+# Of two jobs, machines may have the same name.
+_INSTANCE: tuple[Column, ...] = (("instance", "Machine", _TO_MACHINE), ("job", "Job", ()))
+# Labels that config/prometheus.yml gives; without them there is no such column.
+_PLACE: tuple[Column, ...] = tuple(
+    (label, heading, shown(noValue=""))
+    for label, heading in (("vm", "VM"), ("resource_group", "Resource group"), ("backup_policy", "Policy"))
+)
+_PLACED = f"max by (job, instance, version, {', '.join(label for label, _, _ in _PLACE)}) (backupready_build_info)"
 _DATE = shown(unit=units.DateTimeFromNow)
 _EFFECT_SHOWN = shown(
     cell=_COLORED,
@@ -120,7 +127,8 @@ _SEVERITY_SHOWN = shown(
 
 
 def _page(uid: str, title: str, description: str, everything: bool, span: str) -> dashboard.Dashboard:
-    """An empty one with its variables; `everything` is chosen at first, or else the first machine."""
+    """An empty one with its variables: `everything` is chosen at first, or else the first machine, and then one alone
+    can be."""
     every = model.VariableOption(selected=True, text=["All"], value=["$__all"])
     ours = model.VariableOption(selected=True, text=[JOB], value=[JOB])
     page = dashboard.Dashboard(title).uid(uid).description(description).tags(["backupready"]).readonly()
@@ -133,11 +141,12 @@ def _page(uid: str, title: str, description: str, everything: bool, span: str) -
         ("instance", 'label_values(up{job=~"$job"}, instance)', everything, every if everything else None),
     ):
         variable = dashboard.QueryVariable(name).label(name.capitalize()).datasource(SOURCE).query(query)
-        variable = variable.multi(True).all_value(".+").refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)
+        variable = variable.multi(everything).all_value(".+").refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)
         variable = variable.sort(model.VariableSort.ALPHABETICAL_ASC).include_all(every_one)
         page = page.with_variable(variable if at_first is None else variable.current(at_first))
     other = dashboard.DashboardLink("backupready").type(model.DashboardLinkType.DASHBOARDS).tags(["backupready"])
-    return page.link(other.include_vars(True).keep_time(True).as_dropdown(False))
+    # A page of one machine cannot take several, which a fleet's variables are.
+    return page.link(other.include_vars(not everything).keep_time(True).as_dropdown(False))
 
 
 def _told(queries: Sequence[Query]) -> str:
@@ -151,14 +160,13 @@ def fleet() -> dashboard.Dashboard:
     page = _page(FLEET, "backupready / Fleet", "Whose next Azure Backup will fail, and why.", True, "24h")
     colors = {verdict.value: color for verdict, color in reversed(list(_VERDICTS.items()))}
     within_a_day = _RECORDED["job_verdict:backupready_machines_within_a_day:sum"]
-    for title, expr, description in (
-        ("Tonight", within_a_day, "Machines whose window is open or starts within a day, by their verdict."),
-        ("All machines", _RECORDED["job_verdict:backupready_machines:sum"], "By the verdict of their next backup."),
+    every = _RECORDED["job_verdict:backupready_machines:sum"]
+    for title, expr, absent, description in (
+        ("Tonight", within_a_day, "none", "Machines whose window is open or starts within a day, by their verdict."),
+        ("All machines", every, "unknown", "By the verdict of their next backup."),
     ):
-        panel = number(
-            title, description, [(f"sum by (verdict) ({expr})", "{{verdict}}")], units.Short, 9, None, colors
-        )
-        page = page.with_panel(panel)
+        queries = [(f"sum by (verdict) ({expr})", "{{verdict}}")]
+        page = page.with_panel(number(title, description, queries, units.Short, 9, None, colors, absent=absent))
     red = {1.0: RED}
     unplanned = _RECORDED["job:backupready_machines_window_unknown:count"]
     page = page.with_panel(
@@ -193,16 +201,17 @@ def fleet() -> dashboard.Dashboard:
                 "count by (job, instance) (backupready_problem_unknown == 1)",
                 _NEXT,
                 _AGE,
-                "max by (job, instance, version) (backupready_build_info)",
+                _PLACED,
             ],
             [
-                _INSTANCE,
+                *_INSTANCE,
                 ("Value #A", "Verdict", shown(mappings=[_VERDICT_NAMES], cell="color-background", align="center")),
                 ("Value #B", "Since", _DATE),
                 ("Value #C", "Reasons", shown(unit=units.Short)),
                 ("Value #D", "Unknown", shown(unit=units.Short, noValue="0")),
                 ("Value #E", "Next window", shown(unit=units.DateTimeFromNow, noValue="unknown")),
                 ("Value #F", "Last good backup ago", shown(unit=units.Seconds, decimals=0, noValue="none on record")),
+                *_PLACE,
                 ("version", "Version", ()),
             ],
             15,
@@ -216,7 +225,7 @@ def fleet() -> dashboard.Dashboard:
             "What is wrong with which machine, and what cannot be told; `backupready explain CODE` tells more.",
             [_REASONS],
             [
-                _INSTANCE,
+                *_INSTANCE,
                 ("problem", "Problem", ()),
                 ("effect", "Effect", _EFFECT_SHOWN),
                 ("state", "State", ()),
@@ -241,7 +250,7 @@ def fleet() -> dashboard.Dashboard:
             "Verdict of each machine",
             "What was said of the next backup, and when a machine could not be asked.",
             _VERDICT,
-            "{{instance}}",
+            "{{instance}} ({{job}})",
             _VERDICT_NAMES,
             10,
         )
@@ -259,7 +268,7 @@ def fleet() -> dashboard.Dashboard:
                 "max by (job, instance) (backupready_backup_last_failure_timestamp_seconds) * 1000",
             ],
             [
-                _INSTANCE,
+                *_INSTANCE,
                 ("name", "Result", ()),
                 ("consistency", "Consistency", ()),
                 ("Value #B", "Last good ago", shown(unit=units.Seconds, decimals=0)),
@@ -286,9 +295,9 @@ def fleet() -> dashboard.Dashboard:
         listing(
             "Alerts",
             "What fires now of machines, by alerts.yml; the runbook has a page for each.",
-            ['max by (instance, alertname, severity) (ALERTS{alertname=~"Backupready.+", alertstate="firing"})'],
+            ['max by (job, instance, alertname, severity) (ALERTS{alertname=~"Backupready.+", alertstate="firing"})'],
             [
-                _INSTANCE,
+                *_INSTANCE,
                 ("alertname", "Alert", ()),
                 ("severity", "Severity", _SEVERITY_SHOWN),
             ],
@@ -523,8 +532,10 @@ def machine() -> dashboard.Dashboard:
                 "max by (job, instance) (backupready_backup_duration_seconds)",
                 "max by (job, instance) (backupready_backup_last_success_timestamp_seconds) * 1000",
                 "max by (job, instance) (backupready_backup_last_failure_timestamp_seconds) * 1000",
+                _PLACED,
             ],
             [
+                *_PLACE,
                 ("name", "Result", ()),
                 ("Value #B", "Code", ()),
                 ("consistency", "Consistency", ()),

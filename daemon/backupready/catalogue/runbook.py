@@ -42,7 +42,8 @@ def alert_page(alert: Alert) -> str:
         f"## Meaning\n\n{alert.meaning}\n{fires}\n"
         f"## Impact\n\n{alert.impact}\n\n"
         f"## Diagnosis\n\n{alert.diagnosis}\n\n"
-        f"## Mitigation\n\n{alert.mitigation}\n"
+        f"## Mitigation\n\n{alert.mitigation}\n\n"
+        f"## Source\n\n{alert.source}\n"
     )
 
 
