@@ -747,7 +747,8 @@ def test_a_limit_that_is_reached_is_told_until_the_problem_is_clear(tmp_path: Pa
         assert refusal.name == "attempt_limit"
     told = fixes.decode((tmp_path / "fixes.json").read_bytes())
     assert [(limit.problem, limit.key, limit.remedy, limit.until) for limit in told.limits] == [
-        (PROBLEM, "k", "reload-extension", None)
+        (PROBLEM, "k", "next-rung", None),
+        (PROBLEM, "k", "reload-extension", None),
     ]
     assert events(tmp_path).count("limit") == 2  # one for each remedy
     guest.time += 2 * 86400.0
@@ -865,7 +866,7 @@ def test_a_temporary_change_that_somebody_has_edited_is_told_until_it_is_gone(tm
     assert len(hands.expire(world)) == 1
     guest.half, guest.edited = [], []
     (ended,) = hands.expire(world)
-    assert (ended.left, ended.reasons) == ((), ("its time was over",) * 3)
+    assert (ended.left, ended.reasons) == ((), ("its time was over",))
     world.ledger.publish(guest.clock())
     assert (ledger.temporary(world.ledger.lines), marked(tmp_path)) == ((), False)
     world.ledger.close()
