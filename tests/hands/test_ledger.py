@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from backupready import fixes
@@ -411,8 +411,15 @@ def happen(book: Ledger, event: Sequence[Any], now: Moment) -> Moment:
     return now
 
 
-@settings(max_examples=150, deadline=None)
+END = ("end", "done", "p", [], [])
+OLD_ONE_IN_FORCE = [("begin", "a", ""), ("prepare", 0, False), END, ("begin", "b", ""), END]
+BEGUN_AGAIN = [event for remedy in "aba" for event in (("begin", remedy, "X"), END)]
+
+
+@settings(max_examples=100, deadline=None)
 @given(st.lists(EVENTS, max_size=40))
+@example([*OLD_ONE_IN_FORCE, ("wait", 100.0, False)])
+@example([*BEGUN_AGAIN, ("wait", 100.0, False)])
 def test_a_rotation_changes_nothing_that_is_said(events: list[tuple[Any, ...]]) -> None:
     """Whatever has happened, and however often it was rotated; of an attempt few lines are left when they are old."""
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
@@ -527,6 +534,115 @@ def test_what_is_refused_while_another_has_the_ledger_is_counted(tmp_path: Path)
         ledger.note_refusal(tmp_path / "hands", "restart-agent", "locked")
     assert (tmp_path / "hands/refused").stat().st_size < 70_000
     ledger.note_refusal(tmp_path / "nowhere", "restart-agent", "ledger")
+
+
+def test_what_no_summary_could_tell_is_told_by_a_later_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the same hands or by the next, once; also what was refused elsewhere meanwhile."""
+    replace_file = ledger._replace
+
+    def full(path: Path, data: bytes, mode: int) -> None:
+        if path.name == "fixes.json":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace_file(path, data, mode)
+
+    which = ("restart-agent", "phase")
+    with opened(tmp_path) as book:
+        book.count_refusal(*which)
+        book.publish(NOW)
+        monkeypatch.setattr(ledger, "_replace", full)
+        book.count_refusal(*which)
+        book.count_would_run("restart-agent")
+        ledger.note_refusal(tmp_path / "hands", "restart-agent", "locked")
+        for _ in range(2):
+            told = book.publish(NOW)
+            assert "No space left" in book.unpublished
+            assert (told.refused, told.would_run) == (
+                {which: 2, ("restart-agent", "locked"): 1},
+                {"restart-agent": 1},
+            )
+        book.count_refusal(*which)
+    with opened(tmp_path) as book:
+        book.publish(NOW)
+        book.count_refusal(*which)
+        monkeypatch.undo()
+        for _ in range(2):
+            told = book.publish(NOW)
+            assert told.refused == {which: 4, ("restart-agent", "locked"): 1}
+        book.count_refusal(*which)  # and nothing is published
+    with opened(tmp_path) as book:
+        told = book.publish(NOW)
+    assert (told.refused, told.would_run) == ({which: 5, ("restart-agent", "locked"): 1}, {"restart-agent": 1})
+    assert fixes.decode((tmp_path / "fixes.json").read_bytes()) == told
+    assert (tmp_path / "hands/refused").read_bytes() == b""
+
+
+def test_half_a_note_of_a_refusal_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a disk that is full in the middle of it; what is no note is not counted."""
+    hands, write = tmp_path / "hands", os.write
+    opened(tmp_path).close()
+    ledger.note_refusal(hands, "restart-agent", "phase")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda file, data: write(file, data[:5]))
+        ledger.note_refusal(hands, "restart-agent", "phase")
+    ledger.note_refusal(hands, "restart-agent", "locked")
+    with (hands / "refused").open("ab") as file:
+        file.write(b"three words here\n\nreload-ext")
+    with opened(tmp_path) as book:
+        told = book.publish(NOW)
+    assert told.refused == {("restart-agent", "phase"): 1, ("restart-agent", "locked"): 1}
+    assert told.would_run == {}
+
+
+def test_what_is_refused_for_a_damaged_ledger_is_counted_when_it_is_mended(tmp_path: Path) -> None:
+    """It cannot be opened until then."""
+    with opened(tmp_path) as book:
+        begin(book, NOW)
+        end(book, 1, NOW)
+    good = content(tmp_path)
+    (tmp_path / "hands/ledger").write_bytes(b"x" + good)
+    with pytest.raises(LedgerError, match="damaged"):
+        opened(tmp_path)
+    ledger.note_refusal(tmp_path / "hands", "restart-agent", "ledger")
+    (tmp_path / "hands/ledger").write_bytes(good)
+    with opened(tmp_path) as book:
+        assert book.publish(NOW).refused == {("restart-agent", "ledger"): 1}
+
+
+def test_a_ledger_that_cannot_be_begun_anew_fills_no_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_sync: None
+) -> None:
+    """Each start tries it again, and writes the same archive."""
+    now = later(5 * ledger.DAY)
+    with opened(tmp_path) as book:
+        for _ in range(60):
+            end(book, begin(book, NOW), NOW)
+    replace_file = ledger._replace
+
+    def full(path: Path, data: bytes, mode: int) -> None:
+        if path.name == "ledger":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace_file(path, data, mode)
+
+    def archives() -> list[Path]:
+        return sorted((tmp_path / "hands").glob("ledger.*"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger, "_replace", full)
+        for _ in range(10):
+            now = later(MINUTE, now)
+            with opened(tmp_path, now, rotate=30_000) as book:
+                end(book, begin(book, now), now)
+    before = content(tmp_path)
+    assert len(archives()) == 1
+    now = later(5 * ledger.DAY, now)
+    for rotations in (1, 2):
+        with opened(tmp_path, now, rotate=30_000) as book:
+            assert book.lines[0].moment == now
+            for _ in range(60):
+                end(book, begin(book, now), now)
+        now = later(5 * ledger.DAY, now)
+        assert len(archives()) == rotations
+    assert archives()[0].read_bytes() == before
 
 
 def test_a_crash_while_it_is_rotated_loses_nothing(
