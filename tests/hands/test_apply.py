@@ -755,7 +755,8 @@ def test_a_limit_that_is_reached_is_told_until_the_problem_is_clear(tmp_path: Pa
         assert refusal.name == "attempt_limit"
     told = fixes.decode((tmp_path / "fixes.json").read_bytes())
     assert [(limit.problem, limit.key, limit.remedy, limit.until) for limit in told.limits] == [
-        (PROBLEM, "k", "reload-extension", None)
+        (PROBLEM, "k", "next-rung", None),
+        (PROBLEM, "k", "reload-extension", None),
     ]
     assert events(tmp_path).count("limit") == 2  # one for each remedy
     guest.time += 2 * 86400.0
@@ -875,7 +876,7 @@ def test_a_temporary_change_that_somebody_has_edited_is_told_until_it_is_gone(tm
     assert hands.expire(world) == ()
     guest.time += 3600.0
     (ended,) = hands.expire(world)
-    assert (ended.left, set(ended.reasons)) == ((), {"its time was over"})
+    assert (ended.left, ended.reasons) == ((), ("its time was over",))
     world.ledger.publish(guest.clock())
     assert (ledger.temporary(world.ledger.lines), marked(tmp_path)) == ((), False)
     world.ledger.close()

@@ -6,12 +6,14 @@ import errno
 import itertools
 import os
 import stat
+import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from backupready import fixes
@@ -306,7 +308,158 @@ def test_a_limit_lifts_with_its_time(tmp_path: Path) -> None:
         assert ledger.limits(book.lines, later(HOUR)) == ()
 
 
+def test_a_limit_of_one_remedy_hides_none_of_another(tmp_path: Path) -> None:
+    """Nor one of the same remedy that has no end; the newest is last."""
+    with opened(tmp_path) as book:
+        book.add("limit", NOW, problem="X", key="", remedy="a", why="tried", until=None)
+        book.add("limit", NOW, problem="X", key="", remedy="b", why="often", until=NOW.wall + HOUR)
+        assert [(one.remedy, one.why) for one in ledger.limits(book.lines, NOW)] == [("a", "tried"), ("b", "often")]
+        book.add("limit", NOW, problem="X", key="", remedy="a", why="often", until=NOW.wall + HOUR)
+        assert [(one.remedy, one.why) for one in ledger.limits(book.lines, NOW)] == [("b", "often"), ("a", "often")]
+        assert [(one.remedy, one.why) for one in ledger.limits(book.lines, later(HOUR))] == [("a", "tried")]
+        book.add("clear", NOW, problem="X", key="")
+        assert ledger.limits(book.lines, NOW) == ()
+
+
+def test_why_an_attempt_ended_so_is_told_once(tmp_path: Path) -> None:
+    """However often its undoing was tried; what was left at an earlier end, and is undone now, is told no more."""
+    with opened(tmp_path) as book:
+        begin(book, NOW)
+        for left in ([[0, "changed"]], [[0, "changed"], [1, "x"]], []):
+            book.add("undoing", NOW, attempt=1, result="undone", reasons=["its time was over"])
+            book.add("ended", NOW, attempt=1, result="undone", reasons=["its time was over", "x"], undone=[], left=left)
+            words = tuple(f"step {index + 1} is left as it is: {why}" for index, why in left)
+            assert book.attempt(1).reasons == ("its time was over", "x", *words)
+
+
 # ------------------------------------------------------------------------------------------------------- rotation
+
+
+def meaning(lines: Sequence[Line], now: Moment) -> Any:
+    """What lines say, apart from how often a remedy was begun in an open incident: whether, and in which order."""
+    known = ledger.attempts(lines)
+    open_ones = ledger.incidents(lines)
+    tried = [ledger.tried(lines, *which) for which in open_ones]
+    needed = {one.id for one in ledger.unfinished(lines)} | {one.attempt for one in ledger.temporary(lines)}
+    needed |= {one.id for one in known if ledger._holds_change(lines, one.id)}
+    ages = [(line, ledger.elapsed(lines, line, now)) for line in lines if line.event == "started"]
+    return {
+        "attempts": known[-50:],
+        "needed": needed,
+        "in force": [ledger.in_force(lines, number) for number in sorted(needed)],
+        "plans": [ledger.plan_of(lines, number) for number in sorted(needed)],
+        "to undo": [
+            list(ledger.of_attempt(lines, one.id, "undoing"))[-1:] for one in known if one in ledger.unfinished(lines)
+        ],
+        "last ends": [list(ledger.of_attempt(lines, number, "ended"))[-1:] == [] for number in sorted(needed)],
+        "temporary": ledger.temporary(lines),
+        "limits": ledger.limits(lines, now),
+        "told": [set(ledger.limits_told(lines, which, now)) for which in open_ones],
+        "incidents": open_ones,
+        "tried": [(list(dict.fromkeys(each)), list(dict.fromkeys(reversed(each)))) for each in tried],
+        "begun": [(line, age) for line, age in ages if age < ledger.DAY],
+        "ends": ledger._endings(lines),
+    }
+
+
+PLACES = st.sets(st.integers(0, 1)).map(sorted)
+EVENTS = st.one_of(
+    st.tuples(st.just("begin"), st.sampled_from("ab"), st.sampled_from(["X", "Y", ""])),
+    st.tuples(st.just("prepare"), st.integers(0, 1), st.booleans()),
+    st.tuples(st.just("end"), st.sampled_from(["done", "failed"]), st.sampled_from("pq"), PLACES, PLACES),
+    st.tuples(st.just("undo"), st.integers(0, 9), st.sampled_from("pq"), PLACES, PLACES),
+    st.tuples(st.just("undoing"), st.integers(0, 9)),
+    st.tuples(st.just("clear"), st.sampled_from("XY")),
+    st.tuples(st.just("limit"), st.sampled_from("ab"), st.sampled_from("XY"), st.sampled_from([None, 1.0, 90.0])),
+    st.tuples(st.just("wait"), st.sampled_from([0.1, 10.0, 30.0, 100.0]), st.booleans()),
+    st.tuples(st.just("rotate")),
+)
+
+
+def happen(book: Ledger, event: Sequence[Any], now: Moment) -> Moment:
+    """Have it noted, if it can be, a minute later; gives that moment."""
+    now = later(MINUTE, now)
+    kind, *values = event
+    known = ledger.attempts(book.lines)
+    under_way = ledger.unfinished(book.lines)
+    # Those that have their lines still.
+    undoable = [one.id for one in known if any(ledger.of_attempt(book.lines, one.id, "ended"))]
+    if kind == "begin" and not under_way:
+        begin(book, now, *values)
+    elif kind == "prepare" and under_way:
+        until = now.wall + 7200.0 if values[1] else None
+        number = under_way[0].id
+        book.add("prepared", now, attempt=number, index=values[0], record={"n": now.wall}, until=until, change="c")
+    elif kind == "end" and under_way:
+        result, reason, undone, left = values
+        whys = [[place, reason] for place in left]
+        book.add("ended", now, attempt=under_way[0].id, result=result, reasons=[reason, "r"], undone=undone, left=whys)
+    elif kind in ("undo", "undoing") and undoable and not under_way:
+        number = undoable[values[0] % len(undoable)]
+        book.add("undoing", now, attempt=number, result="undone", reasons=["u"])
+        if kind == "undo":
+            now = happen(book, ("end", "undone", *values[1:]), now)
+    elif kind == "clear":
+        book.add("clear", now, problem=values[0], key="")
+    elif kind == "limit":
+        until = None if values[2] is None else now.wall + values[2] * HOUR
+        book.add("limit", now, remedy=values[0], problem=values[1], key="", why=f"{until}", until=until)
+    elif kind == "wait":
+        now = later(values[0] * HOUR, now)
+        if values[1]:
+            now = Moment(now.wall, f"{now.boot}+", 10.0)
+    return now
+
+
+END = ("end", "done", "p", [], [])
+OLD_ONE_IN_FORCE = [("begin", "a", ""), ("prepare", 0, False), END, ("begin", "b", ""), END]
+BEGUN_AGAIN = [event for remedy in "aba" for event in (("begin", remedy, "X"), END)]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(EVENTS, max_size=40))
+@example([*OLD_ONE_IN_FORCE, ("wait", 100.0, False)])
+@example([*BEGUN_AGAIN, ("wait", 100.0, False)])
+def test_a_rotation_changes_nothing_that_is_said(events: list[tuple[Any, ...]]) -> None:
+    """Whatever has happened, and however often it was rotated; of an attempt few lines are left when they are old."""
+    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda file: None)
+        now = NOW
+        with opened(Path(name)) as book:
+            for event in [("clear", "X"), *events, ("rotate",), ("wait", 100.0, False), ("rotate",)]:
+                now = happen(book, event, now)
+                if event == ("rotate",):
+                    before = meaning(book.lines, now)
+                    book._rotate(now, ledger._ROTATE)
+                    assert book.lines[0].event == "rotated"
+                    assert meaning(book.lines, now) == before
+            number_of = Counter((line.event, line.fields.get("attempt")) for line in book.lines)
+            assert all(count == 1 for (event, _), count in number_of.items() if event in ("ended", "undoing"))
+
+
+def test_an_undoing_that_is_tried_for_ever_leaves_the_ledger_small(tmp_path: Path, no_sync: None) -> None:
+    """The temporary change stays in force, each try is counted, and what was undone at any of them is undone."""
+    now, size = NOW, 8_000
+    with opened(tmp_path) as book:
+        begin(book, now)
+        book.add("prepared", now, attempt=1, index=0, record={"a": 1}, until=now.wall + 1.0, change="c")
+        book.add("prepared", now, attempt=1, index=1, record={"a": 2})
+        end(book, 1, now)
+    largest = 0
+    for day in range(100):
+        now = later(ledger.DAY, now)
+        with opened(tmp_path, now, rotate=size) as book:
+            assert [change.attempt for change in ledger.temporary(book.lines)] == [1]
+            book.add("undoing", now, attempt=1, result="undone", reasons=["its time was over"])
+            undone, left = ([1], [[0, "x" * 100]]) if day == 3 else ([], [[0, "x" * 100]])
+            book.add("ended", now, attempt=1, result="undone", reasons=["late"], undone=undone, left=left)
+        largest = max(largest, len(content(tmp_path)))
+    assert largest < size + 1000
+    with opened(tmp_path, now) as book:
+        assert ledger.in_force(book.lines, 1) == {0: {"a": 1}}
+        assert book.attempt(1).reasons == ("a", "late", "step 1 is left as it is: " + "x" * 100)
+        # Nothing was ever published: all comes from the lines.
+        assert book.publish(now).ended == {("restart-agent", "healed"): 1, ("restart-agent", "undone"): 100}
 
 
 def test_a_full_ledger_is_rotated_without_losing_what_is_needed(tmp_path: Path, no_sync: None) -> None:
@@ -381,6 +534,115 @@ def test_what_is_refused_while_another_has_the_ledger_is_counted(tmp_path: Path)
         ledger.note_refusal(tmp_path / "hands", "restart-agent", "locked")
     assert (tmp_path / "hands/refused").stat().st_size < 70_000
     ledger.note_refusal(tmp_path / "nowhere", "restart-agent", "ledger")
+
+
+def test_what_no_summary_could_tell_is_told_by_a_later_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the same hands or by the next, once; also what was refused elsewhere meanwhile."""
+    replace_file = ledger._replace
+
+    def full(path: Path, data: bytes, mode: int) -> None:
+        if path.name == "fixes.json":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace_file(path, data, mode)
+
+    which = ("restart-agent", "phase")
+    with opened(tmp_path) as book:
+        book.count_refusal(*which)
+        book.publish(NOW)
+        monkeypatch.setattr(ledger, "_replace", full)
+        book.count_refusal(*which)
+        book.count_would_run("restart-agent")
+        ledger.note_refusal(tmp_path / "hands", "restart-agent", "locked")
+        for _ in range(2):
+            told = book.publish(NOW)
+            assert "No space left" in book.unpublished
+            assert (told.refused, told.would_run) == (
+                {which: 2, ("restart-agent", "locked"): 1},
+                {"restart-agent": 1},
+            )
+        book.count_refusal(*which)
+    with opened(tmp_path) as book:
+        book.publish(NOW)
+        book.count_refusal(*which)
+        monkeypatch.undo()
+        for _ in range(2):
+            told = book.publish(NOW)
+            assert told.refused == {which: 4, ("restart-agent", "locked"): 1}
+        book.count_refusal(*which)  # and nothing is published
+    with opened(tmp_path) as book:
+        told = book.publish(NOW)
+    assert (told.refused, told.would_run) == ({which: 5, ("restart-agent", "locked"): 1}, {"restart-agent": 1})
+    assert fixes.decode((tmp_path / "fixes.json").read_bytes()) == told
+    assert (tmp_path / "hands/refused").read_bytes() == b""
+
+
+def test_half_a_note_of_a_refusal_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a disk that is full in the middle of it; what is no note is not counted."""
+    hands, write = tmp_path / "hands", os.write
+    opened(tmp_path).close()
+    ledger.note_refusal(hands, "restart-agent", "phase")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda file, data: write(file, data[:5]))
+        ledger.note_refusal(hands, "restart-agent", "phase")
+    ledger.note_refusal(hands, "restart-agent", "locked")
+    with (hands / "refused").open("ab") as file:
+        file.write(b"three words here\n\nreload-ext")
+    with opened(tmp_path) as book:
+        told = book.publish(NOW)
+    assert told.refused == {("restart-agent", "phase"): 1, ("restart-agent", "locked"): 1}
+    assert told.would_run == {}
+
+
+def test_what_is_refused_for_a_damaged_ledger_is_counted_when_it_is_mended(tmp_path: Path) -> None:
+    """It cannot be opened until then."""
+    with opened(tmp_path) as book:
+        begin(book, NOW)
+        end(book, 1, NOW)
+    good = content(tmp_path)
+    (tmp_path / "hands/ledger").write_bytes(b"x" + good)
+    with pytest.raises(LedgerError, match="damaged"):
+        opened(tmp_path)
+    ledger.note_refusal(tmp_path / "hands", "restart-agent", "ledger")
+    (tmp_path / "hands/ledger").write_bytes(good)
+    with opened(tmp_path) as book:
+        assert book.publish(NOW).refused == {("restart-agent", "ledger"): 1}
+
+
+def test_a_ledger_that_cannot_be_begun_anew_fills_no_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_sync: None
+) -> None:
+    """Each start tries it again, and writes the same archive."""
+    now = later(5 * ledger.DAY)
+    with opened(tmp_path) as book:
+        for _ in range(60):
+            end(book, begin(book, NOW), NOW)
+    replace_file = ledger._replace
+
+    def full(path: Path, data: bytes, mode: int) -> None:
+        if path.name == "ledger":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace_file(path, data, mode)
+
+    def archives() -> list[Path]:
+        return sorted((tmp_path / "hands").glob("ledger.*"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger, "_replace", full)
+        for _ in range(10):
+            now = later(MINUTE, now)
+            with opened(tmp_path, now, rotate=30_000) as book:
+                end(book, begin(book, now), now)
+    before = content(tmp_path)
+    assert len(archives()) == 1
+    now = later(5 * ledger.DAY, now)
+    for rotations in (1, 2):
+        with opened(tmp_path, now, rotate=30_000) as book:
+            assert book.lines[0].moment == now
+            for _ in range(60):
+                end(book, begin(book, now), now)
+        now = later(5 * ledger.DAY, now)
+        assert len(archives()) == rotations
+    assert archives()[0].read_bytes() == before
 
 
 def test_a_crash_while_it_is_rotated_loses_nothing(

@@ -32,7 +32,9 @@ MIND = "mind"
 _NAME, _LOCK = "ledger", "lock"
 # There while something is left to be done: the timer that ends or undoes it goes by this file.
 UNFINISHED = "unfinished"
-_REFUSED = "refused"  # what was refused while somebody else had the ledger, or it could not be used
+# What was refused while somebody else had the ledger, or it could not be used, and what no summary has told.
+_REFUSED = "refused"
+_NOTED = re.compile(r"^(\S+)(?: (\S+))?\n", re.MULTILINE)  # a line of it: the remedy, and why, unless it would run
 _MOST_REFUSED = 1 << 16  # bytes of it
 _ROTATE = 1 << 20  # bytes; an attempt takes a few kilobytes
 _ARCHIVES = 8  # how many full files are kept
@@ -48,6 +50,9 @@ CHANGES = frozenset(
 # Those that somebody may want undone later.
 UNDOABLE = CHANGES | {model.EnableUnit.__name__}
 _BEGINNING = re.compile(rb"(?=((\d{1,7}) [0-9a-f]{16} ))")  # of a line, wherever it stands
+
+_T = typing.TypeVar("_T")
+Counts = Counter[tuple[str, str]]  # by remedy and why it was refused, which is empty where it would run
 
 
 class LedgerError(Exception):
@@ -159,29 +164,32 @@ def elapsed(lines: Sequence[Line], since: Line, now: Moment, powered_off: bool =
 def attempts(lines: Sequence[Line]) -> tuple[Attempt, ...]:
     """All attempts, oldest first."""
     found: dict[int, Attempt] = {}
-    left: dict[int, tuple[str, ...]] = {}
+    said: dict[int, list[str]] = {}
     for line in lines:
         if line.event == "started":
             found[line["attempt"]] = Attempt(
                 line["attempt"], line["remedy"], line["problem"], line["key"], line["by"], line.moment.wall
             )
         elif line.event == "ended":
-            before = found[line["attempt"]]
-            # What was left at an earlier end may have been undone since.
-            still = before.reasons[: len(before.reasons) - len(left.get(before.id, ()))]
-            left[before.id] = left_in_words(line["left"])
-            found[before.id] = replace(
-                before,
+            number = line["attempt"]
+            said[number] = _each_once([*said.get(number, ()), *line["reasons"]])
+            found[number] = replace(
+                found[number],
                 result=Result(line["result"]),
                 ended=line.moment.wall,
-                reasons=(*still, *line["reasons"], *left[before.id]),
+                # What was left at an earlier end may have been undone since.
+                reasons=tuple(_each_once([*said[number], *left_in_words(line["left"])])),
                 left=tuple(index for index, _ in line["left"]),
             )
         elif line.event == "undoing":
             found[line["attempt"]] = replace(found[line["attempt"]], result=Result.UNDER_WAY, ended=None)
         elif line.event == "rotated":
             found.update((attempt["id"], _carried(attempt)) for attempt in line["attempts"])
-    return tuple(found.values())
+    return tuple(found[number] for number in sorted(found))
+
+
+def _each_once(several: Iterable[_T]) -> list[_T]:
+    return list(dict.fromkeys(several))
 
 
 def left_in_words(left: Iterable[tuple[int, str]]) -> tuple[str, ...]:
@@ -227,10 +235,16 @@ def in_force(lines: Sequence[Line], attempt: int) -> dict[int, Mapping[str, Any]
     return {index: record for index, record in prepared.items() if index not in undone}
 
 
-def _endings(lines: Sequence[Line]) -> Iterator[tuple[str, str]]:
-    """Remedy and result of each end of an attempt."""
+def _endings(lines: Sequence[Line]) -> Counter[tuple[str, str]]:
+    """How often attempts ended, by remedy and result; those too whose lines are in the archive."""
     remedies = {attempt.id: attempt.remedy for attempt in attempts(lines)}
-    return ((remedies[line["attempt"]], line["result"]) for line in lines if line.event == "ended")
+    found: Counter[tuple[str, str]] = Counter()
+    for line in lines:
+        if line.event == "ended":
+            found[remedies[line["attempt"]], line["result"]] += 1
+        elif line.event == "rotated":
+            found.update({(remedy, result): count for remedy, result, count in line.fields.get("ended", ())})
+    return found
 
 
 def temporary(lines: Sequence[Line]) -> tuple[Temporary, ...]:
@@ -281,15 +295,17 @@ def incidents(lines: Sequence[Line]) -> tuple[tuple[str, str], ...]:
 
 
 def limits(lines: Sequence[Line], now: Moment) -> tuple[Limit, ...]:
-    """The limits that were reached, and have not lifted."""
-    found: dict[tuple[str, str], Limit] = {}
+    """The limits that were reached, and have not lifted: of each problem, key and remedy the newest, which is last."""
+    found: list[Limit] = []
     for line in lines:
         which = line.fields.get("problem", ""), line.fields.get("key", "")
         if line.event == "clear":
-            found.pop(which, None)
-        elif line.event == "limit":
-            found[which] = Limit(*which, line["remedy"], line["why"], line["until"])
-    return tuple(limit for limit in found.values() if limit.until is None or now.wall < limit.until)
+            found = [limit for limit in found if (limit.problem, limit.key) != which]
+        elif line.event == "limit" and _is_in_force(line, now):
+            new = Limit(*which, line["remedy"], line["why"], line["until"])
+            found = [limit for limit in found if (limit.problem, limit.key, limit.remedy) != (*which, new.remedy)]
+            found.append(new)
+    return tuple(found)
 
 
 def limits_told(lines: Sequence[Line], which: tuple[str, str], now: Moment) -> tuple[tuple[str, str], ...]:
@@ -300,9 +316,13 @@ def limits_told(lines: Sequence[Line], which: tuple[str, str], now: Moment) -> t
             continue
         if line.event == "clear":
             found = []
-        elif line.event == "limit" and (line["until"] is None or now.wall < line["until"]):
+        elif line.event == "limit" and _is_in_force(line, now):
             found.append((line["remedy"], line["why"]))
     return tuple(found)
+
+
+def _is_in_force(limit: Line, now: Moment) -> bool:
+    return limit["until"] is None or now.wall < limit["until"]
 
 
 # ------------------------------------------------------------------------------------------------------ the files
@@ -322,8 +342,26 @@ def peek(directory: Path) -> tuple[Line, ...]:
 def note_refusal(directory: Path, remedy: str, reason: str) -> None:
     """Have a refusal counted by whoever opens the ledger next; where that cannot be noted either, it is not counted."""
     with contextlib.suppress(OSError), _refused_elsewhere(directory) as file:
-        if os.fstat(file).st_size < _MOST_REFUSED:
-            os.write(file, f"{remedy} {reason}\n".encode())
+        _note(file, Counter({(remedy, reason): 1}))
+
+
+def _note(file: int, counts: Counts) -> bool:
+    """Add to what is to be counted by the next summary: all of it, or nothing, and then it is False."""
+    before = os.fstat(file).st_size
+    data = "".join(f"{remedy} {reason}".rstrip() + "\n" for remedy, reason in counts.elements()).encode()
+    if before >= _MOST_REFUSED:
+        return False
+    is_whole = False
+    with contextlib.suppress(OSError):
+        is_whole = os.write(file, data) == len(data)
+    if not is_whole:
+        with contextlib.suppress(OSError):
+            os.ftruncate(file, before)
+    return is_whole
+
+
+def _noted(data: bytes) -> Counts:
+    return Counter((found[1], found[2] or "") for found in _NOTED.finditer(data.decode("utf-8", "replace")))
 
 
 @contextlib.contextmanager
@@ -350,6 +388,7 @@ class Ledger:
         self._summary = summary
         self._broken = ""
         self._next = 1  # the number of the next attempt
+        self._untold: Counts = Counter()  # neither in the summary, nor noted for the next
         self.unpublished = ""  # why the summary could not be written; empty where it could
         try:
             self._lock = self._alone()
@@ -365,7 +404,7 @@ class Ledger:
             raise LedgerError(f"cannot use the ledger in {directory}: {error.strerror}") from None
         self._told = self._read_summary()
         # What ended before a crash, and was not told.
-        counted = Counter(_endings(self._lines))
+        counted = _endings(self._lines)
         most = {which: max(count, self._told.ended.get(which, 0)) for which, count in counted.items()}
         self._told = replace(self._told, ended={**self._told.ended, **most})
 
@@ -376,7 +415,10 @@ class Ledger:
         self.close()
 
     def close(self) -> None:
-        """Let others have it."""
+        """Let others have it. What no summary has told is noted for the next."""
+        if self._untold:
+            with contextlib.suppress(OSError), _refused_elsewhere(self._directory) as file:
+                self._note_untold(file)
         for name in ("_file", "_lock"):
             if hasattr(self, name):
                 os.close(getattr(self, name))
@@ -427,51 +469,66 @@ class Ledger:
 
     def count_refusal(self, remedy: str, reason: str) -> None:
         """One more, told by the next summary."""
-        refused = {**self._told.refused}
-        refused[remedy, reason] = refused.get((remedy, reason), 0) + 1
-        self._told = replace(self._told, refused=refused)
+        self._untold[remedy, reason] += 1
 
     def count_would_run(self, remedy: str) -> None:
         """One more, told by the next summary."""
-        would_run = {**self._told.would_run}
-        would_run[remedy] = would_run.get(remedy, 0) + 1
-        self._told = replace(self._told, would_run=would_run)
+        self._untold[remedy, ""] += 1
 
     def publish(self, now: Moment) -> Fixes:
-        """Replace the summary by what is true now. Where that fails, `unpublished` says why: nothing depends on it."""
+        """Replace the summary by what is true now. Where that fails, `unpublished` says why: nothing depends on it, and
+        what is counted is told by the next."""
         self._unmark()
-        self._count_elsewhere()
-        self._told = Fixes(
+        with contextlib.ExitStack() as held:
+            file, data = None, b""
+            with contextlib.suppress(OSError):
+                elsewhere = held.enter_context(_refused_elsewhere(self._directory))
+                file, data = elsewhere, _read(elsewhere)
+            told = self._summed_up(now, self._untold + _noted(data))
+            try:
+                with contextlib.suppress(FileExistsError):
+                    self._summary.parent.mkdir()
+                    self._summary.parent.chmod(0o755)  # whatever our umask is
+                _replace(self._summary, fixes.encode(told), 0o644)
+            except OSError as error:
+                self.unpublished = f"cannot write {self._summary}: {error.strerror}"
+                if file is not None:
+                    self._note_untold(file)
+                return told
+            self.unpublished = ""
+            self._told = told
+            self._untold.clear()
+            if file is not None and data:
+                # A crash before this has it counted twice; one before the summary was written would have lost it.
+                with contextlib.suppress(OSError):
+                    os.ftruncate(file, 0)
+                    os.fsync(file)
+        return told
+
+    # ---- below
+
+    def _summed_up(self, now: Moment, untold: Counts) -> Fixes:
+        refused, would_run = {**self._told.refused}, {**self._told.would_run}
+        for (remedy, reason), count in untold.items():
+            if reason:
+                refused[remedy, reason] = refused.get((remedy, reason), 0) + count
+            else:
+                would_run[remedy] = would_run.get(remedy, 0) + count
+        return Fixes(
             now.wall,
             tuple(_cleaned(attempt) for attempt in attempts(self._lines)[-_SHOWN:]),
             temporary(self._lines),
             tuple(replace(limit, why=clean(limit.why), key=clean(limit.key)) for limit in limits(self._lines, now)),
             tuple((problem, clean(key)) for problem, key in incidents(self._lines)),
-            self._told.refused,
-            self._told.would_run,
+            refused,
+            would_run,
             {(problem, clean(key)): tried(self._lines, problem, key) for problem, key in incidents(self._lines)},
             self._told.ended,
         )
-        try:
-            with contextlib.suppress(FileExistsError):
-                self._summary.parent.mkdir()
-                self._summary.parent.chmod(0o755)  # whatever our umask is
-            _replace(self._summary, fixes.encode(self._told), 0o644)
-            self.unpublished = ""
-        except OSError as error:
-            self.unpublished = f"cannot write {self._summary}: {error.strerror}"
-        return self._told
 
-    # ---- below
-
-    def _count_elsewhere(self) -> None:
-        """Take over what was refused elsewhere: once, and lost if we crash before the summary is written."""
-        with contextlib.suppress(OSError), _refused_elsewhere(self._directory) as file:
-            words = _read(file).decode("utf-8", "replace").splitlines()
-            os.ftruncate(file, 0)
-            for remedy, _, reason in (line.partition(" ") for line in words):
-                if reason:
-                    self.count_refusal(remedy, reason)
+    def _note_untold(self, file: int) -> None:
+        if _note(file, self._untold):
+            self._untold.clear()
 
     def _alone(self) -> int:
         self._directory.mkdir(mode=0o700, exist_ok=True)
@@ -538,7 +595,9 @@ class Ledger:
                 break
         else:
             return  # it would soon be full again; a day has only so many attempts, so that this passes
-        archive = f"{_NAME}.{self._next:08d}-{int(now.wall)}"
+        # Named by how it begins: where the new file cannot be written, the next start writes the same archive again.
+        first = self._lines[0]
+        archive = f"{_NAME}.{first.fields.get('next', 1):08d}-{int(first.moment.wall)}"
         try:
             _replace(self._directory / archive, _read(self._file), 0o600)
             _replace(self._directory / _NAME, data, 0o600)
@@ -562,17 +621,27 @@ class Ledger:
         whole |= {line["attempt"] for line in lines[young:] if "attempt" in line.fields}
         if undoable:
             whole |= {attempt.id for attempt in attempts(lines) if _holds_change(lines, attempt.id)}
-        still = set(incidents(lines))
+        of_whole = {_which(line) for line in lines if line.event == "started" and line["attempt"] in whole}
+        cleared = {_which(line): index for index, line in enumerate(lines) if line.event == "clear"}
+        tries: dict[tuple[str, tuple[str, str]], list[int]] = {}  # in the incidents that are open
+        for index, line in enumerate(lines):
+            if line.event in ("started", "tried") and line["problem"] and index > cleared.get(_which(line), -1):
+                tries.setdefault((line["remedy"], _which(line)), []).append(index)
+        first_and_last = {index for places in tries.values() for index in (places[0], places[-1])}
+        shorter = _in_one_line(lines[:young])
         kept: list[Line] = []
-        tried_before: set[Any] = set()
         for index, line in enumerate(lines):
             if line.event in ("rotated", "torn"):
                 continue
-            which = line.fields.get("problem"), line.fields.get("key")
-            if line.fields["attempt"] in whole if "attempt" in line.fields else index >= young or which in still:
+            if line.fields.get("attempt") in whole:
+                kept += shorter.get(index, (line,))
+            elif "attempt" not in line.fields and index >= young:
                 kept.append(line)
-            elif line.event == "started" and which in still and (line["remedy"], which) not in tried_before:
-                tried_before.add((line["remedy"], which))
+            elif line.event == "clear":
+                kept += [line] if cleared[_which(line)] == index and _which(line) in of_whole else []
+            elif line.event == "limit":
+                kept += [line] if _is_in_force(line, now) and index > cleared.get(_which(line), -1) else []
+            elif index in first_and_last:
                 fields = {name: line[name] for name in ("remedy", "problem", "key")}
                 kept.append(Line("tried", line.moment, fields))
         shown = [
@@ -580,7 +649,9 @@ class Ledger:
             for attempt in attempts(lines)[-_SHOWN:]
             if attempt.id not in whole
         ]
-        return [Line("rotated", now, {"next": self._next, "attempts": shown}), *kept]
+        ended = _endings(lines) - _endings(kept)  # those whose lines are not kept
+        counts = [[*which, count] for which, count in ended.items()]
+        return [Line("rotated", now, {"next": self._next, "attempts": shown, "ended": counts}), *kept]
 
     def _read_summary(self) -> Fixes:
         try:
@@ -604,6 +675,29 @@ def _first_younger(lines: Sequence[Line], now: Moment) -> int:
         else:
             low = middle + 1
     return low
+
+
+def _which(line: Line) -> tuple[str, str]:
+    return line["problem"], line["key"]
+
+
+def _in_one_line(lines: Sequence[Line]) -> dict[int, tuple[Line, ...]]:
+    """What stands for these lines in a shorter ledger, by their place: the ends of an attempt become one, where the
+    last is, and of its beginnings to undo only the last stays."""
+    found: dict[int, tuple[Line, ...]] = {}
+    places: dict[tuple[str, int], list[int]] = {}
+    for index, line in enumerate(lines):
+        if line.event in ("ended", "undoing"):
+            places.setdefault((line.event, line["attempt"]), []).append(index)
+    for (event, _), (*earlier, last) in places.items():
+        found.update(dict.fromkeys(earlier, ()))
+        if event == "ended" and earlier:
+            all_of_them = [lines[index] for index in (*earlier, last)]
+            together = {
+                name: _each_once(each for line in all_of_them for each in line[name]) for name in ("undone", "reasons")
+            }
+            found[last] = (replace(lines[last], fields={**lines[last].fields, **together}),)
+    return found
 
 
 def _holds_change(lines: Sequence[Line], attempt: int) -> bool:
