@@ -35,6 +35,7 @@ from backupready.model import (
     RestartUnit,
     SetConfigKey,
     Snapshot,
+    Step,
     Window,
 )
 from fake import FakeMachine, configuration, looked, remedy, snapshot
@@ -90,6 +91,34 @@ def test_a_fix_is_done(scene: Scene, typed: Callable[..., int], capsys: Capture)
     assert scene.starts == 1
     [attempt] = ledger.attempts(ledger.peek(scene.around.directory))
     assert attempt.by == "ada"
+
+
+def test_the_machine_is_looked_at_after_what_was_left_is_ended(
+    scene: Scene, typed: Callable[..., int], capsys: Capture
+) -> None:
+    """Ending it may heal the machine: then nothing is begun."""
+    with ledger.Ledger(scene.around.directory, scene.around.summary, worlds.clock()) as book:
+        world = worlds.world(scene.around, book)
+        steps: tuple[Step, ...] = (SetConfigKey("Logs.Verbose", "y"), RestartUnit(UNIT))
+        about = {"remedy": VERBOSE.name, "problem": "", "key": "", "by": "mind", "settle": 0.0}
+        number = book.begin(worlds.clock(), steps, **about, before=[], unknown=[])
+        for index, step in enumerate(steps):
+            record = world.doer.prepare(step)
+            book.add("prepared", worlds.clock(), attempt=number, index=index, record=dict(record))
+        world.doer.do(steps[0], world.doer.prepare(steps[0]))
+    assert typed("fix", "restart-agent") == 4
+    assert "is refused (not_confirmed): a fresh look does not see AGENT_STOPPED" in capsys.readouterr().err
+    assert scene.starts == 1
+    assert (scene.place / "root/etc/waagent.conf").read_text() == CONFIG
+
+
+def test_a_person_is_told_that_he_waits(scene: Scene, typed: Callable[..., int], capsys: Capture) -> None:
+    """For another fix, and for a while."""
+    with ledger.Ledger(scene.around.directory, scene.around.summary, worlds.clock()):
+        assert typed("fix", "restart-agent") == 4
+    waiting, refused, _ = capsys.readouterr().err.splitlines()
+    assert waiting == "backupready fix: another fix is under way; waiting"
+    assert refused == "restart-agent is refused (locked): another fix is under way."
 
 
 def test_what_did_not_help_is_1(scene: Scene, typed: Callable[..., int], capsys: Capture) -> None:

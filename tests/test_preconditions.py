@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from backupready import preconditions, vmsnapshot, waagent
-from backupready.model import CannotTell, Process, Space, Unreachable, Unsuitable
+from backupready.model import CannotTell, NotNow, Process, Space, Unreachable, Unsuitable
 from fake import NOW, PLUGIN, WIRE, FakeMachine, File, answer, healthy
 
 UNIT = "walinuxagent.service"
@@ -100,7 +100,7 @@ def test_the_wire_server_must_answer_as_itself() -> None:
     assert machine.asked == [url]
     for wrong in (Unreachable("timeout", "", 3), answer(b"<Versions/>", 503), answer(b"<html>log in</html>")):
         machine.http[url] = wrong
-        with pytest.raises(Unsuitable, match="comp=versions"):
+        with pytest.raises(NotNow, match="comp=versions"):
             preconditions.wire_server_answers(machine)
 
 
@@ -111,18 +111,18 @@ def test_the_package_must_be_to_be_had() -> None:
     preconditions.package_can_be_had(machine)
     assert machine.asked == [url]
     machine.http[url] = Unreachable("refused", "", 3)
-    with pytest.raises(Unsuitable, match="32526/versions does not answer: refused"):
+    with pytest.raises(NotNow, match="32526/versions does not answer: refused"):
         preconditions.package_can_be_had(machine)
     machine = healthy()
     for full in (Space(1 << 40, 99 << 20, 9000, 9000), Space(1 << 40, 1 << 40, 9000, 1999)):
         machine.spaces[LIBRARY] = full
-        with pytest.raises(Unsuitable, match="too little room"):
+        with pytest.raises(NotNow, match="too little room"):
             preconditions.package_can_be_had(machine)
     for roomy in (Space(1 << 40, 0, 9000, 2000, free=100 << 20), Space(1 << 40, 100 << 20, 0, 0)):
         machine.spaces[LIBRARY] = roomy
         preconditions.package_can_be_had(machine)
     machine.spaces[LIBRARY] = None
-    with pytest.raises(Unsuitable, match="does not answer"):
+    with pytest.raises(NotNow, match="does not answer"):
         preconditions.package_can_be_had(machine)
     machine.spaces[LIBRARY] = CannotTell("it cannot be told")
     with pytest.raises(CannotTell):
@@ -134,7 +134,7 @@ def test_no_snapshot_may_be_under_way() -> None:
     preconditions.no_snapshot(healthy())
     machine = healthy()
     machine.table = (*healthy().processes(), Process(9, 1, ("/x/main/safefreeze/bin/safefreeze", "60"), "S", NOW))
-    with pytest.raises(Unsuitable, match="a snapshot may be under way: process 9 is the freeze binary"):
+    with pytest.raises(NotNow, match="a snapshot may be under way: process 9 is the freeze binary"):
         preconditions.no_snapshot(machine)
 
 
@@ -156,14 +156,15 @@ def test_the_extension_must_be_wanted_in_the_version_that_is_there() -> None:
     version, directory = preconditions.wanted_extension(machine)
     assert (version, directory and directory.version) == ("1.0.9220.0", "1.0.9220.0")
     wanted = str(machine.files[goal])
-    for text, why in (
-        (wanted.replace("enabled", "uninstall"), "does not want the extension enabled"),
-        (wanted.replace(waagent.VMSNAPSHOT, "A.B"), "does not want the extension enabled"),
-        (wanted.replace("1.0.9220.0", "1.0.9300.0"), "wants version 1.0.9300.0, and 1.0.9220.0 is there"),
+    for text, kind, why in (
+        (wanted.replace("enabled", "uninstall"), Unsuitable, "does not want the extension enabled"),
+        (wanted.replace(waagent.VMSNAPSHOT, "A.B"), Unsuitable, "does not want the extension enabled"),
+        (wanted.replace("1.0.9220.0", "1.0.9300.0"), NotNow, "wants version 1.0.9300.0, and 1.0.9220.0 is there"),
     ):
         machine.files[goal] = text
-        with pytest.raises(Unsuitable, match=why):
+        with pytest.raises(Unsuitable, match=why) as raised:
             preconditions.wanted_extension(machine)
+        assert raised.type is kind
     machine.files[goal] = wanted.replace("1.0.9220.0", "../../etc")
     with pytest.raises(CannotTell, match="is no version"):
         preconditions.wanted_extension(machine)

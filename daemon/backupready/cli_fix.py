@@ -188,10 +188,8 @@ def _fix(options: argparse.Namespace) -> int:
         return _refuse(remedy.name, not_root)
     request: Request | Refusal | str = Request(remedy.name, by=person())
     if remedy.problems:
-        seen, look_again = around.look(), around.look
-        firsts = iter([seen])
-        around = replace(around, look=lambda: next(firsts, None) or look_again())
-        request = request_for(remedy, seen, code, options.key)
+        # The hands look once more: what was left is ended before they judge, and that may have changed the machine.
+        request = request_for(remedy, around.look(), code, options.key)
     if isinstance(request, str):
         return _wrong("fix", request)
     if isinstance(request, Refusal):
@@ -204,7 +202,7 @@ def _fix(options: argparse.Namespace) -> int:
     if options.dry_run:
         return _dry_run(remedy, request, around)
     with _noted() as stop:
-        answer = serve.fix(remedy, request, around, stop)
+        answer = serve.fix(remedy, request, around, stop, _tell_waiting)
     if isinstance(answer, Attempt):
         return _tell(answer)
     if isinstance(answer, Refusal):
@@ -259,6 +257,10 @@ def _tell_unplanned(around: Surroundings) -> None:
     """To a person, who goes ahead at a moment that he chooses."""
     if unplanned := around.outlook(False).unplanned:
         print(f"backupready fix: {unplanned}", file=sys.stderr)
+
+
+def _tell_waiting() -> None:
+    print("backupready fix: another fix is under way; waiting", file=sys.stderr)
 
 
 def _print_steps(plan: tuple[Step, ...], doer: Steps | None = None) -> None:

@@ -26,6 +26,7 @@ MESSAGE_PREDICTION = "3f6c2c1f5a2e4b0c9d7be8a4415f02d6"
 MESSAGE_HISTORY_SET_ASIDE = "59cb02106d7446ecb5cc5c71193e92f6"
 MESSAGE_FIX_REFUSED = "c70f3ba1d54e4b0e9f6ad2c8817b35e4"
 MESSAGE_FIX_BEGAN = "6e1d9a4f2b7c4f83a05c3be97d1648f0"
+MESSAGE_FIX_INTERRUPTED = "b1e47f32416d418781c836aad9f109c5"
 MESSAGE_FIX_ENDED = "97a2c5d80e3b41f6b84d1f60c2e9a573"
 MESSAGE_FIX_UNDONE = "2b8e64f1a97d4c05bd3f5a0e71c698d2"
 MESSAGE_FIX_WOULD_RUN = "aa84e6ae14c4476d9922d5164cb030d0"
@@ -129,7 +130,10 @@ MESSAGES: tuple[Message, ...] = (
         " entry says why, until when, and what would lift that.\n\n"
         "Most refusals are as they should be: it is too late before the next backup, a snapshot runs, another fix is"
         " under way, or the problem has gone meanwhile. With attempt_limit or storm somebody should look: what was done"
-        " has not helped.",
+        " has not helped.\n\n"
+        "Few are not: malformed and not_welcome say that something else than this version's daemon was at the door to"
+        " the hands, and the remedy may be unknown then; config, that the configuration is wrong; defect, that"
+        " something went wrong that nobody has thought of: report it with the entry.",
         ("BACKUPREADY_REMEDY", "BACKUPREADY_REFUSAL"),
     ),
     Message(
@@ -139,6 +143,17 @@ MESSAGES: tuple[Message, ...] = (
         " it ends; where none comes, the hands were ended in the middle, and their next start finishes or undoes"
         " it.\n\n"
         "Nothing needs to be done. `backupready explain @BACKUPREADY_REMEDY@` tells what it is.",
+        ("BACKUPREADY_REMEDY", "BACKUPREADY_ATTEMPT"),
+    ),
+    Message(
+        MESSAGE_FIX_INTERRUPTED,
+        "@BACKUPREADY_REMEDY@ has been interrupted, and goes on later",
+        "Attempt @BACKUPREADY_ATTEMPT@ of the documented fix @BACKUPREADY_REMEDY@ has begun, or is being undone, and"
+        " cannot go on at this moment: a snapshot runs, or the hands were told to stop, or something went wrong that"
+        " nobody has thought of. The entry says which. The next start of the hands finishes or undoes it; a timer sees"
+        " to that within minutes.\n\n"
+        "Nothing needs to be done, unless no other entry tells of an end within the hour: then see"
+        " `systemctl list-timers 'backupready-*'`.",
         ("BACKUPREADY_REMEDY", "BACKUPREADY_ATTEMPT"),
     ),
     Message(

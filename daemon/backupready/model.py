@@ -829,6 +829,10 @@ class Unsuitable(Exception):
     """The remedy is not for this machine as it is, and why; or what it needs beforehand is not so."""
 
 
+class NotNow(Unsuitable):
+    """What it needs beforehand is not so now, and that may pass."""
+
+
 # How the hands go about it: so often they look within the time in which a fix settles, and so long a whole check and
 # the keeping of evidence take at most (measured with every endpoint dead and a mount that hangs: 51 s).
 LOOKS_AFTER_FIX = 4
@@ -839,7 +843,7 @@ LONGEST_EVIDENCE = timedelta(seconds=30)
 @dataclass(frozen=True)
 class Remedy:
     """A documented fix. `plan` gives its steps for a finding, in their order; it looks and changes nothing, and raises
-    Unsuitable or CannotTell.
+    Unsuitable, NotNow among them, or CannotTell.
 
     `worst_case` is how long all its steps take at most, `settle` how long after them a look may still see the problem.
     `rung` orders the remedies for one problem: lower ones are tried first in an incident. `attempts` is how often a

@@ -1,12 +1,13 @@
 """What must be so before a remedy may touch the agent or its extension, so that it cannot make things worse?
 
-Each raises Unsuitable with what is not so, or CannotTell: what cannot be told is not taken for granted.
+Each raises Unsuitable with what is not so, NotNow where that may pass, or CannotTell: what cannot be told is not taken
+for granted.
 """
 
 from __future__ import annotations
 
 from backupready import plan, vmsnapshot, waagent
-from backupready.model import Absent, Machine, Step, Unreachable, Unsuitable, is_there
+from backupready.model import Absent, Machine, NotNow, Step, Unreachable, Unsuitable, is_there
 
 _UNIT_PROPERTIES = (
     "LoadState",
@@ -113,27 +114,27 @@ def package_can_be_had(machine: Machine) -> None:
     _answers(machine, f"http://{machine.host_plugin}/versions", b"")
     room = machine.space((waagent.LIB_DIR,), _SPACE_TIMEOUT).told.get(waagent.LIB_DIR)
     if room is None:
-        raise Unsuitable(f"the file system of {waagent.LIB_DIR} does not answer")
+        raise NotNow(f"the file system of {waagent.LIB_DIR} does not answer")
     if isinstance(room, Exception):
         raise room
     free = room.available if room.free is None else room.free
     if free < _ROOM_FOR_PACKAGE or (room.inodes and room.inodes_free < _INODES_FOR_PACKAGE):
-        raise Unsuitable(f"{waagent.LIB_DIR} has too little room to unpack the extension anew")
+        raise NotNow(f"{waagent.LIB_DIR} has too little room to unpack the extension anew")
 
 
 def _answers(machine: Machine, url: str, holds: bytes) -> None:
     try:
         answer = machine.get(url, _TIMEOUT, _BUDGET)
     except Unreachable as error:
-        raise Unsuitable(f"{url} does not answer: {error.how}") from None
+        raise NotNow(f"{url} does not answer: {error.how}") from None
     if answer.status != 200 or holds not in answer.body:
-        raise Unsuitable(f"{url} answers {answer.status}, not as it should")
+        raise NotNow(f"{url} answers {answer.status}, not as it should")
 
 
 def no_snapshot(machine: Machine) -> None:
     """No snapshot is under way, as far as can be told."""
     if why := vmsnapshot.under_way(machine):
-        raise Unsuitable(f"a snapshot may be under way: {why}")
+        raise NotNow(f"a snapshot may be under way: {why}")
 
 
 def wanted_extension(machine: Machine) -> tuple[str, waagent.HandlerDirectory | None]:
@@ -156,7 +157,5 @@ def wanted_extension(machine: Machine) -> tuple[str, waagent.HandlerDirectory | 
         if directory.version == wanted.version:
             return wanted.version, directory
     if there:
-        raise Unsuitable(
-            f"{path} wants version {wanted.version}, and {there[-1].version} is there: let the upgrade end"
-        )
+        raise NotNow(f"{path} wants version {wanted.version}, and {there[-1].version} is there: let the upgrade end")
     return wanted.version, None

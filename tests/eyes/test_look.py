@@ -27,6 +27,7 @@ from backupready.model import (
     Looked,
     Machine,
     Metric,
+    NotNow,
     Observation,
     Planned,
     Probe,
@@ -457,6 +458,7 @@ def test_a_plan_is_made_for_the_finding() -> None:
     ("error", "why"),
     [
         (Unsuitable("it is masked"), "it is not for this machine as it is: it is masked"),
+        (NotNow("nobody answers"), "not as long as this is so: nobody answers"),
         (CannotTell(f"no answer at ?{ADDRESS}"), "it cannot be told whether it fits: no answer at ?sv=2020-01-01&sig="),
         (KeyError("x"), "a defect: KeyError: 'x'"),
     ],

@@ -16,6 +16,7 @@ from backupready.model import (
     CannotTell,
     Finding,
     Machine,
+    NotNow,
     Outlook,
     Pause,
     Phase,
@@ -338,15 +339,20 @@ def test_precondition() -> None:
     assert refused(precondition="the host plugin does not answer").name == "precondition"
     assert refused(PERSON, precondition=CannotTell("no route")).name == "precondition"
     assert refused(plan=CannotTell("the log is locked")).name == "precondition"
+    for asker in (REQUEST, PERSON):
+        passing = refused(asker, plan=NotNow("http://168.63.129.16:32526/versions does not answer: timeout"))
+        assert (passing.name, passing.lift) == ("precondition", "wait until that has changed")
+        assert passing.why == "http://168.63.129.16:32526/versions does not answer: timeout"
     assert "start-agent, which is gentler" in refused(lower=("start-agent",)).why
     assert asked(PERSON, lower=("start-agent",)) is None
     assert asked(lower=("start-agent",), lines=begun(DAY, remedy="start-agent", cleared=False)) is None
 
 
 def test_unsupported() -> None:
-    """The plan says that it is not for this machine."""
+    """The plan says that it is not for this machine, and that does not pass."""
     refusal = refused(plan=Unsuitable("there is no unit of the agent"))
     assert (refusal.name, "there is no unit" in refusal.why) == ("unsupported", True)
+    assert refusal.lift == "mend the problem by hand"
 
 
 def test_ledger() -> None:

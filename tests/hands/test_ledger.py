@@ -325,7 +325,8 @@ def test_why_an_attempt_ended_so_is_told_once(tmp_path: Path) -> None:
     """However often its undoing was tried; what was left at an earlier end, and is undone now, is told no more."""
     with opened(tmp_path) as book:
         begin(book, NOW)
-        for left in ([[0, "changed"]], [[0, "changed"], [1, "x"]], []):
+        cases: list[list[tuple[int, str]]] = [[(0, "changed")], [(0, "changed"), (1, "x")], []]
+        for left in cases:
             book.add("undoing", NOW, attempt=1, result="undone", reasons=["its time was over"])
             book.add("ended", NOW, attempt=1, result="undone", reasons=["its time was over", "x"], undone=[], left=left)
             words = tuple(f"step {index + 1} is left as it is: {why}" for index, why in left)
@@ -411,7 +412,7 @@ def happen(book: Ledger, event: Sequence[Any], now: Moment) -> Moment:
     return now
 
 
-END = ("end", "done", "p", [], [])
+END: Any = ("end", "done", "p", [], [])
 OLD_ONE_IN_FORCE = [("begin", "a", ""), ("prepare", 0, False), END, ("begin", "b", ""), END]
 BEGUN_AGAIN = [event for remedy in "aba" for event in (("begin", remedy, "X"), END)]
 

@@ -13,16 +13,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from backupready import activation, fixes, journal, wire
+from backupready import activation, fixes, journal, vmsnapshot, wire
 from backupready.config import ConfigError, Mistake
-from backupready.hands import ledger, serve
+from backupready.hands import ledger, serve, vain
 from backupready.hands import world as worlds
 from backupready.hands.files import StepFailed
 from backupready.hands.ledger import Ledger, LedgerError
@@ -63,7 +63,7 @@ def sent(data: bytes, scene: Scene) -> bytes:
         sender = threading.Thread(target=_send, args=(ours, data))
         sender.start()
         scene_around = scene.around
-        assert serve.answer(theirs, KNOWN, lambda request, pid: scene_around) == 0
+        assert serve.answer(theirs, KNOWN, lambda request, pid: scene_around, scene_around.directory) == 0
         sender.join()
         answer = b""
         with contextlib.suppress(ConnectionResetError):  # it has not read all; what it said counts
@@ -162,12 +162,36 @@ def test_what_is_no_request_changes_nothing(what: str, scene: Scene) -> None:
     assert scene.commands == []
 
 
-def test_another_user_is_not_heard(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever he sends."""
+@pytest.mark.parametrize("what", BAD)
+def test_what_is_no_request_is_counted_and_in_the_journal(
+    what: str, scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One entry each, under no name that whoever asks has chosen."""
+    scene.around.directory.mkdir(0o700)
+    sent(BAD[what], scene)
+    assert turned_away(scene, caplog) == {("unknown", "malformed"): 1}
+
+
+def turned_away(scene: Scene, caplog: pytest.LogCaptureFixture) -> Mapping[tuple[str, str], int]:
+    """What is counted, after the next start, as remedy and refusal; the journal says the same of the newest."""
+    record = caplog.records[-1]
+    assert [r.__dict__.get("MESSAGE_ID") for r in caplog.records] == [journal.MESSAGE_FIX_REFUSED] * len(caplog.records)
+    assert serve.look_after(scene.around, Stop()) == 0
+    refused = fixes.decode(scene.around.summary.read_bytes()).refused
+    assert (record.__dict__["BACKUPREADY_REMEDY"], record.__dict__["BACKUPREADY_REFUSAL"]) in refused
+    return refused
+
+
+def test_another_user_is_not_heard(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever he sends; that he was there is known."""
     monkeypatch.setattr(wire, "peer", lambda connection: (4711, os.getuid() + 4711))
+    scene.around.directory.mkdir(0o700)
     with pytest.raises(wire.Malformed, match="may not ask for a fix"):
         answered(scene)
-    assert not scene.around.directory.exists()
+    assert lines(scene) == ()
+    assert turned_away(scene, caplog) == {("unknown", "not_welcome"): 1}
 
 
 def test_half_a_request_is_not_waited_for(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,6 +225,45 @@ def test_a_lie_changes_nothing(scene: Scene) -> None:
     assert scene.starts == 0
 
 
+def test_a_lie_is_looked_into_once_a_minute(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer says until when. Another request has a look of its own, a few times, and a person always has."""
+    scene.stopped = False
+    now = worlds.clock()
+    monkeypatch.setattr(worlds, "clock", lambda: now)
+    names = [answered(scene) for _ in range(3)]
+    assert [isinstance(one, Refusal) and one.name for one in names] == ["not_confirmed", "cooldown", "cooldown"]
+    assert isinstance(names[1], Refusal)
+    assert "(not_confirmed)" in names[1].why
+    assert names[1].until == pytest.approx(now.wall + 60.0)
+    assert scene.looks == 1
+    for key in range(20):
+        answered(scene, key=str(key))
+    assert scene.looks == vain.MOST
+    refusal = serve.fix(MEND, asked(by="ada"), scene.around, Stop())
+    assert isinstance(refusal, Refusal)
+    assert (refusal.name, scene.looks) == ("not_confirmed", vain.MOST + 1)
+    assert fixes.decode(scene.around.summary.read_bytes()).refused == {
+        ("restart-agent", "not_confirmed"): vain.MOST + 1,
+        ("restart-agent", "cooldown"): 2 + 20 - (vain.MOST - 1),
+    }
+    now = replace(now, wall=now.wall - 1e6, up=now.up + 61.0)
+    scene.stopped = True
+    attempt = answered(scene, seen=now.wall - 1.0)
+    assert isinstance(attempt, Attempt)
+    assert attempt.result is Result.HEALED
+
+
+def test_what_is_refused_without_a_look_is_not_remembered(scene: Scene) -> None:
+    """As soon as it lifts it is done."""
+    scene.phase = Phase.HOLD
+    for _ in range(vain.MOST):
+        refusal = answered(scene)
+        assert isinstance(refusal, Refusal)
+        assert refusal.name == "phase"
+    scene.phase = Phase.LEAD
+    assert isinstance(answered(scene), Attempt)
+
+
 def test_who_has_gone_meanwhile_disturbs_nothing(scene: Scene) -> None:
     """The fix is done; the summary tells of it."""
     ours, theirs = socket.socketpair()
@@ -210,8 +273,9 @@ def test_who_has_gone_meanwhile_disturbs_nothing(scene: Scene) -> None:
     assert fixes.decode(scene.around.summary.read_bytes()).attempts[0].result is Result.HEALED
 
 
-def test_a_wrong_configuration_is_an_error(scene: Scene) -> None:
-    """With its exit status, and nothing is done."""
+def test_a_wrong_configuration_is_an_error(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    """With its exit status, and nothing is done; it is counted for the remedy that was asked for."""
+    scene.around.directory.mkdir(0o700)
 
     def wrong(request: wire.FixRequest, pid: int) -> Surroundings:
         raise ConfigError([Mistake("x.conf", 3, "no")])
@@ -219,9 +283,63 @@ def test_a_wrong_configuration_is_an_error(scene: Scene) -> None:
     ours, theirs = socket.socketpair()
     with ours:
         _send(ours, wire.encode_fix_request(request()))
-        assert serve.answer(theirs, KNOWN, wrong) == 78
+        assert serve.answer(theirs, KNOWN, wrong, scene.around.directory) == 78
         with pytest.raises(wire.Malformed, match="x.conf:3: no"):
             wire.decode_fix_answer(ours.recv(65536))
+    assert turned_away(scene, caplog) == {("restart-agent", "config"): 1}
+
+
+def test_a_defect_before_it_begins_is_an_error(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    """The mind has an answer, the journal the place, and it is counted."""
+
+    def broken(request: wire.FixRequest, pid: int) -> Surroundings:
+        raise ZeroDivisionError("while the machine was looked for")
+
+    scene.around.directory.mkdir(0o700)
+    ours, theirs = socket.socketpair()
+    with ours:
+        _send(ours, wire.encode_fix_request(request()))
+        assert serve.answer(theirs, KNOWN, broken, scene.around.directory) == 0
+        with pytest.raises(wire.Malformed, match="a defect: ZeroDivisionError.*while the machine was looked for"):
+            wire.decode_fix_answer(ours.recv(65536))
+    assert "in broken" in caplog.text
+    assert turned_away(scene, caplog) == {("restart-agent", "defect"): 1}
+
+
+def test_a_defect_in_the_look_refuses(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing was begun; the next is served."""
+    around = scene.around
+
+    def defect() -> Any:
+        raise ZeroDivisionError("while it looked")
+
+    refusal = serve.fix(MEND, asked(), replace(around, look=defect), Stop())
+    assert isinstance(refusal, Refusal)
+    assert (refusal.name, "while it looked" in refusal.why) == ("defect", True)
+    assert "in defect" in caplog.text
+    assert messages(caplog) == [journal.MESSAGE_FIX_REFUSED]
+    assert lines(scene) == ()
+    assert isinstance(answered(scene), Attempt)
+    assert fixes.decode(around.summary.read_bytes()).refused == {("restart-agent", "defect"): 1}
+
+
+def test_a_defect_in_the_middle_is_told_of_the_attempt(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    """It is no refusal: the unit was restarted. The next start finishes it."""
+
+    def defect_afterwards() -> Any:
+        if scene.starts:
+            raise ZeroDivisionError("while it looked again")
+        return scene.look()
+
+    attempt = serve.fix(MEND, asked(), replace(scene.around, look=defect_afterwards), Stop())
+    assert isinstance(attempt, Attempt)
+    assert (attempt.result, scene.starts) == (Result.UNDER_WAY, 1)
+    assert "while it looked again" in attempt.reasons[-2]
+    assert messages(caplog) == [journal.MESSAGE_FIX_BEGAN, journal.MESSAGE_FIX_INTERRUPTED]
+    assert "in defect_afterwards" in caplog.text
+    assert serve.look_after(scene.around, Stop()) == 0
+    assert [one.result for one in ledger.attempts(lines(scene))] == [Result.HEALED]
+    assert fixes.decode(scene.around.summary.read_bytes()).refused == {}
 
 
 def test_one_at_a_time(scene: Scene) -> None:
@@ -234,6 +352,40 @@ def test_one_at_a_time(scene: Scene) -> None:
     assert scene.starts == 0
     assert serve.look_after(scene.around, Stop()) == 0
     assert fixes.decode(scene.around.summary.read_bytes()).refused == {(request().remedy, "locked"): 1}
+
+
+def test_a_person_waits_until_another_fix_has_ended(scene: Scene) -> None:
+    """And is told so, once."""
+    book = Ledger(scene.around.directory, scene.around.summary, worlds.clock())
+    naps: list[float] = []
+    told: list[float] = []
+
+    def nap(seconds: float) -> None:
+        naps.append(seconds)
+        if len(naps) == 3:
+            book.close()
+
+    around = replace(scene.around, sleep=nap)
+    attempt = serve.fix(MEND, asked(by="ada"), around, Stop(), lambda: told.append(sum(naps)))
+    assert isinstance(attempt, Attempt)
+    assert attempt.result is Result.HEALED
+    assert told == [0.0]
+
+
+def test_a_person_does_not_wait_for_ever(scene: Scene) -> None:
+    """After a minute it is refused as for anybody; told to stop he does not wait any longer."""
+    naps: list[float] = []
+    stop = Stop()
+    with Ledger(scene.around.directory, scene.around.summary, worlds.clock()):
+        refusal = serve.fix(MEND, asked(by="ada"), replace(scene.around, sleep=naps.append), stop)
+        assert isinstance(refusal, Refusal)
+        assert (refusal.name, refusal.lift, sum(naps)) == ("locked", "wait until that has ended", 60.0)
+        stop.told = True
+        refusal = serve.fix(MEND, asked(by="ada"), replace(scene.around, sleep=naps.append), stop)
+        assert isinstance(refusal, Refusal)
+        assert (refusal.name, refusal.lift, sum(naps)) == ("locked", "ask once more", 60.0)
+    assert serve.look_after(scene.around, Stop()) == 0
+    assert fixes.decode(scene.around.summary.read_bytes()).refused == {(MEND.name, "locked"): 2}
 
 
 def test_without_a_ledger_nothing_is_done(scene: Scene) -> None:
@@ -282,6 +434,28 @@ def test_the_timers_start_ends_it_too(scene: Scene) -> None:
     assert serve.look_after(scene.around, Stop()) == 0
     assert config(scene) == CONFIG
     assert not (scene.around.directory / ledger.UNFINISHED).exists()
+
+
+def test_what_was_left_in_the_middle_is_no_answer(scene: Scene) -> None:
+    """Whatever happens after it was ended; nor is the look for it one for the request."""
+    scene.stopped = False
+    with Ledger(scene.around.directory, scene.around.summary, worlds.clock()) as book:
+        about = {"remedy": "restart-agent", "problem": STOPPED, "key": "", "by": "mind", "settle": 0.0}
+        book.begin(worlds.clock(), (), **about, before=[], codes=[], unknown=[])
+    scene.phase = Phase.HOLD
+    refusal = answered(scene)
+    assert isinstance(refusal, Refusal)
+    assert (refusal.name, scene.looks) == ("phase", 1)
+    assert not (scene.around.directory / "vain").exists()
+    scene.phase = Phase.LEAD
+    left_in_the_middle(scene)
+
+    def defect() -> Any:
+        raise ZeroDivisionError
+
+    by_hand = asked(remedy=VERBOSE.name, problem="", by="ada", seen=None)
+    assert isinstance(serve.fix(VERBOSE, by_hand, replace(scene.around, look=defect), Stop()), Refusal)
+    assert [one.result for one in ledger.attempts(lines(scene))] == [Result.HEALED, Result.INTERRUPTED]
 
 
 def verbose(scene: Scene) -> Attempt:
@@ -343,8 +517,6 @@ def test_all_temporary_changes_can_be_ended(scene: Scene) -> None:
 def test_a_temporary_change_that_cannot_be_ended_is_told(scene: Scene) -> None:
     """While a snapshot runs nothing is touched."""
     verbose(scene)
-    from backupready import vmsnapshot
-
     scene.machine.files[vmsnapshot.FREEZE_LOCK] = b""
     scene.machine.locks[vmsnapshot.FREEZE_LOCK] = 77
     with pytest.raises(StepFailed, match="Logs.Verbose=y"):
@@ -364,7 +536,9 @@ def test_an_attempt_is_undone_by_its_number(scene: Scene) -> None:
 # ----------------------------------------------------------------------------------------------------- told to stop
 
 
-def test_told_to_stop_the_step_ends_and_the_next_start_does_the_rest(scene: Scene) -> None:
+def test_told_to_stop_the_step_ends_and_the_next_start_does_the_rest(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
     """The answer says so, and the ledger has it under way; then all is as before, since not all of it was done."""
     stop = Stop()
     run = scene.run
@@ -378,10 +552,31 @@ def test_told_to_stop_the_step_ends_and_the_next_start_does_the_rest(scene: Scen
     assert isinstance(attempt, Attempt)
     assert (attempt.result, scene.starts) == (Result.UNDER_WAY, 1)
     assert "told to stop" in attempt.reasons[-1]
+    assert messages(caplog) == [journal.MESSAGE_FIX_BEGAN, journal.MESSAGE_FIX_INTERRUPTED]
     assert [line.event for line in lines(scene)] == ["started", "prepared", "done"]
     assert config(scene) == CONFIG
     assert serve.look_after(scene.around, Stop()) == 0
     assert [attempt.result for attempt in ledger.attempts(lines(scene))] == [Result.INTERRUPTED]
+
+
+def test_an_attempt_that_a_snapshot_holds_up_has_not_begun_anew(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    """The journal says that it goes on later, and then how it ended."""
+
+    def meanwhile() -> Any:
+        if scene.starts:
+            scene.machine.files[vmsnapshot.FREEZE_LOCK] = b""
+            scene.machine.locks[vmsnapshot.FREEZE_LOCK] = 77
+        return scene.look()
+
+    scene.heals = False
+    attempt = serve.fix(MEND, asked(), replace(scene.around, look=meanwhile), Stop())
+    assert isinstance(attempt, Attempt)
+    assert attempt.result is Result.UNDER_WAY
+    assert messages(caplog) == [journal.MESSAGE_FIX_BEGAN, journal.MESSAGE_FIX_INTERRUPTED]
+    assert caplog.records[-1].levelno == logging.WARNING
+    del scene.machine.files[vmsnapshot.FREEZE_LOCK]
+    assert serve.look_after(scene.around, Stop()) == 0
+    assert messages(caplog)[2:] == [journal.MESSAGE_FIX_ENDED]
 
 
 def test_told_to_stop_before_it_began_nothing_is_begun(scene: Scene) -> None:

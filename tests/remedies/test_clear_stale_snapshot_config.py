@@ -5,7 +5,17 @@ from __future__ import annotations
 import pytest
 
 from backupready import waagent
-from backupready.model import CannotTell, Process, SetAside, StartUnit, StopUnit, Unreachable, Unsuitable, WaitForReport
+from backupready.model import (
+    CannotTell,
+    NotNow,
+    Process,
+    SetAside,
+    StartUnit,
+    StopUnit,
+    Unreachable,
+    Unsuitable,
+    WaitForReport,
+)
 from backupready.plan import longest
 from backupready.remedies.clear_stale_snapshot_config import REMEDY
 from fake import NOW, PLUGIN, FakeMachine, healthy, steps
@@ -58,7 +68,7 @@ def test_a_stuck_run_is_not_ended_while_something_may_be_frozen() -> None:
     """Thawing is an operator's."""
     machine = stuck()
     machine.table = (*stuck().processes(), Process(301, 300, ("main/safefreeze/bin/safefreeze",), "S", NOW - 1e4))
-    with pytest.raises(Unsuitable, match="a file system may be frozen: process 301"):
+    with pytest.raises(NotNow, match="a file system may be frozen: process 301"):
         steps(REMEDY, machine, "EXTENSION_STUCK")
 
 
@@ -143,10 +153,10 @@ def test_the_package_must_be_to_be_had_and_no_snapshot_under_way() -> None:
     machine.files[f"{waagent.LIB_DIR}/ExtensionsConfig.7.xml"] = ""
     assert steps(REMEDY, machine, "GOAL_STATE_CACHE_STALE")
     machine.http[f"http://{PLUGIN}/versions"] = Unreachable("refused", "", 3)
-    with pytest.raises(Unsuitable, match="does not answer: refused"):
+    with pytest.raises(NotNow, match="does not answer: refused"):
         steps(REMEDY, machine, "GOAL_STATE_CACHE_STALE")
     running = healthy()
     running.files[f"{waagent.LIB_DIR}/ExtensionsConfig.7.xml"] = ""
     running.table = (*running.processes(), Process(300, 1, ("python3", "main/handle.py", "-daemon"), "S", NOW - 60))
-    with pytest.raises(Unsuitable, match="a snapshot may be under way"):
+    with pytest.raises(NotNow, match="a snapshot may be under way"):
         steps(REMEDY, running, "GOAL_STATE_CACHE_STALE")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from backupready.model import CannotTell, RestartUnit, SetConfigKey, Space, Unsuitable, WaitForReport
+from backupready.model import CannotTell, NotNow, RestartUnit, SetConfigKey, Space, Unsuitable, WaitForReport
 from backupready.remedies.enable_verbose_logging import REMEDY
 from backupready.waagent import LOG
 from fake import FakeMachine, healthy, steps
@@ -67,12 +67,12 @@ def test_it_is_refused_without_room_for_the_log() -> None:
     """Or where nobody knows how much there is."""
     machine = healthy()
     machine.spaces["/var/log"] = Space(1 << 40, (100 << 20) - 1, 0, 0)
-    with pytest.raises(Unsuitable, match="/var/log has 99 MiB left; 100 MiB are wanted"):
+    with pytest.raises(NotNow, match="/var/log has 99 MiB left; 100 MiB are wanted"):
         steps(REMEDY, machine)
     machine.spaces["/var/log"] = Space(1 << 40, 100 << 20, 0, 0)
     assert steps(REMEDY, machine)
     machine.spaces["/var/log"] = None
-    with pytest.raises(Unsuitable, match="does not answer"):
+    with pytest.raises(NotNow, match="does not answer"):
         steps(REMEDY, machine)
     machine.spaces["/var/log"] = CannotTell("it cannot be told")
     with pytest.raises(CannotTell):

@@ -7,6 +7,7 @@ import pytest
 from backupready import remedies, waagent
 from backupready.model import (
     CannotTell,
+    NotNow,
     Process,
     Remedy,
     RestartUnit,
@@ -38,7 +39,7 @@ def test_the_package_must_be_to_be_had_first(remedy: Remedy) -> None:
         assert steps(remedy, machine)
         assert url in machine.asked
         machine.http[url] = Unreachable("refused", "", 3)
-        with pytest.raises(Unsuitable, match="does not answer: refused"):
+        with pytest.raises(NotNow, match="does not answer: refused"):
             steps(remedy, machine)
 
 
@@ -52,7 +53,7 @@ def test_never_while_a_transitional_status_is_fresh(remedy: Remedy, code: int, t
     machine = healthy()
     machine.files[f"{HANDLER}/status/7.status"] = f'[{{"status": {{"code": {code}}}, "timestampUTC": "{told}"}}]'
     if fresh:
-        with pytest.raises(Unsuitable, match=r"7\.status says that a snapshot is under way"):
+        with pytest.raises(NotNow, match=r"7\.status says that a snapshot is under way"):
             steps(remedy, machine)
     else:
         assert steps(remedy, machine)
@@ -69,7 +70,7 @@ def test_never_while_the_extension_or_its_freeze_runs(remedy: Remedy) -> None:
     assert steps(remedy, locked)
     locked.locks[lock] = 9
     for machine in (running, freezing, locked):
-        with pytest.raises(Unsuitable, match="a snapshot may be under way: process 9"):
+        with pytest.raises(NotNow, match="a snapshot may be under way: process 9"):
             steps(remedy, machine)
     blind.table = CannotTell("the process table cannot be told")
     garbled.files[f"{HANDLER}/status/7.status"] = "not JSON"

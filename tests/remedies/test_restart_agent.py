@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from backupready.model import CannotTell, Process, ResetFailed, RestartUnit, Unreachable, Unsuitable, WaitForReport
+from backupready.model import (
+    CannotTell,
+    NotNow,
+    Process,
+    ResetFailed,
+    RestartUnit,
+    Unreachable,
+    Unsuitable,
+    WaitForReport,
+)
 from backupready.plan import longest
 from backupready.remedies.restart_agent import REMEDY
 from backupready.waagent import LOG
@@ -38,7 +47,7 @@ def test_an_agent_that_runs_is_not_restarted_behind_a_dead_wire_server() -> None
     """It gains nothing; one that is down is started all the same."""
     machine = healthy()
     machine.http[VERSIONS] = Unreachable("timeout", "", 3)
-    with pytest.raises(Unsuitable, match="does not answer: timeout"):
+    with pytest.raises(NotNow, match="does not answer: timeout"):
         steps(REMEDY, machine, "AGENT_CANNOT_FETCH_GOAL_STATE")
     machine.table = ()
     assert RestartUnit(UNIT) in steps(REMEDY, machine, "AGENT_STOPPED")

@@ -6,6 +6,7 @@ import pytest
 
 from backupready.model import (
     CannotTell,
+    NotNow,
     PackageUpgrade,
     Process,
     Ran,
@@ -64,5 +65,5 @@ def test_no_update_during_a_snapshot() -> None:
     """The documentation says so for the agent's update."""
     machine = offered()
     machine.table = (*healthy().processes(), Process(300, 1, ("python3", "main/handle.py", "-daemon"), "S", NOW - 9))
-    with pytest.raises(Unsuitable, match="a snapshot may be under way"):
+    with pytest.raises(NotNow, match="a snapshot may be under way"):
         steps(REMEDY, machine)

@@ -22,6 +22,7 @@ from backupready.model import (
     Finding,
     Looked,
     Machine,
+    NotNow,
     Planned,
     Probe,
     ProbeState,
@@ -124,6 +125,8 @@ def _planned(remedy: Remedy, which: wire.Which, machine: Machine) -> Planned:
     """The plan, whatever happens while it is made: it tells what it is about, and never takes a look with it."""
     try:
         return Planned(*which, steps=tuple(remedy.plan(machine, Finding(which[1], which[2]))))
+    except NotNow as error:
+        why = f"not as long as this is so: {error}"
     except Unsuitable as error:
         why = f"it is not for this machine as it is: {error}"
     except CannotTell as error:

@@ -16,6 +16,7 @@ from backupready.hands.ledger import Line, Moment
 from backupready.model import (
     CannotTell,
     DaemonReload,
+    NotNow,
     Outlook,
     Pause,
     Phase,
@@ -356,6 +357,8 @@ def _not_confirmed(case: _Case) -> _Answer:
 def _precondition(case: _Case) -> _Answer:
     if isinstance(case.facts.plan, CannotTell):
         return _stands(case.facts.plan, "")
+    if isinstance(case.facts.plan, NotNow):
+        return str(case.facts.plan), None, "wait until that has changed"
     done = ledger.tried(case.lines, case.request.problem, case.request.key)
     for lower in case.facts.lower:
         if lower not in done and not case.request.person:

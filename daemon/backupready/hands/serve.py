@@ -16,24 +16,29 @@ import stat
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Callable
 
 from backupready import activation, journal, wire
 from backupready.config import EXIT_CONFIG, ConfigError
-from backupready.hands import apply, gate, ledger
+from backupready.hands import apply, gate, ledger, vain
 from backupready.hands import world as worlds
 from backupready.hands.apply import Doer, World
 from backupready.hands.files import Refused, StepFailed
 from backupready.hands.ledger import Ledger, LedgerBusy, LedgerError
 from backupready.hands.world import Surroundings
 from backupready.journal import LOG
-from backupready.model import Attempt, Refusal, Remedy, Result, Step
+from backupready.model import Attempt, Refusal, Remedy, Result, Snapshot, Step
 from backupready.observe import clean
 
 _MIND_USER = "backupready"
 _REQUEST_TIMEOUT = 5.0  # s; the mind writes its request at once
 _ANSWER_TIMEOUT = 5.0  # s
+_LONGEST_WHY = 500  # characters of an error
 _NAP = 0.5  # s after which a word to stop is heard at the latest
+_PATIENCE = 60.0  # s; for a person, until another fix has ended
+_UNKNOWN = "unknown"  # the remedy that a request names which cannot be read
+_TOO_LATE = Refusal("locked", "the hands were told to stop before it began", None, "ask once more")
 _STOPPED = "the hands were told to stop; their next start ends it"
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -108,9 +113,16 @@ class _Stoppable:
 
 
 @contextlib.contextmanager
-def opened(around: Surroundings, stop: Stop, begun: dict[int, Attempt] | None = None) -> Iterator[World]:
+def opened(
+    around: Surroundings,
+    stop: Stop,
+    begun: dict[int, Attempt] | None = None,
+    patience: float = 0.0,
+    waits: Callable[[], None] = lambda: None,
+) -> Iterator[World]:
     """The world, with the ledger open for us alone; `begun` is filled with the attempts that begin or end meanwhile, by
-    their number. Raises LedgerBusy and LedgerError."""
+    their number. Where somebody else has the ledger, it is waited for with `patience`, in seconds, and `waits` is
+    called when that begins. Raises LedgerBusy, LedgerError, and Stopped in the wait."""
 
     def announce(attempt: Attempt) -> None:
         if begun is not None:
@@ -128,12 +140,26 @@ def opened(around: Surroundings, stop: Stop, begun: dict[int, Attempt] | None = 
         return facts
 
     calm = replace(around, sleep=lambda seconds: stop.sleep(seconds, around.sleep))
-    with Ledger(around.directory, around.summary, worlds.clock()) as book:
+    with _ledger(around, calm.sleep, patience, waits) as book:
         world = worlds.world(calm, book, announce)
         doer = _Stoppable(world.doer, stop, around.show)
         yield replace(world, doer=doer, situation=find_out, renewed=find_out_again)
         if book.unpublished:
             LOG.warning("%s", book.unpublished)
+
+
+def _ledger(around: Surroundings, sleep: Callable[[float], None], patience: float, waits: Callable[[], None]) -> Ledger:
+    left = patience
+    while True:
+        try:
+            return Ledger(around.directory, around.summary, worlds.clock())
+        except LedgerBusy:
+            if left <= 0:
+                raise
+        if left == patience:
+            waits()
+        sleep(_NAP)
+        left -= _NAP
 
 
 def tend(world: World) -> tuple[Attempt, ...]:
@@ -142,34 +168,78 @@ def tend(world: World) -> tuple[Attempt, ...]:
     return apply.recover(world) + apply.expire(world)
 
 
-def fix(remedy: Remedy, request: gate.Request, around: Surroundings, stop: Stop) -> wire.FixAnswer:
-    """Have a remedy done, if nothing is against it."""
+def fix(
+    remedy: Remedy, request: gate.Request, around: Surroundings, stop: Stop, waits: Callable[[], None] = lambda: None
+) -> wire.FixAnswer:
+    """Have a remedy done, if nothing is against it. A person waits a while for another fix to end, and `waits` tells
+    him so; anybody else is refused then."""
     begun: dict[int, Attempt] = {}
+    defect: Exception | None = None
     try:
-        with opened(around, stop, begun) as world:
-            try:
-                tend(world)
-                answer = apply.apply(remedy, request, world)
-            except Stopped:
-                answer = _stopped(remedy.name, world, begun)
+        refusal = None if request.person else vain.check(around.directory, request, worlds.clock())
+        if refusal is None:
+            answer = _fix(remedy, request, around, stop, begun, waits)
+            if isinstance(answer, Refusal):
+                _log_refusal(answer, request)
+            return answer
     except LedgerBusy as error:
-        answer = Refusal("locked", str(error), None, "wait until that has ended")
-        ledger.note_refusal(around.directory, remedy.name, answer.name)
+        refusal = Refusal("locked", str(error), None, "wait until that has ended")
     except LedgerError as error:
-        answer = Refusal("ledger", str(error), None, "mend that: what is not noted is not done")
-        ledger.note_refusal(around.directory, remedy.name, answer.name)
-    if isinstance(answer, Refusal):
-        _log_refusal(answer, request)
-    return answer
+        refusal = Refusal("ledger", str(error), None, "mend that: what is not noted is not done")
+    except Stopped:
+        refusal = _TOO_LATE
+    except Exception as error:  # noqa: BLE001 - whoever has asked is told, and the journal where it broke
+        why = clean(f"a defect: {error!r}")
+        for attempt in begun.values():
+            goes_on = (why, "the next start ends it") if attempt.result is Result.UNDER_WAY else (why,)
+            attempt = replace(attempt, reasons=(*attempt.reasons, *goes_on))
+            _log_attempt(attempt, error)
+            return attempt
+        defect = error
+        refusal = Refusal("defect", why, None, "report it with the entry in the journal")
+    ledger.note_refusal(around.directory, remedy.name, refusal.name)
+    _log_refusal(refusal, request, defect)
+    return refusal
+
+
+def _fix(
+    remedy: Remedy,
+    request: gate.Request,
+    around: Surroundings,
+    stop: Stop,
+    begun: dict[int, Attempt],
+    waits: Callable[[], None],
+) -> wire.FixAnswer:
+    looked: list[bool] = []
+
+    def look() -> Snapshot:
+        looked.append(True)
+        return around.look()
+
+    patience = _PATIENCE if request.person else 0.0
+    with opened(replace(around, look=look), stop, begun, patience, waits) as world:
+        try:
+            tend(world)
+            begun.clear()  # what was left by others is no answer
+            looked.clear()
+            answer = apply.apply(remedy, request, world)
+        except Stopped:
+            return _stopped(remedy.name, world, begun)
+        if looked and not request.person and not isinstance(answer, Attempt):
+            came = answer.name if isinstance(answer, Refusal) else "it is only observed"
+            vain.note(around.directory, request, came, world.clock())
+        return answer
 
 
 def _stopped(remedy: str, world: World, begun: Mapping[int, Attempt]) -> Attempt | Refusal:
     for attempt in ledger.unfinished(world.ledger.lines):
         if attempt.id in begun:
-            return replace(attempt, reasons=(*attempt.reasons, _STOPPED))
-    world.ledger.count_refusal(remedy, "locked")
+            attempt = replace(attempt, reasons=(*attempt.reasons, _STOPPED))
+            _log_attempt(attempt)
+            return attempt
+    world.ledger.count_refusal(remedy, _TOO_LATE.name)
     world.ledger.publish(world.clock())
-    return Refusal("locked", "the hands were told to stop before it began", None, "ask once more")
+    return _TOO_LATE
 
 
 def look_after(around: Surroundings, stop: Stop) -> int:
@@ -211,14 +281,16 @@ def undo_temporary(around: Surroundings, stop: Stop) -> tuple[Attempt, ...]:
 # ----------------------------------------------------------------------------------------------------- the journal
 
 
-def _log_refusal(refusal: Refusal, request: gate.Request) -> None:
+def _log_refusal(refusal: Refusal, request: gate.Request, defect: Exception | None = None) -> None:
     what = f" for {request.problem} {clean(request.key)}".rstrip() if request.problem else ""
-    LOG.warning(
+    tell = LOG.warning if defect is None else LOG.error
+    tell(
         "%s%s is refused (%s): %s",
         request.remedy,
         what,
         refusal.name,
         clean(str(refusal)),
+        exc_info=defect,
         extra={
             "MESSAGE_ID": journal.MESSAGE_FIX_REFUSED,
             "BACKUPREADY_REMEDY": request.remedy,
@@ -228,11 +300,14 @@ def _log_refusal(refusal: Refusal, request: gate.Request) -> None:
     )
 
 
-def _log_attempt(attempt: Attempt) -> None:
+def _log_attempt(attempt: Attempt, defect: Exception | None = None) -> None:
     what = f" for {attempt.problem} {clean(attempt.key)}".rstrip() if attempt.problem else ""
     why = "".join(f"; {clean(reason)}" for reason in attempt.reasons)
-    messages = {Result.UNDER_WAY: journal.MESSAGE_FIX_BEGAN, Result.UNDONE: journal.MESSAGE_FIX_UNDONE}
-    tell = LOG.info if attempt.result.stands or attempt.result in messages else LOG.warning
+    goes_on = attempt.result is Result.UNDER_WAY and attempt.reasons != ()
+    began = journal.MESSAGE_FIX_INTERRUPTED if goes_on else journal.MESSAGE_FIX_BEGAN
+    messages = {Result.UNDER_WAY: began, Result.UNDONE: journal.MESSAGE_FIX_UNDONE}
+    calm = (attempt.result.stands or attempt.result in messages) and not goes_on
+    tell = LOG.error if defect is not None else LOG.info if calm else LOG.warning
     tell(
         "attempt %d of %s%s: %s%s",
         attempt.id,
@@ -240,6 +315,7 @@ def _log_attempt(attempt: Attempt) -> None:
         what,
         attempt.result.value,
         why,
+        exc_info=defect,
         extra={
             "MESSAGE_ID": messages.get(attempt.result, journal.MESSAGE_FIX_ENDED),
             "BACKUPREADY_REMEDY": attempt.remedy,
@@ -266,31 +342,55 @@ def handed_in() -> socket.socket | None:
 
 
 def answer(
-    connection: socket.socket, remedies: Mapping[str, Remedy], around: Callable[[wire.FixRequest, int], Surroundings]
+    connection: socket.socket,
+    remedies: Mapping[str, Remedy],
+    around: Callable[[wire.FixRequest, int], Surroundings],
+    directory: Path = Path(ledger.DIRECTORY),
 ) -> int:
-    """One request, one answer. `around` is given the request and the pid of whoever asks, and raises ConfigError. Gives
-    the exit status."""
+    """One request, one answer. `around` is given the request and the pid of whoever asks, and raises ConfigError. What
+    is turned away before there are any surroundings is counted in `directory`. Gives the exit status."""
     pid, uid = wire.peer(connection)
-    status = 0
+    status, remedy = 0, _UNKNOWN
     if uid not in _welcome():
-        LOG.warning("uid %d has asked for a fix, which it may not", uid)
-        told = wire.encode_error(f"uid {uid} may not ask for a fix")
+        told = _turn_away("not_welcome", f"uid {uid} may not ask for a fix", remedy, directory)
     else:
         try:
             request = wire.decode_fix_request(wire.receive(connection, wire.FIX_LIMIT, _REQUEST_TIMEOUT), remedies)
+            remedy = request.remedy
             with Stop().listening() as stop:
-                asked = gate.Request(request.remedy, request.problem, request.key, ledger.MIND, request.seen)
-                told = wire.encode_fix_answer(fix(remedies[request.remedy], asked, around(request, pid), stop))
+                asked = gate.Request(remedy, request.problem, request.key, ledger.MIND, request.seen)
+                told = wire.encode_fix_answer(fix(remedies[remedy], asked, around(request, pid), stop))
         except wire.Malformed as error:
-            told = wire.encode_error(f"cannot fix: {error}")
+            told = _turn_away("malformed", f"cannot fix: {error}", remedy, directory)
         except ConfigError as error:
-            LOG.error("%s", error)
-            status, told = EXIT_CONFIG, wire.encode_error(f"the configuration is wrong: {error}"[:500])
+            status = EXIT_CONFIG
+            told = _turn_away("config", f"the configuration is wrong: {error}", remedy, directory)
+        except Exception as error:  # noqa: BLE001 - as in fix(), of what comes before it
+            told = _turn_away("defect", f"a defect: {error!r}", remedy, directory, error)
     connection.settimeout(_ANSWER_TIMEOUT)
     with connection, contextlib.suppress(OSError):  # the mind has gone; the summary tells it what was done
         connection.sendall(told)
         connection.shutdown(socket.SHUT_RDWR)
     return status
+
+
+def _turn_away(name: str, why: str, remedy: str, directory: Path, defect: Exception | None = None) -> bytes:
+    """The answer to a request that does not come as far as the gate; it is counted and in the journal."""
+    ledger.note_refusal(directory, remedy, name)
+    tell = LOG.warning if name in ("malformed", "not_welcome") else LOG.error
+    tell(
+        "%s is refused (%s): %s",
+        f"a fix by {remedy}" if remedy != _UNKNOWN else "a request for a fix",
+        name,
+        clean(why, _LONGEST_WHY),
+        exc_info=defect,
+        extra={
+            "MESSAGE_ID": journal.MESSAGE_FIX_REFUSED,
+            "BACKUPREADY_REMEDY": remedy,
+            "BACKUPREADY_REFUSAL": name,
+        },
+    )
+    return wire.encode_error(why[:_LONGEST_WHY])
 
 
 def _welcome() -> set[int]:

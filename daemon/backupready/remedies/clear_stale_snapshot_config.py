@@ -18,6 +18,7 @@ from backupready.model import (
     CannotTell,
     Finding,
     Machine,
+    NotNow,
     Remedy,
     SetAside,
     StartUnit,
@@ -56,7 +57,7 @@ def _of_another_agent(machine: Machine) -> list[str]:
     try:
         _, stale = waagent.stale_cache(machine)
     except Absent:
-        raise Unsuitable("a fresh goal state is being written") from None
+        raise NotNow("a fresh goal state is being written") from None
     if not stale:
         raise Unsuitable("no file of another agent version is left")
     return stale
@@ -88,7 +89,7 @@ def _of_a_run_that_never_ended(machine: Machine, shown: dict[str, str]) -> list[
     """The newest status, where its process ends with the agent's unit. With the status gone and its process alive,
     nothing would be better, and it would not be seen any more."""
     if why := vmsnapshot.frozen(machine):
-        raise Unsuitable(f"a file system may be frozen: {why}")
+        raise NotNow(f"a file system may be frozen: {why}")
     process = vmsnapshot.running(machine.processes())
     if process is None:
         raise Unsuitable("the process of the run that never ended is gone, and in nobody's way any more")
@@ -105,11 +106,11 @@ def _of_a_run_that_never_ended(machine: Machine, shown: dict[str, str]) -> list[
     try:
         outcome = vmsnapshot.parse_status(machine.read(path), path, machine.status(path).modified)
     except Absent:
-        raise Unsuitable(f"{path} was written anew just now") from None
+        raise NotNow(f"{path} was written anew just now") from None
     if outcome.kind is not vmsnapshot.Kind.UNDERWAY:
         raise Unsuitable(f"{path} says that the run has ended")
     if machine.now() - outcome.time <= vmsnapshot.STUCK_AFTER:
-        raise Unsuitable(f"{path} says that a snapshot is under way, for no longer than it may be")
+        raise NotNow(f"{path} says that a snapshot is under way, for no longer than it may be")
     return [path[len(waagent.LIB_DIR) + 1 :]]
 
 

@@ -15,6 +15,7 @@ from backupready.model import (
     CannotTell,
     Finding,
     Machine,
+    NotNow,
     Remedy,
     RestartUnit,
     SetConfigKey,
@@ -76,11 +77,11 @@ def _has_room(machine: Machine) -> None:
     folder = waagent.LOG.rpartition("/")[0]
     room = machine.space((folder,), _SPACE_TIMEOUT).told.get(folder)
     if room is None:
-        raise Unsuitable(f"the file system of {folder} does not answer")
+        raise NotNow(f"the file system of {folder} does not answer")
     if isinstance(room, CannotTell):
         raise room
     if room.available < _ROOM:
-        raise Unsuitable(f"{folder} has {room.available >> 20} MiB left; {_ROOM >> 20} MiB are wanted for the log")
+        raise NotNow(f"{folder} has {room.available >> 20} MiB left; {_ROOM >> 20} MiB are wanted for the log")
 
 
 REMEDY = Remedy(
