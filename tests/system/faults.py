@@ -267,10 +267,13 @@ def hanging(inside: Inside, hang: Hang = Hang.KILLABLE) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def running(inside: Inside, *command: str) -> Iterator[None]:
+def running(inside: Inside, *command: str, user: str | None = None) -> Iterator[None]:
     """A command that runs in the guest until the end of the block, with all that it starts."""
     with subprocess.Popen(
-        inside.guest.command(*command), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
+        inside.guest.command(*command, user=user),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
     ) as process:
         try:
             yield

@@ -176,12 +176,13 @@ def for_ever(inside: Inside) -> Iterator[None]:
     def heard() -> bool:
         return '"9999-' in guest.run(BACKUPREADY, "status", "--json", check=False).stdout
 
-    with faults.running(
-        inside, "runuser", "-u", "backupready", "--", "python3", "-c", IMPOSTOR, STATUS, json.dumps(document)
-    ):
-        guest.wait_for("the impostor", heard)
-        yield
-    guest.run("rm", "-f", STATUS)
+    command = ("python3", "-c", IMPOSTOR, STATUS, json.dumps(document))
+    try:
+        with faults.running(inside, *command, user="backupready"):
+            guest.wait_for("the impostor", heard)
+            yield
+    finally:
+        guest.run("rm", "-f", STATUS)
 
 
 def test_a_person_is_not_kept_by_a_window_for_ever(door: Inside) -> None:
@@ -197,6 +198,7 @@ def made_verbose(inside: Inside, hours: float) -> Iterator[str]:
     """For a second, so many hours ago; gives the configuration as it was."""
     guest, path = inside.guest, "/etc/waagent.conf"
     guest.run("systemctl", "stop", "backupready-fix-end.timer")
+    guest.run("rm", "-rf", ledger.DIRECTORY, fixes.SUMMARY)
     before = guest.read(path)
     try:
         guest.run("python3", "-c", EARLIER, str(hours), "enable-verbose-logging", timeout=200)
