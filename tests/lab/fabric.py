@@ -84,6 +84,7 @@ class Supply(enum.Enum):
     UP = "up"
     MISSING = "missing"  # the manifests name packages that are not there
     UNLISTED = "unlisted"  # nor are the manifests there
+    GARBAGE = "garbage"  # what stands in the packages' places is none
 
 
 class TargetState(enum.Enum):
@@ -769,6 +770,8 @@ class FabricServer:
                 return Answer(200, handler_package(switches.handler_exit_code), "application/octet-stream")
             if name == f"{OTHER_HANDLER}__{OTHER_HANDLER_VERSION}.zip":
                 return Answer(200, other_package(), "application/octet-stream")
+        if switches.packages is Supply.GARBAGE and name.endswith(".zip"):
+            return Answer(200, b"no package", "application/octet-stream")
         return Answer(404, b"<Error><Code>BlobNotFound</Code></Error>")
 
     def _host_plugin(self, call: Call) -> Answer:

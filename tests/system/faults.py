@@ -6,9 +6,12 @@ import contextlib
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 
-from lab.guest import AGENT_UNIT, GUEST_ADDRESS, HANDLER, LIBRARY
+from backupready import vmsnapshot
+from history import Run, status
+from lab.guest import AGENT_UNIT, GUEST_ADDRESS, HANDLER, HANDLER_DIRECTORY, LIBRARY
 from lab.hang import Hang, HangingMount
 from system.inside import Inside
 
@@ -224,6 +227,19 @@ def small_library(inside: Inside, options: str, fill: str) -> Iterator[None]:
         guest.run("rm", "-rf", "/srv/library")
 
 
+@contextlib.contextmanager
+def full(inside: Inside, directory: str, mode: str) -> Iterator[str]:
+    """A small file system of its own over a directory, filled; gives the file whose removal makes room."""
+    filler = f"{directory}/filler"
+    inside.guest.run("mkdir", "-p", "-m", mode, directory)
+    inside.mount("-t", "tmpfs", "-o", f"mode={mode},size=64k", "lab", directory)
+    try:
+        inside.guest.run("dd", "if=/dev/zero", f"of={filler}", "bs=4k", check=False)
+        yield filler
+    finally:
+        inside.guest.run("umount", "--lazy", directory)
+
+
 FULL_OF_BYTES = f"dd if=/dev/zero of={LIBRARY}/filler bs=64k"
 FULL_OF_INODES = f"i=0; while : >{LIBRARY}/events/filler-$i; do i=$((i+1)); done"
 
@@ -251,10 +267,13 @@ def hanging(inside: Inside, hang: Hang = Hang.KILLABLE) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def running(inside: Inside, *command: str) -> Iterator[None]:
+def running(inside: Inside, *command: str, user: str | None = None) -> Iterator[None]:
     """A command that runs in the guest until the end of the block, with all that it starts."""
     with subprocess.Popen(
-        inside.guest.command(*command), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
+        inside.guest.command(*command, user=user),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
     ) as process:
         try:
             yield
@@ -282,3 +301,24 @@ def lock_held(inside: Inside, path: str) -> Iterator[None]:
             yield
         finally:
             holder.stdin.close()
+
+
+# ---------------------------------------------------------------------------------------------------- snapshots
+
+
+def freeze_lock_held(inside: Inside) -> contextlib.AbstractContextManager[None]:
+    """As the extension holds it while it freezes."""
+    return lock_held(inside, vmsnapshot.FREEZE_LOCK)
+
+
+@contextlib.contextmanager
+def snapshot_told(inside: Inside) -> Iterator[None]:
+    """By the extension's own word: a run has begun and has not ended."""
+    number = inside.guest.read(f"{HANDLER_DIRECTORY}/mrseq").strip()
+    path = f"{HANDLER_DIRECTORY}/status/{number}.status"
+    kept = inside.guest.read(path)
+    inside.guest.write(path, status(Run(time.time(), 4), int(number)))
+    try:
+        yield
+    finally:
+        inside.guest.write(path, kept)

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import pytest
@@ -22,6 +24,7 @@ from lab.guest import AGENT_UNIT, HANDLER_DIRECTORY, LIBRARY, Guest
 from measured import measured
 from system import faults
 from system.inside import Inside
+from system.trees import changed, tree
 
 SETTINGS = "/etc/backupready/conf.d/60-fix.conf"
 MARKER = f"{ledger.DIRECTORY}/unfinished"
@@ -46,11 +49,6 @@ def killed(self, step, record):
         os.kill(os.getpid(), signal.SIGKILL)
 Steps.do = killed
 sys.exit(cli.main(["fix", name, *(["--problem", problem] if problem else [])]))
-"""
-TREE = f"""
-find /etc/systemd/system /etc/waagent.conf -printf '%p %y %m %U %G %l\\n' | sort
-find /etc/systemd/system /etc/waagent.conf -type f -exec sha256sum {{}} + | sort
-find {HANDLER_DIRECTORY} {STALE} -maxdepth 1 -printf '%p %y %m %U %G\\n' 2>/dev/null | sort
 """
 
 
@@ -112,6 +110,11 @@ def alone(booted: Inside) -> Iterator[Inside]:
     booted.start_daemon()
 
 
+def _killed(guest: Guest, remedy: str, last: int) -> subprocess.CompletedProcess[str]:
+    command = ("python3", "-c", KILLED, remedy, FAULTS[remedy].problem, str(last))
+    return guest.run(*command, check=False, timeout=180)
+
+
 def _attempt(guest: Guest) -> Attempt:
     (attempt,) = fixes.decode(guest.path(fixes.SUMMARY).read_bytes()).attempts
     return attempt
@@ -133,8 +136,8 @@ def test_killed_behind_each_step(alone: Inside, remedy: str) -> None:
         for last in range(1, MOST_STEPS + 2):
             _mend(alone)
             fault.made(alone)
-            before = guest.run("sh", "-c", TREE).stdout
-            done = guest.run("python3", "-c", KILLED, remedy, fault.problem, str(last), check=False, timeout=180)
+            before = tree(guest, also=[STALE])
+            done = _killed(guest, remedy, last)
             if done.returncode == 0:
                 break
             assert guest.exists(MARKER), done.stdout + done.stderr
@@ -148,8 +151,39 @@ def test_killed_behind_each_step(alone: Inside, remedy: str) -> None:
             if attempt.result.stands:
                 assert fault.problem not in alone.check().active
             else:
-                assert guest.run("sh", "-c", TREE).stdout == before
+                assert changed(before, tree(guest, also=[STALE])) == {}
             assert guest.unit_property(AGENT_UNIT, "ActiveState") == "active"
     assert done.returncode == 0, f"{remedy} has more than {MOST_STEPS} steps"
     assert ends
     measured(f"{remedy} killed behind each step: {', '.join(ends)}")
+
+
+@pytest.mark.parametrize(
+    ("last", "begins"),
+    [
+        pytest.param(1, faults.freeze_lock_held, id="stopped, and the freeze lock"),
+        pytest.param(1, faults.snapshot_told, id="stopped, and a status of a run"),
+        pytest.param(2, faults.freeze_lock_held, id="set aside, and the freeze lock"),
+        pytest.param(3, faults.freeze_lock_held, id="made anew, and the freeze lock"),
+    ],
+)
+def test_a_snapshot_begins_while_the_agent_is_stopped(
+    alone: Inside, last: int, begins: Callable[[Inside], AbstractContextManager[None]]
+) -> None:
+    """By us, and the hands were killed: although a snapshot is told the next start puts the extension's directory back
+    and starts the agent at once, since without the agent no backup succeeds."""
+    remedy, guest = "reinstall-extension", alone.guest
+    with faults.written(alone, SETTINGS, f"[fix]\nmode = on\nallow = {remedy}\n"):
+        FAULTS[remedy].made(alone)
+        before = tree(guest)
+        done = _killed(guest, remedy, last)
+        assert done.returncode != 0, done.stdout
+        assert guest.unit_property(AGENT_UNIT, "ActiveState") == "inactive"
+        assert guest.exists(HANDLER_DIRECTORY) is (last != 2)
+        with begins(alone):
+            guest.run("systemctl", "start", END, timeout=180)
+            guest.wait_for("the end of the fix", lambda: _attempt(guest).result is not Result.UNDER_WAY, timeout=60)
+            assert guest.unit_property(AGENT_UNIT, "ActiveState") == "active"
+            assert changed(before, tree(guest)) == {}
+    attempt = _attempt(guest)
+    assert (attempt.result, attempt.left) == (Result.INTERRUPTED, ()), attempt

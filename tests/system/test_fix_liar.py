@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 
 import pytest
 
+from backupready import fixes
 from backupready.hands import ledger
 from lab.guest import AGENT_UNIT
 from system import faults
-from system.inside import Inside
+from system.inside import BACKUPREADY, Inside
 
 SETTINGS = "/etc/backupready/conf.d/60-fix.conf"
 REMEDY, PROBLEM = "add-auto-restart", "AGENT_NO_AUTO_RESTART"
@@ -84,7 +86,8 @@ def door(booted: Inside) -> Iterator[Inside]:
     guest.run("systemctl", "daemon-reload")
     guest.run("rm", "-rf", ledger.DIRECTORY)
     guest.run("systemctl", "start", DOOR)
-    text = "[fix]\nmode = on\nallow = add-auto-restart, enable-agent\nwithout_window = yes\n"
+    text = "[fix]\nmode = on\nallow = add-auto-restart, enable-agent, enable-verbose-logging\nverbose_for = 1s\n"
+    text += "without_window = yes\n"
     with faults.written(booted, SETTINGS, text):
         yield booted
     guest.run("systemctl", "stop", DOOR)
@@ -128,6 +131,103 @@ def test_a_lie_changes_nothing(door: Inside, which: str) -> None:
     assert '"attempt"' not in told
     assert door.guest.run("sh", "-c", TREE).stdout == before
     assert door.guest.unit_property(DOOR, "ActiveState") == "active"
+
+
+STATUS = "/run/backupready/mind/status.sock"
+NEVER_ENDS = {"start": "1970-01-01T00:00:00Z", "end": "9999-12-31T23:59:59Z"}
+# The daemon's socket, at which somebody else in its name says always the same.
+IMPOSTOR = """
+import contextlib, os, socket, sys
+path, document = sys.argv[1:]
+with contextlib.suppress(FileNotFoundError):
+    os.unlink(path)
+with socket.socket(socket.AF_UNIX) as door:
+    door.bind(path)
+    door.listen()
+    while True:
+        connection, _ = door.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.0 200 OK\\r\\n\\r\\n" + document.encode())
+"""
+# A fix that is done as if it were so many hours ago, and settles at once.
+EARLIER = """
+import sys
+from dataclasses import replace
+from backupready import cli
+from backupready.hands import world
+now, ago = world.clock, 3600.0 * float(sys.argv[1])
+world.clock = lambda: replace(now(), wall=now().wall - ago)
+sys.exit(cli.main(["fix", *sys.argv[2:]]))
+"""
+
+
+@contextlib.contextmanager
+def for_ever(inside: Inside) -> Iterator[None]:
+    """What answers in the daemon's place says that a window is open that never ends."""
+    guest = inside.guest
+    inside.start_daemon()
+    document = json.loads(guest.run(BACKUPREADY, "status", "--json", check=False, timeout=60).stdout)
+    guest.run("systemctl", "stop", "backupready.service")
+    window = document["window"]
+    document["window"] = {**window, "phase": "open", "next": {**(window["next"] or {}), **NEVER_ENDS}}
+    guest.run("install", "-d", "-o", "backupready", "-m", "0755", STATUS.rpartition("/")[0])
+
+    def heard() -> bool:
+        return '"9999-' in guest.run(BACKUPREADY, "status", "--json", check=False).stdout
+
+    command = ("python3", "-c", IMPOSTOR, STATUS, json.dumps(document))
+    try:
+        with faults.running(inside, *command, user="backupready"):
+            guest.wait_for("the impostor", heard)
+            yield
+    finally:
+        guest.run("rm", "-f", STATUS)
+
+
+def test_a_person_is_not_kept_by_a_window_for_ever(door: Inside) -> None:
+    guest = door.guest
+    with faults.not_enabled(door), for_ever(door):
+        done = guest.run(BACKUPREADY, "fix", "enable-agent", check=False, timeout=120)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert guest.run("systemctl", "is-enabled", AGENT_UNIT, check=False).stdout.strip() == "enabled"
+
+
+@contextlib.contextmanager
+def made_verbose(inside: Inside, hours: float) -> Iterator[str]:
+    """For a second, so many hours ago; gives the configuration as it was."""
+    guest, path = inside.guest, "/etc/waagent.conf"
+    guest.run("systemctl", "stop", "backupready-fix-end.timer")
+    guest.run("rm", "-rf", ledger.DIRECTORY, fixes.SUMMARY)
+    before = guest.read(path)
+    try:
+        guest.run("python3", "-c", EARLIER, str(hours), "enable-verbose-logging", timeout=200)
+        assert "\nLogs.Verbose=y\n" in guest.read(path)
+        yield before
+    finally:
+        guest.write(path, before)
+        guest.run("systemctl", "start", "backupready-fix-end.timer")
+
+
+def _ends(inside: Inside) -> list[str]:
+    return [attempt["result"] for attempt in json.loads(inside.guest.read(fixes.SUMMARY))["attempts"]]
+
+
+@pytest.mark.parametrize("way", ["the status socket", "the request socket"])
+def test_a_temporary_change_ends_in_a_window_for_ever(door: Inside, way: str) -> None:
+    """Though it may last as long as a window can: a day and a half."""
+    guest = door.guest
+    with faults.able_to_log_verbosely(door), made_verbose(door, 40) as before:
+        if way == "the status socket":
+            with for_ever(door):
+                guest.run("systemctl", "start", "backupready-fix@end.service")
+                guest.wait_for("the end", lambda: _ends(door)[-1:] == ["undone"], 100)
+        else:
+            lie(door, "fields", {"phase": "open", "start": 0, "end": 253402300799})
+        assert guest.read("/etc/waagent.conf") == before
+        assert _ends(door)[-1:] == ["undone"]
+    guest.restart_agent()
+    guest.wait_agent_ready()
 
 
 def test_another_user_does_not_come_in(door: Inside) -> None:

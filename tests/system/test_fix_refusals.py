@@ -17,10 +17,10 @@ from typing import NamedTuple
 
 import pytest
 
-from backupready import fixes, journal, vmsnapshot
+from backupready import fixes, journal
 from backupready.hands import ledger
-from history import Run, status
-from lab.guest import AGENT_LOG, AGENT_UNIT, HANDLER_DIRECTORY
+from backupready.model import Result
+from lab.guest import AGENT_LOG, AGENT_UNIT, HANDLER_DIRECTORY, LIBRARY
 from system import faults
 from system.inside import BACKUPREADY, Inside
 
@@ -28,6 +28,7 @@ SETTINGS = "/etc/backupready/conf.d/60-fix.conf"
 REMEDY, PROBLEM = "add-auto-restart", "AGENT_NO_AUTO_RESTART"
 DOOR = "backupready-fix.socket"
 REFUSED = 4
+SUMMARIES = fixes.SUMMARY.rpartition("/")[0]
 FIRES = '[{"labels": {"alertname": "DiskFull"}, "status": {"state": "active"}}]'
 GUARD_ADDRESS = "10.0.0.1"
 GUARD = f"""
@@ -41,11 +42,11 @@ server = http.server.HTTPServer(("{GUARD_ADDRESS}", 9093), Answer)
 print("ready", flush=True)
 server.serve_forever()
 """
-ASK = f"""
+ASK = """
 import json, socket, sys, time
 from backupready import wire
-ago = float(sys.argv[1])
-request = wire.FixRequest("{REMEDY}", "{PROBLEM}", "", time.time() - ago)
+remedy, problem, ago = sys.argv[1:]
+request = wire.FixRequest(remedy, problem, "", time.time() - float(ago))
 with socket.socket(socket.AF_UNIX) as connection:
     connection.settimeout(60)
     connection.connect("/run/backupready/fix.sock")
@@ -138,10 +139,6 @@ def dpkg_locked(inside: Inside) -> AbstractContextManager[None]:
     return faults.lock_held(inside, "/var/lib/dpkg/lock-frontend")
 
 
-def freeze_lock_held(inside: Inside) -> AbstractContextManager[None]:
-    return faults.lock_held(inside, vmsnapshot.FREEZE_LOCK)
-
-
 @contextlib.contextmanager
 def agent_busy(inside: Inside) -> Iterator[None]:
     """In the agent's own words."""
@@ -204,41 +201,38 @@ def open_to_others(inside: Inside) -> Iterator[None]:
     yield
 
 
+def disk_full(inside: Inside) -> AbstractContextManager[object]:
+    return faults.full(inside, ledger.DIRECTORY, "0700")
+
+
 @contextlib.contextmanager
-def disk_full(inside: Inside) -> Iterator[None]:
-    inside.guest.run("mkdir", "-p", "-m", "0700", ledger.DIRECTORY)
-    inside.mount("-t", "tmpfs", "-o", "mode=0700,size=64k", "lab", ledger.DIRECTORY)
-    try:
-        inside.guest.run("dd", "if=/dev/zero", f"of={ledger.DIRECTORY}/filler", "bs=4k", check=False)
+def disk_full_everywhere(inside: Inside) -> Iterator[None]:
+    """Neither the ledger nor what everybody may read can be written."""
+    with disk_full(inside), faults.full(inside, SUMMARIES, "0755"):
         yield
-    finally:
-        inside.guest.run("umount", "--lazy", ledger.DIRECTORY)
 
 
-@contextlib.contextmanager
-def snapshot_told(inside: Inside) -> Iterator[None]:
-    """By the extension's own word: a run has begun and has not ended."""
-    number = inside.guest.read(f"{HANDLER_DIRECTORY}/mrseq").strip()
-    path = f"{HANDLER_DIRECTORY}/status/{number}.status"
-    kept = inside.guest.read(path)
-    inside.guest.write(path, status(Run(time.time(), 4), int(number)))
-    try:
-        yield
-    finally:
-        inside.guest.write(path, kept)
+def state_wrong(
+    *allow: str, but: Callable[[Inside], AbstractContextManager[object]]
+) -> Callable[[Inside], AbstractContextManager[None]]:
+    """The extension needs its files anew, and something else is so."""
 
-
-@contextlib.contextmanager
-def state_wrong_and_no_package(inside: Inside) -> Iterator[None]:
-    """The extension needs its files anew, and they could not be had."""
-    path = f"{HANDLER_DIRECTORY}/config/HandlerState"
-    kept = inside.guest.read(path)
-    inside.guest.write(path, "garbage")
-    try:
-        with set_to("mode = on\nallow = reload-extension")(inside), faults.switched(inside, "host_plugin", "refused"):
+    @contextlib.contextmanager
+    def made(inside: Inside) -> Iterator[None]:
+        fix = f"mode = on\nallow = {', '.join(allow)}\nwithout_window = yes"
+        state = f"{HANDLER_DIRECTORY}/config/HandlerState"
+        with faults.written(inside, state, "garbage"), set_to(fix)(inside), but(inside):
             yield
-    finally:
-        inside.guest.write(path, kept)
+
+    return made
+
+
+def host_plugin_down(inside: Inside) -> AbstractContextManager[None]:
+    return faults.switched(inside, "host_plugin", "refused")
+
+
+def agent_disabled(inside: Inside) -> AbstractContextManager[None]:
+    return faults.written(inside, f"{LIBRARY}/disable_agent", "")
 
 
 def handler_runs(inside: Inside) -> AbstractContextManager[None]:
@@ -278,8 +272,8 @@ GATES = {
     "open": Gate(set_to(minutes=-2), "phase", "window is open", "wait", until=True),
     "no window": Gate(nothing, "deadline", "not known when", "window.schedule", mind=True),
     "the handler runs": Gate(handler_runs, "snapshot_running", "is the extension's and runs", "wait"),
-    "the freeze lock": Gate(freeze_lock_held, "snapshot_running", "freeze", "wait"),
-    "a status of a run": Gate(snapshot_told, "snapshot_running", "says that a snapshot is under way", "wait"),
+    "the freeze lock": Gate(faults.freeze_lock_held, "snapshot_running", "freeze", "wait"),
+    "a status of a run": Gate(faults.snapshot_told, "snapshot_running", "says that a snapshot is under way", "wait"),
     "five minutes before": Gate(
         set_to("mode = on\nallow = restart-agent", minutes=5),
         "deadline",
@@ -304,9 +298,34 @@ GATES = {
         problem="AGENT_STOPPED",
     ),
     "the package cannot be had": Gate(
-        state_wrong_and_no_package,
-        "unsupported",
+        state_wrong("reload-extension", but=host_plugin_down),
+        "precondition",
         ":32526/versions does not answer",
+        "wait until that has changed",
+        remedy="reload-extension",
+        problem="EXTENSION_STATE_WRONG",
+    ),
+    "the package cannot be had anew": Gate(
+        state_wrong("reinstall-extension", but=host_plugin_down),
+        "precondition",
+        ":32526/versions does not answer",
+        "wait until that has changed",
+        remedy="reinstall-extension",
+        problem="EXTENSION_STATE_WRONG",
+    ),
+    "a gentler one": Gate(
+        state_wrong("reload-extension", "reinstall-extension", but=nothing),
+        "precondition",
+        "reload-extension, which is gentler, has not been tried",
+        "try reload-extension first",
+        mind=True,
+        remedy="reinstall-extension",
+        problem="EXTENSION_STATE_WRONG",
+    ),
+    "not for this machine": Gate(
+        state_wrong("reload-extension", but=agent_disabled),
+        "unsupported",
+        "disable_agent would switch the agent off",
         "by hand",
         remedy="reload-extension",
         problem="EXTENSION_STATE_WRONG",
@@ -324,6 +343,7 @@ GATES = {
     "not confirmed": Gate(not_there, "not_confirmed", "does not see", "nothing needs"),
     "damaged": Gate(open_to_others, "ledger", "0700", "mend that", counted=False),
     "disk full": Gate(disk_full, "ledger", "No space left", "mend that"),
+    "disk full everywhere": Gate(disk_full_everywhere, "ledger", "No space left", "mend that", counted=False),
     "an alert": Gate(guarded(ALERTS, answers=True), "guarded", "DiskFull fires", "fix.guard_ignore", mind=True),
     "a dead guard": Gate(guarded(ALERTS, answers=False), "guarded", "does not answer", "find out why", mind=True),
 }
@@ -374,7 +394,8 @@ def _entries(inside: Inside) -> list[dict[str, str]]:
 
 
 def _ask_as_mind(inside: Inside, gate: Gate) -> Told:
-    said = inside.guest.run("python3", "-c", ASK, str(gate.ago), user="backupready", timeout=90)
+    words = gate.remedy, gate.problem, str(gate.ago)
+    said = inside.guest.run("python3", "-c", ASK, *words, user="backupready", timeout=90)
     found = json.loads(said.stdout)
     assert "refusal" in found, found
     return Told(*(found["refusal"][key] for key in Told._fields))
@@ -421,5 +442,38 @@ def test_without_a_gate_it_is_done(refusing: Inside) -> None:
 
 
 def test_only_root_may_ask_as_a_person(refusing: Inside) -> None:
+    before = refusing.guest.run("sh", "-c", TREE).stdout
     done = refusing.guest.run(BACKUPREADY, "fix", REMEDY, check=False, user="daemon", timeout=60)
     assert (done.returncode, "(not_root)" in done.stderr) == (REFUSED, True)
+    assert refusing.guest.run("sh", "-c", TREE).stdout == before
+    assert not refusing.guest.exists(ledger.DIRECTORY)
+
+
+def test_what_cannot_be_told_is_told_later(refusing: Inside) -> None:
+    """The summary's disk is full, and the ledger's is not: refusals and fixes go by the ledger, and once there is room
+    everybody is told of all of them."""
+    guest = refusing.guest
+    summary = guest.path(fixes.SUMMARY)
+
+    def ask(name: str = "") -> None:
+        done = guest.run(BACKUPREADY, "fix", REMEDY, "--problem", PROBLEM, check=False, timeout=120)
+        assert done.returncode == (REFUSED if name else 0), done.stdout + done.stderr
+        assert not name or f"({name})" in done.stderr
+
+    with faults.full(refusing, SUMMARIES, "0755") as filler:
+        before = guest.run("sh", "-c", TREE).stdout
+        with paused_by_a_file(refusing):
+            ask("paused")
+        assert guest.run("sh", "-c", TREE).stdout == before
+        ask()
+        noted = ledger.attempts(ledger.peek(guest.path(ledger.DIRECTORY)))
+        assert [attempt.result for attempt in noted] == [Result.HEALED]
+        ask("cooldown")
+        assert not summary.exists()
+        guest.path(filler).unlink()
+        with paused_by_a_file(refusing):
+            ask("paused")
+        told = fixes.decode(summary.read_bytes())
+    assert told.attempts == noted
+    assert told.ended == {(REMEDY, "healed"): 1}
+    assert told.refused == {(REMEDY, "paused"): 2, (REMEDY, "cooldown"): 1}

@@ -4,9 +4,9 @@ longer sees the fault, and nothing of the machine is otherwise than the remedy s
 from __future__ import annotations
 
 import json
-import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,10 @@ from backupready.hands import ledger
 from backupready.plan import describe
 from backupready.remedies import REMEDIES
 from lab import archive
-from lab.guest import AGENT_LOG, AGENT_UNIT, HANDLER_DIRECTORY, HANDLER_LOGS, LIBRARY, Guest
+from lab.guest import AGENT_LOG, AGENT_UNIT, HANDLER, HANDLER_DIRECTORY, HANDLER_LOGS, LIBRARY, Guest
 from system import faults
 from system.inside import BACKUPREADY, Inside
+from system.trees import SHELF, Tree, changed, tree
 
 _CONFIG = "/etc/backupready/conf.d/70-fix.conf"
 _AGENT_CONFIG = "/etc/waagent.conf"
@@ -28,77 +29,6 @@ _SUMMARY = "/var/lib/backupready-fixes"
 _DROP_IN = f"/etc/systemd/system/{AGENT_UNIT}.d/60-backupready-restart.conf"
 _DOOR = "backupready-fix.socket"
 _END = "backupready-fix-end.timer"
-# What the agent, or the stand-in for the extension, writes by itself at each start or all the time.
-_AGENTS_OWN = (
-    *("events/", "history/", "logcollector/", "GoalState", "HostingEnvironmentConfig.xml", "SharedConfig.xml"),
-    *("Certificates", "Trans", "Prod.", "ExtensionsConfig", "Incarnation", "waagent_status", "VmSettings", "partition"),
-    *("error.json", "published_hostname", "waagent.pid", "fast_track", "initial_goal_state", "WALinuxAgent-"),
-    *("Microsoft.Azure.RecoveryServices.VMSnapshotLinux.", "xpath", "ovf-env.xml", "dhcp", "goal_state", "agent_"),
-    *(
-        "Protocol",
-        "WireServerEndpoint",
-        "image_origin",
-        "provisioned",
-        "rsm_update.json",
-        "initial_update",
-        "Cache",
-        "persist_firewall",
-        "cgroup",
-    ),
-)
-_SHELF = "/var/lib/waagent/.backupready"
-_HANDLERS_OWN = ("status/", "config/HandlerStatus", "config/HandlerEnvironment", "heartbeat")
-
-Tree = dict[str, tuple[str, int, int, bytes]]  # by path: mode, owner, group, and content or target
-
-
-def tree(guest: Guest) -> Tree:
-    """The agent's configuration, the administrator's units and the agent's library, but for what the agent writes by
-    itself."""
-    seen: Tree = {}
-    for top in (_AGENT_CONFIG, "/etc/systemd/system", "/var/lib/waagent"):
-        place = guest.path(top)
-        for path in [place, *sorted(place.rglob("*"))]:
-            inside = f"{top}/{path.relative_to(place)}" if path != place else top
-            name = inside[len("/var/lib/waagent/") :] if inside.startswith("/var/lib/waagent/") else ""
-            directory = f"{HANDLER_DIRECTORY.rpartition('/')[2]}"
-            if name and (name == directory or name.startswith(f"{directory}/")):
-                own = name[len(directory) + 1 :].startswith(_HANDLERS_OWN)
-            else:
-                own = bool(name) and f"{name}/".startswith(_AGENTS_OWN)
-            if own:
-                continue
-            try:
-                status = path.lstat()
-                content = (
-                    bytes(path.readlink())
-                    if stat.S_ISLNK(status.st_mode)
-                    else path.read_bytes()
-                    if stat.S_ISREG(status.st_mode)
-                    else b""
-                )
-            except FileNotFoundError:  # the agent has just removed it
-                continue
-            # The agent makes every file of an extension that it installs executable for its owner.
-            mode = status.st_mode | (stat.S_IXUSR if name.startswith(f"{directory}/") else 0)
-            seen[inside] = (stat.filemode(mode), status.st_uid, status.st_gid, content)
-    return seen
-
-
-def changed(before: Tree, after: Tree) -> dict[str, str]:
-    """What is new, gone or otherwise, but for what stands on our shelf."""
-    before, after = (
-        {path: what for path, what in tree.items() if not path.startswith(_SHELF)} for tree in (before, after)
-    )
-    told = dict.fromkeys(after.keys() - before.keys(), "new")
-    told.update(dict.fromkeys(before.keys() - after.keys(), "gone"))
-    for path in before.keys() & after.keys():
-        old, new = before[path], after[path]
-        if old[:3] != new[:3]:
-            told[path] = f"{old[:3]} is {new[:3]}"
-        elif old != new:
-            told[path] = "content"
-    return told
 
 
 @dataclass(frozen=True)
@@ -346,27 +276,49 @@ def test_all_by_itself(hands: Hands, problem: str) -> None:
     assert remedy in guest.run("journalctl", "--no-pager", "-u", "backupready-fix@*").stdout
 
 
-def test_what_is_shown_is_what_is_done(hands: Hands) -> None:
-    """In mode observe the daemon shows the steps that are done when the mode is on; nothing on the disk is changed, and
-    the hands are not even started."""
+@pytest.mark.parametrize(
+    ("remedy", "fault", "by"),
+    [
+        ("enable-agent", faults.not_enabled, "root"),
+        ("normalise-agent-config", lambda inside: faults.configured(inside, "Logs.Console = y"), "root"),
+        (
+            "reload-extension",
+            lambda inside: faults.written(inside, f"{HANDLER_DIRECTORY}/config/HandlerState", "garbage"),
+            "mind",
+        ),
+    ],
+)
+def test_what_is_shown_is_what_is_done(
+    hands: Hands, remedy: str, fault: Callable[[Inside], AbstractContextManager[None]], by: str
+) -> None:
+    """In mode observe the daemon shows the steps that are done when the mode is on, by a person or in the lead time by
+    itself; nothing on the disk is changed, and the hands are not even started, although the door is open."""
     guest = hands.guest
     _soon(hands, "observe")
-    guest.run("systemctl", "disable", AGENT_UNIT)
-    before = tree(guest)
+    if by == "mind":
+        guest.run(BACKUPREADY, "fix", "--enable")
 
     def plan() -> dict[str, Any] | None:
         document = json.loads(guest.run(BACKUPREADY, "status", "--json", check=False).stdout)
-        return next((one for one in document["plans"] if one["remedy"] == "enable-agent" and one["steps"]), None)
+        return next((one for one in document["plans"] if one["remedy"] == remedy and one["steps"]), None)
 
-    planned = guest.wait_for("the plan", plan, 120)
-    shown = guest.run(BACKUPREADY, "fix", "enable-agent", check=False)
-    assert shown.returncode != 0
-    assert "Nothing was changed" in shown.stdout
-    assert changed(before, tree(guest)) == {}
-    _soon(hands, "on")
-    hands.fix("enable-agent")
-    done = [describe(step) for step in ledger.plan_of(ledger.peek(guest.path(_OWN)), 1)]
-    assert planned["steps"] == done
+    with fault(hands.inside):
+        before = tree(guest)
+        planned = guest.wait_for("the plan", plan, 120)
+        assert not guest.exists(f"{_OWN}/ledger")
+        if by != "mind":
+            shown = guest.run(BACKUPREADY, "fix", remedy, check=False)
+            assert shown.returncode != 0
+            assert "Nothing was changed" in shown.stdout
+        assert changed(before, tree(guest)) == {}
+        _soon(hands, "on")
+        if by != "mind":
+            hands.fix(remedy)
+        guest.wait_for("the fix", lambda: [one["result"] for one in hands.attempts()] == ["healed"], 240)
+        (attempt,) = hands.attempts()
+        assert (attempt["remedy"], attempt["by"]) == (remedy, by)
+        done = [describe(step) for step in ledger.plan_of(ledger.peek(guest.path(_OWN)), 1)]
+        assert planned["steps"] == done
 
 
 @pytest.fixture
@@ -450,10 +402,46 @@ def test_an_extension_anew_in_a_clean_directory(hands: Hands) -> None:
     hands.confirm("EXTENSION_STATE_WRONG")
     assert (guest.read(f"{HANDLER_DIRECTORY}/mrseq"), hands.snapshots_taken()) == (sequence, taken)
     assert {path.name: path.read_text() for path in directory.glob("task_identity_*")} == tasks
-    (old,) = guest.path(_SHELF).glob(f"*/{directory.name}")
+    (old,) = guest.path(SHELF).glob(f"*/{directory.name}")
     assert (old / "left-over").read_text() == "of another time"
     assert (old / "config/HandlerState").read_text() == "garbage"
     assert changed(before, tree(guest)) == {}
+
+
+# As anybody asks for it, but for how long the extension is waited for.
+HURRIED = """
+import sys
+from backupready import cli
+from backupready.remedies import reinstall_extension
+reinstall_extension._ENABLED_WITHIN = 20.0
+sys.exit(cli.main(["fix", "reinstall-extension", "--problem", sys.argv[1]]))
+"""
+
+
+@pytest.mark.parametrize("packages", ["missing", "garbage"])
+def test_an_extension_that_does_not_come_anew(hands: Hands, packages: str) -> None:
+    """reinstall-extension, and what the agent is given once it has been started is no package: the old directory is put
+    back as it was, with the number of the last request, and the agent runs."""
+    guest = hands.guest
+    guest.path(hands.inside.keep_manifest()).unlink()
+    guest.write(f"{HANDLER_DIRECTORY}/left-over", "of another time")
+    for package in guest.path(LIBRARY).glob(f"{HANDLER}__*.zip"):  # the agent would take what it once had
+        package.unlink()
+    problem = "EXTENSION_FILES_MISSING"
+    guest.restart_agent()
+    guest.wait_handler("NotReady", 1002)
+    guest.wait_for("the problem to be seen", lambda: problem in hands.inside.check().active, 120)
+    before, taken = tree(guest), hands.snapshots_taken()
+    with faults.switched(hands.inside, "packages", packages):
+        done = guest.run("python3", "-c", HURRIED, problem, check=False, timeout=500)
+        assert changed(before, tree(guest)) == {}
+    (attempt,) = hands.attempts()
+    assert (done.returncode, attempt["result"], attempt["left"]) == (1, "failed", []), done.stdout + done.stderr
+    assert "within 20 s" in attempt["reasons"][-1]
+    assert f"{HANDLER_DIRECTORY}/mrseq" in before
+    assert guest.unit_property(AGENT_UNIT, "ActiveState") == "active"
+    guest.wait_for("the agent to work", lambda: guest.agent_pids().worker)
+    assert hands.snapshots_taken() == taken
 
 
 def test_goal_states_of_another_agent(hands: Hands) -> None:
