@@ -325,8 +325,8 @@ def test_why_an_attempt_ended_so_is_told_once(tmp_path: Path) -> None:
     """However often its undoing was tried; what was left at an earlier end, and is undone now, is told no more."""
     with opened(tmp_path) as book:
         begin(book, NOW)
-        cases: list[list[tuple[int, str]]] = [[(0, "changed")], [(0, "changed"), (1, "x")], []]
-        for left in cases:
+        lefts: list[list[tuple[int, str]]] = [[(0, "changed")], [(0, "changed"), (1, "x")], []]
+        for left in lefts:
             book.add("undoing", NOW, attempt=1, result="undone", reasons=["its time was over"])
             book.add("ended", NOW, attempt=1, result="undone", reasons=["its time was over", "x"], undone=[], left=left)
             words = tuple(f"step {index + 1} is left as it is: {why}" for index, why in left)
@@ -412,7 +412,7 @@ def happen(book: Ledger, event: Sequence[Any], now: Moment) -> Moment:
     return now
 
 
-END: Any = ("end", "done", "p", [], [])
+END: tuple[Any, ...] = ("end", "done", "p", [], [])
 OLD_ONE_IN_FORCE = [("begin", "a", ""), ("prepare", 0, False), END, ("begin", "b", ""), END]
 BEGUN_AGAIN = [event for remedy in "aba" for event in (("begin", remedy, "X"), END)]
 
@@ -524,6 +524,21 @@ def test_where_there_is_no_room_to_rotate_it_goes_on_with_the_full_file(
         assert (book.lines[0].event, begin(book, much_later)) == ("rotated", 32)
 
 
+def test_where_a_line_of_the_new_file_would_be_too_long_it_goes_on_with_the_full_one(
+    tmp_path: Path, no_sync: None
+) -> None:
+    """All attempts that are shown stand in one."""
+    with opened(tmp_path) as book:
+        for number in range(50):
+            begin(book, NOW)
+            book.add("ended", NOW, attempt=number + 1, result="failed", reasons=["x" * 6000], undone=[], left=[])
+    before = content(tmp_path)
+    now = later(5 * ledger.DAY)
+    with opened(tmp_path, now, rotate=len(before) - 1) as book:
+        assert begin(book, now) == 51
+    assert content(tmp_path).startswith(before)
+
+
 def test_what_is_refused_while_another_has_the_ledger_is_counted(tmp_path: Path) -> None:
     """By whoever publishes next, once; a flood of it takes little room."""
     with opened(tmp_path) as book:
@@ -561,6 +576,10 @@ def test_what_no_summary_could_tell_is_told_by_a_later_one(tmp_path: Path, monke
                 {which: 2, ("restart-agent", "locked"): 1},
                 {"restart-agent": 1},
             )
+        # Also for whoever comes after a crash at this point.
+        assert Counter((tmp_path / "hands/refused").read_text().splitlines()) == Counter(
+            ["restart-agent phase", "restart-agent", "restart-agent locked"]
+        )
         book.count_refusal(*which)
     with opened(tmp_path) as book:
         book.publish(NOW)

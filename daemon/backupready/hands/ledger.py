@@ -172,7 +172,7 @@ def attempts(lines: Sequence[Line]) -> tuple[Attempt, ...]:
             )
         elif line.event == "ended":
             number = line["attempt"]
-            said[number] = _each_once([*said.get(number, ()), *line["reasons"]])
+            said[number] = [*said.get(number, ()), *line["reasons"]]
             found[number] = replace(
                 found[number],
                 result=Result(line["result"]),
@@ -493,7 +493,8 @@ class Ledger:
             except OSError as error:
                 self.unpublished = f"cannot write {self._summary}: {error.strerror}"
                 if file is not None:
-                    self._note_untold(file)
+                    with contextlib.suppress(OSError):
+                        self._note_untold(file)
                 return told
             self.unpublished = ""
             self._told = told
@@ -590,9 +591,10 @@ class Ledger:
         """Begin a new file with what limits, undoing and an unfinished attempt need. The old one goes to the archive
         before, so that there is a whole file at every moment."""
         for undoable in (True, False):
-            data = b"".join(encode_line(line) for line in self._needed(now, undoable))
-            if len(data) <= rotate // 2:
-                break
+            with contextlib.suppress(LedgerError):  # a line would be too long
+                data = b"".join(encode_line(line) for line in self._needed(now, undoable))
+                if len(data) <= rotate // 2:
+                    break
         else:
             return  # it would soon be full again; a day has only so many attempts, so that this passes
         # Named by how it begins: where the new file cannot be written, the next start writes the same archive again.
