@@ -214,7 +214,9 @@ MESSAGES: tuple[Message, ...] = (
 )
 
 _LOG_QUEUE = 1000  # records
-_PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
+# What is worth knowing and no trouble: it passes where LogLevelMax=notice keeps the unit's routine out.
+NOTICE = 25
+_PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, NOTICE: 5, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 
 
 class _PriorityFormatter(logging.Formatter):

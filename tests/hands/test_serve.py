@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -326,15 +327,14 @@ def test_a_defect_in_the_look_refuses(scene: Scene, caplog: pytest.LogCaptureFix
 def test_a_defect_in_the_middle_is_told_of_the_attempt(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
     """It is no refusal: the unit was restarted. The next start finishes it."""
 
-    def defect_afterwards() -> Any:
-        if scene.starts:
-            raise ZeroDivisionError("while it looked again")
-        return scene.look()
+    def defect_afterwards(seconds: float) -> None:
+        raise ZeroDivisionError("while it settled")
 
-    attempt = serve.fix(MEND, asked(), replace(scene.around, look=defect_afterwards), Stop())
+    slow = replace(MEND, settle=timedelta(seconds=1))
+    attempt = serve.fix(slow, asked(), replace(scene.around, sleep=defect_afterwards), Stop())
     assert isinstance(attempt, Attempt)
     assert (attempt.result, scene.starts) == (Result.UNDER_WAY, 1)
-    assert "while it looked again" in attempt.reasons[-2]
+    assert "while it settled" in attempt.reasons[-2]
     assert messages(caplog) == [journal.MESSAGE_FIX_BEGAN, journal.MESSAGE_FIX_INTERRUPTED]
     assert "in defect_afterwards" in caplog.text
     assert serve.look_after(scene.around, Stop()) == 0

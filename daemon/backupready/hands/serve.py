@@ -8,6 +8,7 @@ end, and nothing more begun: their next start finishes the attempt or undoes it,
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import pwd
 import signal
@@ -307,8 +308,8 @@ def _log_attempt(attempt: Attempt, defect: Exception | None = None) -> None:
     began = journal.MESSAGE_FIX_INTERRUPTED if goes_on else journal.MESSAGE_FIX_BEGAN
     messages = {Result.UNDER_WAY: began, Result.UNDONE: journal.MESSAGE_FIX_UNDONE}
     calm = (attempt.result.stands or attempt.result in messages) and not goes_on
-    tell = LOG.error if defect is not None else LOG.info if calm else LOG.warning
-    tell(
+    LOG.log(
+        logging.ERROR if defect is not None else journal.NOTICE if calm else logging.WARNING,
         "attempt %d of %s%s: %s%s",
         attempt.id,
         attempt.remedy,
