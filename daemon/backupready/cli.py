@@ -457,7 +457,8 @@ def asked(settings: Config, anybody: bool = True) -> dict[str, Any]:
         try:
             return _document_from(_UnixConnection(path), path)
         except (OSError, http.client.HTTPException, _PasswordNeeded) as error:
-            raise CannotTell(f"cannot ask the daemon at {path}: {error}; does it run?") from None
+            why = getattr(error, "strerror", None) or error
+            raise CannotTell(f"cannot ask the daemon at {path}: {why}; does it run?") from None
     if path:
         try:
             return _document_from(_UnixConnection(path), path)

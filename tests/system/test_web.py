@@ -158,9 +158,12 @@ def test_who_has_no_password_is_refused(web: Web) -> None:
         assert refused.status_code == 401, user
         assert "backupready_" not in refused.text
     assert web.get(user=("prometheus", "example")).status_code == 200
-    told = web.guest.run(BACKUPREADY, "status", check=False)
+    told = web.guest.run(BACKUPREADY, "status", check=False, user="daemon")
     assert told.returncode == 3
-    assert "asks for a password" in told.stderr
+    assert "asks for a password; root needs none, at /run/backupready/mind/status.sock" in told.stderr
+    root = web.guest.run(BACKUPREADY, "status", check=False)
+    assert root.stderr == ""
+    assert "READY" in root.stdout
 
 
 # --------------------------------------------------------------------------------------------------------- sockets
