@@ -19,7 +19,7 @@ test: $(VENV)/.ready-for-tests
 	@$(PYTHON) -m pytest -n 2 -m 'not system'
 	@$(PYTHON) -m pytest -n 4 --dist worksteal --ignore=$(LOAD) tests/system
 	@$(PYTHON) -m pytest $(LOAD)
-	@$(NOX) -s unit-3.9 unit-3.13
+	@$(NOX) -s unit-3.9
 
 # Parts of the tests.
 lint: $(VENV)/.ready-for-tests
@@ -28,8 +28,7 @@ lint: $(VENV)/.ready-for-tests
 unit: $(VENV)/.ready-for-tests
 	@$(PYTHON) -m pytest -m 'not system'
 
-# The unit tests on every Python that is supported and can be found here; of these `make test` has the oldest, the newest
-# and its own.
+# The unit tests on every Python that is supported and can be found here; of these `make test` has the oldest and its own.
 pythons: $(VENV)/.ready-for-tests
 	@$(NOX)
 
