@@ -287,6 +287,7 @@ def test_all_by_itself(hands: Hands, problem: str) -> None:
             "mind",
         ),
     ],
+    ids=["enable-agent", "normalise-agent-config", "reload-extension"],
 )
 def test_what_is_shown_is_what_is_done(
     hands: Hands, remedy: str, fault: Callable[[Inside], AbstractContextManager[None]], by: str
