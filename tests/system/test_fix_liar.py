@@ -134,7 +134,14 @@ def test_a_lie_changes_nothing(door: Inside, which: str) -> None:
 
 
 STATUS = "/run/backupready/mind/status.sock"
-NEVER_ENDS = {"start": "1970-01-01T00:00:00Z", "end": "9999-12-31T23:59:59Z"}
+NEVER_ENDS = {
+    "start": "1970-01-01T00:00:00Z",
+    "end": "9999-12-31T23:59:59Z",
+    "local": "Thu 01 Jan 1970 00:00 UTC",
+    "in_seconds": -1_800_000_000,
+    "schedule": "for ever",
+    "zone": "UTC",
+}
 # The daemon's socket, at which somebody else in its name says always the same.
 IMPOSTOR = """
 import contextlib, os, socket, sys
