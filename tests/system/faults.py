@@ -196,6 +196,16 @@ EXCLUDING_POLICY = (
 
 
 @contextlib.contextmanager
+def agent_stopped(inside: Inside) -> Iterator[None]:
+    """The agent's unit was stopped."""
+    inside.guest.stop_agent()
+    try:
+        yield
+    finally:
+        inside.guest.start_agent()
+
+
+@contextlib.contextmanager
 def not_enabled(inside: Inside) -> Iterator[None]:
     """The agent's unit runs, but will not be started at the next boot."""
     inside.guest.run("systemctl", "disable", AGENT_UNIT)
@@ -311,14 +321,8 @@ def freeze_lock_held(inside: Inside) -> contextlib.AbstractContextManager[None]:
     return lock_held(inside, vmsnapshot.FREEZE_LOCK)
 
 
-@contextlib.contextmanager
-def snapshot_told(inside: Inside) -> Iterator[None]:
+def snapshot_told(inside: Inside) -> contextlib.AbstractContextManager[None]:
     """By the extension's own word: a run has begun and has not ended."""
     number = inside.guest.read(f"{HANDLER_DIRECTORY}/mrseq").strip()
-    path = f"{HANDLER_DIRECTORY}/status/{number}.status"
-    kept = inside.guest.read(path)
-    inside.guest.write(path, status(Run(time.time(), 4), int(number)))
-    try:
-        yield
-    finally:
-        inside.guest.write(path, kept)
+    told = status(Run(time.time(), 4), int(number))
+    return written(inside, f"{HANDLER_DIRECTORY}/status/{number}.status", told)

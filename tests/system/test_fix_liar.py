@@ -134,7 +134,14 @@ def test_a_lie_changes_nothing(door: Inside, which: str) -> None:
 
 
 STATUS = "/run/backupready/mind/status.sock"
-NEVER_ENDS = {"start": "1970-01-01T00:00:00Z", "end": "9999-12-31T23:59:59Z"}
+NEVER_ENDS = {
+    "start": "1970-01-01T00:00:00Z",
+    "end": "9999-12-31T23:59:59Z",
+    "local": "Thu 01 Jan 1970 00:00 UTC",
+    "in_seconds": -1_800_000_000,
+    "schedule": "for ever",
+    "zone": "UTC",
+}
 # The daemon's socket, at which somebody else in its name says always the same.
 IMPOSTOR = """
 import contextlib, os, socket, sys
@@ -166,9 +173,11 @@ sys.exit(cli.main(["fix", *sys.argv[2:]]))
 def for_ever(inside: Inside) -> Iterator[None]:
     """What answers in the daemon's place says that a window is open that never ends."""
     guest = inside.guest
+    guest.run("systemctl", "stop", DOOR)  # the daemon would have the fixes done that the tests ask for
     inside.start_daemon()
     document = json.loads(guest.run(BACKUPREADY, "status", "--json", check=False, timeout=60).stdout)
     guest.run("systemctl", "stop", "backupready.service")
+    guest.run("systemctl", "start", DOOR)
     window = document["window"]
     document["window"] = {**window, "phase": "open", "next": {**(window["next"] or {}), **NEVER_ENDS}}
     guest.run("install", "-d", "-o", "backupready", "-m", "0755", STATUS.rpartition("/")[0])
@@ -187,7 +196,7 @@ def for_ever(inside: Inside) -> Iterator[None]:
 
 def test_a_person_is_not_kept_by_a_window_for_ever(door: Inside) -> None:
     guest = door.guest
-    with faults.not_enabled(door), for_ever(door):
+    with for_ever(door), faults.not_enabled(door):
         done = guest.run(BACKUPREADY, "fix", "enable-agent", check=False, timeout=120)
         assert done.returncode == 0, done.stdout + done.stderr
         assert guest.run("systemctl", "is-enabled", AGENT_UNIT, check=False).stdout.strip() == "enabled"

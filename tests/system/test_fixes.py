@@ -280,13 +280,14 @@ def test_all_by_itself(hands: Hands, problem: str) -> None:
     ("remedy", "fault", "by"),
     [
         ("enable-agent", faults.not_enabled, "root"),
-        ("normalise-agent-config", lambda inside: faults.configured(inside, "Logs.Console = y"), "root"),
+        ("restart-agent", faults.agent_stopped, "root"),
         (
             "reload-extension",
             lambda inside: faults.written(inside, f"{HANDLER_DIRECTORY}/config/HandlerState", "garbage"),
             "mind",
         ),
     ],
+    ids=["enable-agent", "restart-agent", "reload-extension"],
 )
 def test_what_is_shown_is_what_is_done(
     hands: Hands, remedy: str, fault: Callable[[Inside], AbstractContextManager[None]], by: str
