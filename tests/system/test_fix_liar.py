@@ -232,7 +232,8 @@ def test_a_temporary_change_ends_in_a_window_for_ever(door: Inside, way: str) ->
                 guest.run("systemctl", "start", "backupready-fix@end.service")
                 guest.wait_for("the end", lambda: _ends(door)[-1:] == ["undone"], 100)
         else:
-            lie(door, "fields", {"phase": "open", "start": 0, "end": 253402300799})
+            nothing_to_do = {"remedy": "enable-agent", "problem": "AGENT_NOT_ENABLED"}
+            assert "refusal" in lie(door, "fields", {**nothing_to_do, "phase": "open", "start": 0, "end": 253402300799})
         assert guest.read("/etc/waagent.conf") == before
         assert _ends(door)[-1:] == ["undone"]
     guest.restart_agent()
