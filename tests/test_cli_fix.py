@@ -511,7 +511,18 @@ def told(phase: Phase, start: float | None, end: float | None, **texts: str) -> 
     now = time.time()
     moments = [None if hours is None else now + hours * 3600.0 for hours in (start, end)]
     request = wire.FixRequest("restart-agent", STOPPED, "", now, phase, *moments)
-    return cli_fix.outlook(configuration(**texts), lambda: cli_fix._told_by(request))(False)  # type: ignore[arg-type]
+    return cli_fix.outlook(configuration(**texts), lambda: cli_fix._told_by(request), request)(False)  # type: ignore[arg-type]
+
+
+def test_a_window_without_end_holds_only_the_request_of_whoever_tells_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the daemon does not want for itself it does not get; a person is not kept by it."""
+    assert told(Phase.OPEN, -1.0, 1e6).phase is Phase.OPEN
+    assert told(Phase.OPEN, None, None).phase is Phase.OPEN
+    coming = {"start": "2020-01-01T00:00:00Z", "end": "9999-01-01T00:00:00Z"}
+    for window in ({"phase": "open", "next": coming}, {"phase": "open", "next": None}):
+        monkeypatch.setattr(cli, "asked", lambda settings, anybody, window=window: {"window": window})
+        outlook = cli_fix.surroundings(configuration()).outlook(False)
+        assert (outlook.phase, outlook.window) == (Phase.IDLE, None)
 
 
 def test_without_a_schedule_the_window_is_as_it_is_told() -> None:

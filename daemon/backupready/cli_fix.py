@@ -72,7 +72,9 @@ def surroundings(settings: Config, request: wire.FixRequest | None = None, pid: 
         machine=machine,
         look=lambda: cli.check(settings, machine_for, {}),
         collect=lambda asked: bundle.collect(machine(), time.time(), _asked_for(asked, settings)),
-        outlook=outlook(settings, (lambda: _told_by(request)) if request else (lambda: _told_by_daemon(settings))),
+        outlook=outlook(
+            settings, (lambda: _told_by(request)) if request else (lambda: _told_by_daemon(settings)), request
+        ),
         asker_since=0.0 if pid is None else started(machine(), pid),
     )
 
@@ -91,8 +93,11 @@ def started(machine: Machine, pid: int) -> float:
     return math.inf
 
 
-def outlook(settings: Config, told: Callable[[], tuple[Phase, Window | None]]) -> Callable[[bool], Outlook]:
-    """The phase and the window, given whether a snapshot runs: by the schedule that is set, or else as it is told.
+def outlook(
+    settings: Config, told: Callable[[], tuple[Phase, Window | None]], request: object = None
+) -> Callable[[bool], Outlook]:
+    """The phase and the window, given whether a snapshot runs: by the schedule that is set, or else as it is told. The
+    daemon's word that it is no time for its own `request` counts; against others it holds no longer than a window can.
 
     Where `told` raises CannotTell, `unplanned` says so: a person may go ahead then, and a change whose time is over is
     ended, unless a snapshot is seen to run.
@@ -109,9 +114,10 @@ def outlook(settings: Config, told: Callable[[], tuple[Phase, Window | None]]) -
         except CannotTell as error:
             phase, window = Phase.IDLE, None
             unplanned = f"the daemon cannot be asked whether a window is near: {error.why}"
-        if window is not None and (window.end <= at or window.end - window.start > _LONGEST_WINDOW):
+        too_long = window is not None and window.end - window.start > _LONGEST_WINDOW
+        if window is not None and (window.end <= at or (too_long and request is None)):
             phase, window = Phase.IDLE, None
-        if phase is Phase.OPEN:
+        if phase is Phase.OPEN and request is None:
             # By the window, or by the snapshot that shows it: whoever only says so might do it for ever.
             phase = Phase.IDLE if window is None else Phase.HOLD
         if running or (window is not None and window.start <= at):
