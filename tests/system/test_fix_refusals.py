@@ -405,7 +405,7 @@ def _ask_as_person(inside: Inside, gate: Gate) -> Told:
     done = inside.guest.run(BACKUPREADY, "fix", gate.remedy, "--problem", gate.problem, check=False, timeout=90)
     assert done.returncode == REFUSED, done.stdout + done.stderr
     said = re.fullmatch(
-        r"(?:backupready fix: .*\n)*"  # that the daemon, which was stopped, cannot be asked, or that another fix goes on
+        r"(?:backupready fix: .*\n)*"  # that the daemon, which was stopped, cannot be asked, or that he has to wait
         rf"{gate.remedy} is refused \((\w+)\): (.*)\.\n(?:Until: .*, in (.*)\.\n)?What lifts it: (.*)\.\n",
         done.stderr,
     )
