@@ -478,7 +478,10 @@ def test_what_makes_it_worse_is_undone_also_if_it_heals(tmp_path: Path) -> None:
     assert attempt.result is Result.HEALED
 
 
-@pytest.mark.parametrize("error", [StepFailed("broken"), OSError(28, "No space left on device"), CannotTell("hangs")])
+@pytest.mark.parametrize(
+    "error",
+    [StepFailed("broken"), OSError(28, "No space left on device"), CannotTell("hangs"), OSError(), StepFailed()],
+)
 def test_a_step_that_fails_undoes_those_before(tmp_path: Path, error: Exception) -> None:
     """Also where it is only prepared; why is told."""
     guest = Guest((*FILES[:2], Wait("config/HandlerState", "Enabled", 60.0)))

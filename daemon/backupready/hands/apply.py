@@ -260,9 +260,9 @@ def _trouble(act: Callable[[], object]) -> str:
     try:
         act()
     except OSError as error:
-        return error.strerror or str(error)
+        return error.strerror or str(error) or repr(error)
     except (StepFailed, CannotTell, LedgerError) as error:
-        return str(error)
+        return str(error) or repr(error)
     except Exception as error:  # noqa: BLE001 - see above
         return f"a defect: {error!r}"
     return ""
