@@ -23,6 +23,7 @@ from backupready.model import (
     Finding,
     JoinConfigLines,
     Machine,
+    NotNow,
     Outlook,
     Pause,
     Phase,
@@ -319,6 +320,9 @@ def test_lower_rungs_come_first_if_they_may_be_done_and_fit(scene: Scene) -> Non
     assert scene.refused(asked(by="ada")) == ""
     scene.settings.update(fix__mode="observe", fix__allow="")
     assert scene.situation().lower == ("start-agent",)
+    later = remedy("start-agent", problems=(STOPPED,), plan=_raising(NotNow("the wire server does not answer")))
+    scene.remedies = (scene.remedies[0], later)
+    assert scene.situation().lower == ("start-agent",)  # it may be tried when that has passed
 
 
 # ------------------------------------------------------------------------------------------------------------- pauses

@@ -29,6 +29,7 @@ from backupready.model import (
     Finding,
     JoinConfigLines,
     Machine,
+    NotNow,
     Outlook,
     Pause,
     Ran,
@@ -291,7 +292,8 @@ def _until_then(plan: Sequence[Step], lines: Sequence[Line]) -> str:
 
 
 def _lower(around: Surroundings, remedy: Remedy, finding: Finding) -> tuple[str, ...]:
-    """The remedies of lower rungs that may be done and fit this machine. Where nothing is done, all may be."""
+    """The remedies of lower rungs that may be done and fit this machine, also if not at this moment. Where nothing is
+    done, all may be."""
     settings = around.settings
     return tuple(
         other.name
@@ -299,5 +301,5 @@ def _lower(around: Surroundings, remedy: Remedy, finding: Finding) -> tuple[str,
         if other.rung < remedy.rung
         and finding.problem in other.problems
         and (settings["fix.mode"] != "on" or other.name in settings["fix.allow"])
-        and isinstance(planned(around, other, finding), tuple)
+        and isinstance(planned(around, other, finding), (tuple, NotNow))
     )
