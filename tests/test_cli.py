@@ -761,6 +761,32 @@ def test_who_goes_by_the_answer_asks_the_status_socket_alone(tmp_path: Path) -> 
                 assert cli.asked(settings, anybody=False)["verdict"] == "ready"
 
 
+@pytest.mark.integration
+def test_whoever_drips_his_answer_keeps_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each byte comes in time, and the whole does not."""
+    monkeypatch.setattr(cli, "_STATUS_TIMEOUT", 0.5)
+    own, over = tmp_path / "drips.sock", threading.Event()
+
+    def drip(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+            while not over.wait(0.1):
+                connection.sendall(b" ")
+
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(own))
+        server.listen()
+        dripping = threading.Thread(target=drip, args=(server,), daemon=True)
+        dripping.start()
+        path = tmp_path / "x.conf"
+        path.write_text(f"[web]\nlisten_address = 127.0.0.1:1\nstatus_socket = {own}\n")
+        with pytest.raises(CannotTell, match=r"drips\.sock takes longer than 1 s"):
+            cli.asked(cli.load(str(path)), anybody=False)
+        over.set()
+        dripping.join()
+
+
 def test_something_else_at_the_status_socket_is_not_the_daemon(tmp_path: Path, capsys: Capture) -> None:
     """It is named by its path."""
     path, own = tmp_path / "x.conf", tmp_path / "status.sock"

@@ -573,6 +573,10 @@ def test_the_daemons_window_is_what_it_answers(monkeypatch: pytest.MonkeyPatch) 
         ({"window": None}, "it has not looked for windows yet"),
         ({"window": {"phase": "lead", "next": {"start": 3}}}, "another version answers: "),
         ({"window": {"phase": "dusk", "next": None}}, "another version answers: "),
+        (
+            {"window": {"phase": "lead", "next": {"start": "0001-01-01T00:00:00", "end": "0001-01-01T00:00:00"}}},
+            "another version answers: ",
+        ),
         ({}, "another version answers: "),
     ],
 )

@@ -18,6 +18,7 @@ import platform
 import re
 import socket
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -42,6 +43,7 @@ EXIT_USAGE = 64  # EX_USAGE of sysexits.h
 EXIT_CANNOT_CREATE = 73  # EX_CANTCREAT
 _CONFIRM_TOTAL = 45.0  # s; the longest that a check looks again to be sure
 _STATUS_TIMEOUT = 5.0  # s
+_LONGEST_DOCUMENT = 1 << 24  # bytes
 _FIRST_LOOK = 10.0  # s that status waits for a daemon that has just been started
 _FIRST_LOOK_TURN = 0.25  # s
 _BUNDLE_TIMEOUT = 60.0  # s, beside the check
@@ -488,12 +490,31 @@ class _PasswordNeeded(Exception):
 
 def _document_from(connection: http.client.HTTPConnection, where: str) -> dict[str, Any]:
     """Raises CannotTell where that is no document of the daemon's, and what the connection raises."""
+    answers: list[tuple[int, bytes]] = []
+    errors: list[Exception] = []
+
+    def ask() -> None:
+        try:
+            connection.request("GET", "/api/v1/status")
+            answer = connection.getresponse()
+            answers.append((answer.status, answer.read(_LONGEST_DOCUMENT)))
+        except (OSError, http.client.HTTPException) as error:
+            errors.append(error)
+
+    # A time-out is for each read: one that drips would keep whoever asks for ever.
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(2 * _STATUS_TIMEOUT)
+    if errors:
+        connection.close()
+        raise errors[0]
+    if not answers:
+        raise CannotTell(f"what answers at {where} takes longer than {2 * _STATUS_TIMEOUT:.0f} s")
+    [(status, body)] = answers
     try:
-        connection.request("GET", "/api/v1/status")
-        answer = connection.getresponse()
-        if answer.status == http.HTTPStatus.UNAUTHORIZED:
+        if status == http.HTTPStatus.UNAUTHORIZED:
             raise _PasswordNeeded
-        document: dict[str, Any] = json.loads(answer.read())
+        document: dict[str, Any] = json.loads(body)
         Verdict(document["verdict"])
         report.told(document)
         report.windows(document)

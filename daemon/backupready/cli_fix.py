@@ -143,10 +143,12 @@ def _told_by_daemon(settings: Config) -> tuple[Phase, Window | None]:
         phase, coming = Phase(window["phase"]), window["next"]
         if coming is None:
             return phase, None
-        start, end = (datetime.fromisoformat(coming[name].replace("Z", "+00:00")) for name in ("start", "end"))
-    except (LookupError, ValueError, TypeError, AttributeError) as error:
+        start, end = (
+            datetime.fromisoformat(coming[name].replace("Z", "+00:00")).timestamp() for name in ("start", "end")
+        )
+    except (LookupError, ValueError, TypeError, AttributeError, OverflowError, OSError) as error:
         raise CannotTell(f"another version answers: {error!r}") from None
-    return phase, Window(start.timestamp(), end.timestamp(), "as the daemon tells", learned=True)
+    return phase, Window(start, end, "as the daemon tells", learned=True)
 
 
 @contextlib.contextmanager

@@ -94,7 +94,7 @@ class Guest:
     time: float = START
     boot: str = "one"
     snapshot: str = ""
-    held: Refusal | None = None
+    held: tuple[Refusal, ...] = ()
     point: int = -1
     moment: int = 0
 
@@ -171,10 +171,9 @@ class Guest:
             plan=self.steps,
         )
 
-    def hold(self, plan: object) -> Refusal | None:
-        if self.snapshot:
-            return Refusal("snapshot_running", self.snapshot, None, "wait until it has ended")
-        return self.held
+    def hold(self, plan: object) -> tuple[Refusal, ...]:
+        running = Refusal("snapshot_running", self.snapshot, None, "wait until it has ended")
+        return (*self.held, *([running] if self.snapshot else []))
 
     def collect(self, request: Request) -> str:
         self.reach()
@@ -925,14 +924,14 @@ def test_what_is_held_up_waits_but_for_no_more_than_a_window(tmp_path: Path, no_
             else:
                 applied(guest, place, PERSON)
             assert guest.done == [VERBOSE[0]]
-            guest.held = refusal
+            guest.held = (refusal,)
             world = guest.world(place)
             guest.time += 7200.0
             assert (hands.recover(world), hands.expire(world)) == ((), ())
             guest.time += 37 * 3600.0
             ended = hands.recover(world) + hands.expire(world)
             assert len(ended) == (0 if waits else 1)
-            guest.held = None
+            guest.held = ()
             hands.recover(world)
             hands.expire(world)
             world.ledger.close()
@@ -944,10 +943,11 @@ def test_a_person_has_nothing_undone_in_an_open_window(tmp_path: Path) -> None:
     guest = Guest(FILES[:1])
     attempt = applied(guest, tmp_path)
     world = guest.world(tmp_path)
-    guest.held = HELD
-    with pytest.raises(StepFailed, match="not now: the backup window is open; wait until the backup has ended"):
-        hands.undo(attempt.id, world, "asked by root")
-    guest.held = PAUSED
+    for held in ((HELD,), (PAUSED, HELD)):
+        guest.held = held
+        with pytest.raises(StepFailed, match="not now: the backup window is open; wait until the backup has ended"):
+            hands.undo(attempt.id, world, "asked by root")
+    guest.held = (PAUSED,)
     assert hands.undo(attempt.id, world, "asked by root").result is Result.UNDONE
     world.ledger.close()
 
@@ -978,6 +978,95 @@ def test_a_unit_that_stands_still_is_not_kept_waiting(tmp_path: Path, crashes: b
     else:
         attempt = applied(guest, tmp_path)
     assert (attempt.result, guest.done) == (Result.INTERRUPTED if crashes else Result.FAILED, [])
+
+
+def test_a_unit_that_did_not_come_back_is_not_kept_waiting(tmp_path: Path) -> None:
+    """Whatever holds up other endings, a pause among it: it is started again."""
+    guest = Guest(VERBOSE)
+    do = guest.do
+
+    def failing(step: Step, record: Mapping[str, Any]) -> None:
+        do(step, record)
+        if isinstance(step, RestartUnit):
+            guest.half = [step]  # what Steps.state() says of a unit that ran before
+            raise Crash
+
+    guest.do = failing  # type: ignore[method-assign]
+    with pytest.raises(Crash):
+        applied(guest, tmp_path, PERSON)
+    guest.do, guest.held = do, (PAUSED, HELD)  # type: ignore[method-assign]
+    world = guest.world(tmp_path)
+    (ended,) = hands.recover(world)
+    world.ledger.close()
+    assert (ended.result, guest.half, guest.done) == (Result.INTERRUPTED, [], [])
+
+
+def test_an_attempt_that_waits_keeps_no_other_waiting(tmp_path: Path) -> None:
+    """Each is held up by what concerns it."""
+    guest = Guest(FILES[:1])
+    first = applied(guest, tmp_path)
+    guest.steps = STILL
+    do = guest.do
+
+    def killed(step: Step, record: Mapping[str, Any]) -> None:
+        do(step, record)
+        raise Crash
+
+    guest.do = killed  # type: ignore[method-assign]
+    with pytest.raises(Crash):
+        applied(guest, tmp_path, PERSON, replace(REMEDY, name="next-rung"))
+    guest.do = do  # type: ignore[method-assign]
+    world = guest.world(tmp_path)
+    world.ledger.add("undoing", guest.clock(), attempt=first.id, result="undone", reasons=[])
+    guest.held = (HELD,)
+    assert [attempt.id for attempt in hands.recover(world)] == [2]
+    assert guest.done == [FILES[0]]
+    world.ledger.close()
+
+
+def test_what_holds_up_is_bounded_from_when_it_is_held_up(tmp_path: Path) -> None:
+    """Not from the attempt, which may be long ago."""
+    guest = Guest(FILES[:1])
+    attempt = applied(guest, tmp_path)
+    guest.time += 100 * 3600.0
+    world = guest.world(tmp_path)
+    world.ledger.add("undoing", guest.clock(), attempt=attempt.id, result="undone", reasons=[])
+    guest.held = (HELD,)
+    assert hands.recover(world) == ()
+    guest.time += 37 * 3600.0
+    assert len(hands.recover(world)) == 1
+    world.ledger.close()
+
+
+def test_a_defect_of_what_holds_up_holds_up(tmp_path: Path) -> None:
+    """No longer than a window, and no unit that stands still."""
+    guest = Guest(VERBOSE)
+    applied(guest, tmp_path, PERSON)
+    guest.time += 7200.0
+
+    def broken(plan: object) -> tuple[Refusal, ...]:
+        raise ValueError("year 0 is out of range")
+
+    world = replace(guest.world(tmp_path), hold=broken)
+    assert hands.expire(world) == ()
+    guest.time += 37 * 3600.0
+    assert len(hands.expire(world)) == 1
+    world.ledger.close()
+
+
+def test_what_is_undone_at_a_later_try_takes_effect_too(tmp_path: Path) -> None:
+    """The restart was passed over at the first, when nothing was undone."""
+    guest = Guest(VERBOSE, edited=[VERBOSE[0]])
+    applied(guest, tmp_path, PERSON)
+    guest.time += 7200.0
+    world = guest.world(tmp_path)
+    (ended,) = hands.expire(world)
+    assert (ended.left, guest.known) == ((0,), VERBOSE[:1])
+    guest.edited = []
+    guest.time += 3600.0
+    (ended,) = hands.expire(world)
+    world.ledger.close()
+    assert (ended.left, guest.done, guest.known) == ((), [], ())
 
 
 def test_a_snapshot_behind_what_cannot_be_undone_is_waited_for(tmp_path: Path) -> None:

@@ -198,16 +198,22 @@ def test_the_deadline_counts_the_undoing_of_what_was_changed() -> None:
 def test_what_holds_up_an_ending(name: str, facts: dict[str, Any]) -> None:
     """What was begun, or is over, waits for the same that would refuse a person's fix, and for nothing that cannot be
     found out; what may be begun is another matter."""
-    assert gate.hold(GOOD, STEPS, NOW) is None
-    refusal = gate.hold(replace(GOOD, **facts), STEPS, NOW)
-    assert (refusal.name if refusal else "") == name
+    assert gate.hold(GOOD, STEPS, NOW) == ()
+    refusals = gate.hold(replace(GOOD, **facts), STEPS, NOW)
+    assert [refusal.name for refusal in refusals] == ([name] if name else [])
+
+
+def test_all_that_holds_up_an_ending_is_told() -> None:
+    """So that one that does not count for somebody hides no other."""
+    facts = replace(GOOD, paused=Pause(), locked="dpkg", outlook=replace(LEAD, phase=Phase.OPEN))
+    assert [refusal.name for refusal in gate.hold(facts, STEPS, NOW)] == ["paused", "phase", "locked"]
 
 
 def test_an_ending_that_needs_no_restart_is_done_later_than_one_that_does() -> None:
     """It fits before the window longer."""
     near = replace(GOOD, outlook=replace(LEAD, window=replace(WINDOW, start=NOW.wall + 300.0)))
-    assert gate.hold(near, (), NOW) is None
-    assert gate.hold(near, (SetConfigKey("Logs.Verbose", "y"), *STEPS), NOW) is not None
+    assert gate.hold(near, (), NOW) == ()
+    assert gate.hold(near, (SetConfigKey("Logs.Verbose", "y"), *STEPS), NOW) != ()
 
 
 def test_deadline_of_an_unknown_window() -> None:

@@ -7,7 +7,7 @@ and finishes or undoes it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Callable, Protocol
@@ -15,7 +15,7 @@ from typing import Any, Callable, Protocol
 from backupready.hands import gate, ledger
 from backupready.hands.files import StepFailed
 from backupready.hands.gate import Request, Sight, Situation, Trouble
-from backupready.hands.ledger import CHANGES, UNDOABLE, Ledger, LedgerError, Moment
+from backupready.hands.ledger import CHANGES, UNDOABLE, Ledger, LedgerError, Line, Moment
 from backupready.model import (
     LOOKS_AFTER_FIX,
     Attempt,
@@ -79,7 +79,7 @@ class World:
     doer: Doer
     situation: Callable[[Remedy, Request], Situation]
     renewed: Callable[[Remedy, Request, Situation], Situation]
-    hold: Callable[[Sequence[Step]], Refusal | None]
+    hold: Callable[[Sequence[Step]], Sequence[Refusal]]
     look: Callable[[], Sight]
     snapshot: Callable[[], Trouble]
     collect: Callable[[Request], str]
@@ -104,13 +104,11 @@ def recover(world: World, anyway: bool = False) -> tuple[Attempt, ...]:
     alone. Raises LedgerError where nothing can be noted: then nothing is touched."""
     ended: list[Attempt] = []
     for attempt in ledger.unfinished(world.ledger.lines):
-        began = next(ledger.of_attempt(world.ledger.lines, attempt.id, "started"))
-        age = ledger.elapsed(world.ledger.lines, began, world.clock())
-        if not _stands_still(attempt.id, world) and (
+        age = ledger.elapsed(world.ledger.lines, _begun(attempt.id, world), world.clock(), powered_off=False)
+        if _stands_still(attempt.id, world) or not (
             _snapshot_runs(world) if anyway else _held(attempt.id, world, age) is not None
         ):
-            break
-        ended.append(_recover(attempt.id, world))
+            ended.append(_recover(attempt.id, world))
     world.ledger.publish(world.clock())
     return tuple(ended)
 
@@ -122,8 +120,8 @@ def undo(number: int, world: World, reason: str) -> Attempt:
     plan, there = ledger.plan_of(world.ledger.lines, number), ledger.in_force(world.ledger.lines, number)
     if not any(type(plan[index]).__name__ in UNDOABLE for index in there):
         raise StepFailed(f"nothing of attempt {number} can be undone: it changed nothing that has stayed")
-    refusal = _held(number, world)
-    if refusal is not None and refusal.name != "paused" and not _stands_still(number, world):
+    refusal = _held(number, world, but=("paused",))
+    if refusal is not None and not _stands_still(number, world):
         raise StepFailed(f"not now: {refusal}")
     try:
         return _take_back(number, world, Result.UNDONE, (reason,))
@@ -171,26 +169,44 @@ def _can_end(number: int, world: World) -> bool:
     return age >= (_RETRY if all(states.get(index) == "done" for index in left) else _RETRY_CHANGED)
 
 
-def _held(number: int, world: World, age: float = 0.0) -> Refusal | None:
-    """Why an attempt is better not ended, or undone, at this moment. What only the window or others' work holds up is
-    held up no longer than a window lasts: for `age` seconds it has been."""
-    refusal: list[Refusal | None] = []
-    _trouble(lambda: refusal.append(world.hold(ledger.plan_of(world.ledger.lines, number))))
-    if not refusal or refusal[0] is None:
-        return None
-    if age >= _LONGEST_WINDOW and refusal[0].name not in ("paused", "snapshot_running"):
-        return None
-    return refusal[0]
+def _begun(number: int, world: World) -> Line:
+    """Where what is under way began: the attempt, or its undoing after it has ended."""
+    found: Line | None = None
+    for line in world.ledger.lines:
+        if line.fields.get("attempt") == number:
+            if line.event == "ended":
+                found = None
+            elif found is None and line.event in ("started", "undoing"):
+                found = line
+    return found or next(ledger.of_attempt(world.ledger.lines, number, "started"))
+
+
+def _held(number: int, world: World, age: float = 0.0, but: Sequence[str] = ()) -> Refusal | None:
+    """Why an attempt is better not ended, or undone, at this moment, `but` for some reasons. What only the window or
+    others' work holds up is held up no longer than a window lasts: for `age` seconds it has been."""
+    refusals: list[Refusal] = []
+    trouble = _trouble(lambda: refusals.extend(world.hold(ledger.plan_of(world.ledger.lines, number))))
+    if trouble:
+        refusals = [Refusal("unknown", trouble, None, "find out why that cannot be told")]
+    for refusal in refusals:
+        lasts = refusal.name in ("paused", "snapshot_running")
+        if refusal.name not in but and (lasts or age < _LONGEST_WINDOW):
+            return refusal
+    return None
 
 
 def _stands_still(number: int, world: World) -> bool:
-    """Whether a unit is stopped for this attempt. No snapshot comes to its end then, so that nothing is worth waiting
-    for."""
-    plan, states = ledger.plan_of(world.ledger.lines, number), _states(number, world, StopUnit)
-    return any(isinstance(plan[index], StopUnit) and state == "done" for index, state in states.items())
+    """Whether a unit is stopped for this attempt, or was to be restarted for it and is down. No snapshot comes to its
+    end then, so that nothing is worth waiting for."""
+    plan = ledger.plan_of(world.ledger.lines, number)
+    return any(
+        (isinstance(plan[index], StopUnit) and state == "done")
+        or (isinstance(plan[index], RestartUnit) and state == "half")
+        for index, state in _states(number, world, (StopUnit, RestartUnit)).items()
+    )
 
 
-def _states(number: int, world: World, kind: type = object) -> dict[int, str]:
+def _states(number: int, world: World, kind: type | tuple[type, ...] = object) -> dict[int, str]:
     """What is true of the steps of an attempt that are in force, by their place; without those that cannot be told."""
     plan, records = ledger.plan_of(world.ledger.lines, number), ledger.in_force(world.ledger.lines, number)
     states: dict[int, str] = {}
@@ -449,7 +465,9 @@ def _take_back(number: int, world: World, result: Result, reasons: Sequence[str]
             left[index] = why
         else:
             undone.append(index)
-    without_effect = _take_effect(plan, records, undone, world)
+    # Also what was undone at an earlier try, and has made known what is undone only now.
+    ever = {line["index"] for line in ledger.of_attempt(world.ledger.lines, number, "prepared")}
+    without_effect = _take_effect(plan, ever, undone, world)
     if without_effect and _tries(number, world) < _TRIES:
         return _not_now(number, world, reasons, f"what was undone has not taken effect yet: {without_effect}")
     if without_effect:
@@ -481,11 +499,11 @@ def _leave(step: Step, record: Record, why: str, world: World) -> str:
     return "" if state == ["not_done"] else why
 
 
-def _take_effect(plan: Sequence[Step], records: Mapping[int, Record], undone: Sequence[int], world: World) -> str:
+def _take_effect(plan: Sequence[Step], ever: Collection[int], undone: Sequence[int], world: World) -> str:
     """Do again what made the change known, now that it is undone: the daemon is reloaded, the unit restarted. Why that
     could not be done; empty where it could."""
     changed = _changes(plan, dict.fromkeys(undone))
-    for index in sorted(records):
+    for index in sorted(ever):
         step = plan[index]
         if isinstance(step, (DaemonReload, RestartUnit)) and any(change < index for change in changed):
             why = _trouble(partial(_again, step, world))
@@ -520,7 +538,8 @@ def _recover(number: int, world: World) -> Attempt:
             states[index] = "done"
     interrupted = "the hands ended in the middle"
     began = next(ledger.of_attempt(lines, number, "started"))
-    if len(states) < len(records) and ledger.elapsed(lines, began, world.clock()) < ledger.DAY:
+    young = ledger.elapsed(lines, began, world.clock()) < ledger.DAY
+    if len(states) < len(records) and young and not _stands_still(number, world):
         return _not_now(number, world, (interrupted,), "it cannot be told what was done; it is ended when it can")
     if any(isinstance(plan[index], _ONE_WAY) and state != "not_done" for index, state in states.items()):
         for index, step in enumerate(plan):

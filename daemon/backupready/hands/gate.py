@@ -145,8 +145,8 @@ _ENDING = Remedy("ending", "", (), lambda machine, finding: iter(()), timedelta(
 _NOBODY = Request(_ENDING.name, by="")
 
 
-def hold(facts: Situation, plan: Sequence[Step], now: Moment) -> Refusal | None:
-    """Why the steps of an attempt are better not undone at this moment, or finished: the first that holds of what would
+def hold(facts: Situation, plan: Sequence[Step], now: Moment) -> tuple[Refusal, ...]:
+    """Why the steps of an attempt are better not undone at this moment, or finished: all that holds of what would
     refuse a person's fix. What cannot be found out holds up nothing."""
     snapshot, agent_busy, locked = map(_certain, (facts.snapshot, facts.agent_busy, facts.locked))
     window = facts.outlook.window
@@ -155,11 +155,8 @@ def hold(facts: Situation, plan: Sequence[Step], now: Moment) -> Refusal | None:
     outlook = replace(facts.outlook, window=window)
     facts = replace(facts, plan=tuple(plan), snapshot=snapshot, agent_busy=agent_busy, locked=locked, outlook=outlook)
     case = _Case(_ENDING, _NOBODY, facts, (), now)
-    for name in _HOLDS:
-        answer = REFUSALS[name](case)
-        if answer is not None:
-            return Refusal(name, *answer)
-    return None
+    answers = ((name, REFUSALS[name](case)) for name in _HOLDS)
+    return tuple(Refusal(name, *answer) for name, answer in answers if answer is not None)
 
 
 def _certain(trouble: Trouble) -> str:

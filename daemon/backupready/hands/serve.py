@@ -220,8 +220,10 @@ def _fix(
     patience = _PATIENCE if request.person else 0.0
     with opened(replace(around, look=look), stop, begun, patience, waits) as world:
         try:
-            tend(world)
-            begun.clear()  # what was left by others is no answer
+            try:
+                tend(world)
+            finally:
+                begun.clear()  # what was left by others is no answer
             looked.clear()
             answer = apply.apply(remedy, request, world)
         except Stopped:

@@ -147,7 +147,7 @@ def situation(
     return facts
 
 
-def _hold(plan: Sequence[Step], around: Surroundings) -> Refusal | None:
+def _hold(plan: Sequence[Step], around: Surroundings) -> tuple[Refusal, ...]:
     now = clock()
     return gate.hold(_by_machine(_by_settings(around, now), around, guarded=False), plan, now)
 
