@@ -691,6 +691,13 @@ def test_status_asks_over_tls_and_says_what_it_lacks(tmp_path: Path, capsys: Cap
         assert "cannot read the daemon's certificate: No such file or directory" in capsys.readouterr().err
 
 
+def _raising(error: Exception) -> Callable[..., Any]:
+    def connection(*arguments: object) -> Any:
+        raise error
+
+    return connection
+
+
 @pytest.fixture
 def guarded(tmp_path: Path) -> Iterator[tuple[Path, Path, str]]:
     """A daemon that asks strangers for a password: its configuration, its status socket and its address."""
@@ -737,6 +744,15 @@ def test_who_is_refused_at_the_status_socket_is_told_who_is_not(
         path.write_text(f"[web]\nlisten_address = 127.0.0.1:1\nstatus_socket = {own}\n")
         assert exit_of("--config", str(path), "status") == 3
         assert capsys.readouterr().err.endswith(f"Connection refused; does it run? Root can ask at {own}\n")
+        for error, words in (
+            (config.ConfigError([config.Mistake("/x/web.yml", 0, "Permission denied")]), "web.yml"),
+            (PermissionError(13, "Permission denied"), "cannot read the daemon's certificate: Permission denied"),
+        ):
+            patched.setattr(cli, "_connection", _raising(error))
+            assert exit_of("--config", str(path), "status") == 3
+            said = capsys.readouterr().err
+            assert words in said
+            assert said.endswith(f"; Root can ask at {own}\n")
     path.write_text(f"[web]\nlisten_address = {address}\nstatus_socket = {own}-\n")
     assert exit_of("--config", str(path), "status") == 3
     why = f"root would need none at {own}-, but: No such file or directory"

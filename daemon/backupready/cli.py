@@ -470,17 +470,21 @@ def asked(settings: Config, anybody: bool = True) -> dict[str, Any]:
             instead = f"root would need none at {path}, but: {getattr(error, 'strerror', None) or error}; "
     host, port = settings["web.listen_address"][0]
     host = {"::": "::1", "0.0.0.0": "127.0.0.1"}.get(host, host)
+    root = f" Root can ask at {path}" if needs_root else ""
     try:
         connection = _connection(settings, host, port)
     except OSError as error:
-        raise CannotTell(f"cannot read the daemon's certificate: {error.strerror}") from None
+        raise CannotTell(f"cannot read the daemon's certificate: {error.strerror}{root and ';'}{root}") from None
+    except ConfigError as error:
+        if not needs_root:
+            raise
+        raise CannotTell(f"cannot see how the daemon listens: {' '.join(str(error).split())};{root}") from None
     try:
         return _document_from(connection, f"{host}:{port}")
     except _PasswordNeeded:
         scheme = "https" if isinstance(connection, http.client.HTTPSConnection) else "http"
         raise CannotTell(f"the daemon asks for a password; {instead}see {scheme}://{host}:{port}/") from None
     except (OSError, http.client.HTTPException) as error:
-        root = f" Root can ask at {path}" if needs_root else ""
         raise CannotTell(f"cannot ask the daemon at {host}:{port}: {error}; does it run?{root}") from None
 
 
