@@ -21,6 +21,7 @@ _CONFIG = "/etc/backupready/conf.d/60-window.conf"
 _LEAD, _HOLD, _LENGTH = 60, 25, 45  # s
 _PHASES = ["idle", "lead", "hold", "open", "idle"]
 _HISTORY = "/var/lib/backupready/history.sqlite"
+_STATE = "/var/lib/backupready/state.json"
 
 
 class Cycle:
@@ -94,7 +95,8 @@ def windows(inside: Inside) -> Iterator[Inside]:
     finally:
         guest.path(_CONFIG).unlink(missing_ok=True)
         guest.run("systemctl", "stop", _UNIT)
-        guest.path(_HISTORY).unlink(missing_ok=True)
+        for kept in (_HISTORY, _STATE):  # the counts go on from either
+            guest.path(kept).unlink(missing_ok=True)
         guest.run("systemctl", "start", _UNIT)
 
 
