@@ -24,6 +24,7 @@ from backupready.config import Config, ConfigError, duration
 from backupready.eyes import look
 from backupready.hands import gate, ledger, serve
 from backupready.hands import world as worlds
+from backupready.hands.apply import LONGEST_WINDOW
 from backupready.hands.files import StepFailed
 from backupready.hands.gate import Request
 from backupready.hands.ledger import LedgerBusy, LedgerError
@@ -50,7 +51,6 @@ from backupready.plan import describe
 EXIT_NOT_DONE = 1
 EXIT_REFUSED = 4
 _SOCKET = "backupready-fix.socket"
-_LONGEST_WINDOW = 36 * 3600.0  # s; one that is told to be longer is none
 _SYSTEMCTL_TIMEOUT = 100.0  # s
 _KNOWN = {remedy.name: remedy for remedy in remedies.REMEDIES}
 _WOULD_BE = "would be refused"
@@ -114,7 +114,7 @@ def outlook(
         except CannotTell as error:
             phase, window = Phase.IDLE, None
             unplanned = f"the daemon cannot be asked whether a window is near: {error.why}"
-        too_long = window is not None and window.end - window.start > _LONGEST_WINDOW
+        too_long = window is not None and window.end - window.start > LONGEST_WINDOW
         if window is not None and (window.end <= at or (too_long and request is None)):
             phase, window = Phase.IDLE, None
         if phase is Phase.OPEN and request is None:

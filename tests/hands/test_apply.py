@@ -238,6 +238,19 @@ def no_sync(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda file: None)
 
 
+def fill_up(world: World, lines: int = 0) -> None:
+    """The disk has room for so many more lines of the ledger."""
+    write, left = world.ledger._write, [lines]
+
+    def filling(data: bytes) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(28, "No space left on device")
+        write(data)
+
+    world.ledger._write = filling  # type: ignore[method-assign]
+
+
 def applied(guest: Guest, place: Path, request: Request = REQUEST, remedy: Remedy = REMEDY) -> Attempt:
     world = guest.world(place)
     try:
@@ -589,15 +602,7 @@ def test_on_a_disk_that_fills_up_meanwhile_it_is_undone_and_ended_later(tmp_path
     """Nothing goes on that cannot be noted; when there is room again, the ledger tells what has happened."""
     guest = Guest(FILES[:2], heals=False)
     world = guest.world(tmp_path)
-    write, left = world.ledger._write, [lines]
-
-    def filling(data: bytes) -> None:
-        left[0] -= 1
-        if left[0] < 0:
-            raise OSError(28, "No space left on device")
-        write(data)
-
-    world.ledger._write = filling  # type: ignore[method-assign]
+    fill_up(world, lines)
     attempt = hands.apply(REMEDY, REQUEST, world)
     world.ledger.close()
     assert isinstance(attempt, Attempt)
@@ -605,7 +610,7 @@ def test_on_a_disk_that_fills_up_meanwhile_it_is_undone_and_ended_later(tmp_path
     assert "No space left on device" in attempt.reasons[-1]
     guest.calls.clear()
     still = guest.world(tmp_path)
-    still.ledger._write = filling  # type: ignore[method-assign]
+    fill_up(still)
     with pytest.raises(LedgerError, match="No space left"):
         hands.recover(still)
     still.ledger.close()
@@ -1165,15 +1170,7 @@ def test_what_was_undone_on_a_full_disk_has_not_healed(tmp_path: Path) -> None:
     """Also if the problem has gone by itself meanwhile."""
     guest = Guest(FILES[:1], heals=False)
     world = guest.world(tmp_path)
-    write, left = world.ledger._write, [3]
-
-    def filling(data: bytes) -> None:
-        left[0] -= 1
-        if left[0] < 0:
-            raise OSError(28, "No space left on device")
-        write(data)
-
-    world.ledger._write = filling  # type: ignore[method-assign]
+    fill_up(world, 3)
     attempt = hands.apply(REMEDY, REQUEST, world)
     world.ledger.close()
     assert isinstance(attempt, Attempt)
@@ -1191,11 +1188,7 @@ def test_where_nothing_can_be_noted_no_temporary_change_is_ended(tmp_path: Path)
     guest.time += 7200.0
     guest.calls.clear()
     world = guest.world(tmp_path)
-
-    def full(data: bytes) -> None:
-        raise OSError(28, "No space left on device")
-
-    world.ledger._write = full  # type: ignore[method-assign]
+    fill_up(world)
     with pytest.raises(LedgerError, match="No space left"):
         hands.expire(world)
     world.ledger.close()

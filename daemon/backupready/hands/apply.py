@@ -39,7 +39,7 @@ _MOST_SEEN = 200  # of what was there before, which is noted with its keys
 # has been there.
 _RETRY, _RETRY_CHANGED = 3600.0, ledger.DAY
 _TRIES = 5  # of what makes it known that something is undone
-_LONGEST_WINDOW = 36 * 3600.0  # s; the daemon tells whether one is open, and might do so for ever
+LONGEST_WINDOW = 36 * 3600.0  # s; the daemon tells whether one is open, and might do so for ever
 
 _ONE_WAY = (PackageUpgrade,)  # what cannot be undone, and must not be left in the middle
 
@@ -141,12 +141,12 @@ def expire(world: World, everything: bool = False) -> tuple[Attempt, ...]:
     try:
         for number in dict.fromkeys(change.attempt for change in changes):
             late = any(
-                ledger.is_over(lines, change, now, _LONGEST_WINDOW) for change in changes if change.attempt == number
+                ledger.is_over(lines, change, now, LONGEST_WINDOW) for change in changes if change.attempt == number
             )
             if everything and _snapshot_runs(world):
                 break
             if everything or (
-                _can_end(number, world) and _held(number, world, _LONGEST_WINDOW if late else 0.0) is None
+                _can_end(number, world) and _held(number, world, LONGEST_WINDOW if late else 0.0) is None
             ):
                 ended.append(_take_back(number, world, Result.UNDONE, (reason,)))
     finally:
@@ -190,7 +190,7 @@ def _held(number: int, world: World, age: float = 0.0, but: Sequence[str] = ()) 
         refusals = [Refusal("unknown", trouble, None, "find out why that cannot be told")]
     for refusal in refusals:
         lasts = refusal.name in ("paused", "snapshot_running")
-        if refusal.name not in but and (lasts or age < _LONGEST_WINDOW):
+        if refusal.name not in but and (lasts or age < LONGEST_WINDOW):
             return refusal
     return None
 
